@@ -1,0 +1,52 @@
+# `make demo` and `make test` set everything up; they need Python 3.11 or later, make and the package registry.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUNTIME := $(VENV)/.runtime-stamp
+DEV := $(VENV)/.dev-stamp
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test kafka lint bench lock clean
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(RUNTIME) ## broker, store, worker and labelled traffic; ARGS="--duration 20 --json" passes arguments on
+	$(BIN)/sessionwatch demo $(ARGS)
+
+test: $(DEV) ## all tests that need no Java
+	$(BIN)/pytest $(ARGS)
+
+kafka: $(DEV) ## the tests on Apache Kafka; needs Java 17 and Maven
+	$(BIN)/pytest -m kafka $(ARGS)
+
+lint: $(DEV) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(DEV) ## speed, as JSON
+	$(BIN)/python -m bench.run $(ARGS)
+
+lock: $(DEV) ## resolve the pinned ranges anew
+	$(BIN)/python -m pip --quiet install uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra embedded --extra simulate --extra rocksdb --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra embedded --extra simulate --extra rocksdb --group build --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the environment and what tools cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/kafka/target
+
+$(RUNTIME): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements-dev.lock
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

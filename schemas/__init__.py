@@ -1,0 +1,1 @@
+"""The contracts: what comes in, what goes out, tenant policy, ClickHouse tables."""

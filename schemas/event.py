@@ -1,0 +1,71 @@
+"""`SessionEvent`: the one normal form of every accepted input shape.
+
+All times are integer milliseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class EventKind(StrEnum):
+    """What happened to the session."""
+
+    CREATED = "created"
+    REFRESHED = "refreshed"
+    CHANGED = "changed"
+    DELETED = "deleted"
+
+
+class Shape(StrEnum):
+    """The accepted shapes of an input record."""
+
+    SNAPSHOT = "snapshot"
+    CLOUDEVENTS = "cloudevents"
+    DEBEZIUM = "debezium"
+
+
+class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One validated, normalised session event.
+
+    Attributes:
+        session_uid: the record's `uid`, or one derived from tenant, user, audience, user agent and creation
+            time when the record has none (`uid_derived` says so).
+        event_time: orders events: the latest of `last_used_at`, `updated_at`, `created_at`, else the
+            envelope's time, else the record's timestamp; never later than the record's timestamp plus skew.
+        activity_time: when the user acted: `last_used_at`, else `created_at`; None when the event is no
+            activity (a deletion, or no such time). Clamped like `event_time`.
+        future_by: milliseconds by which the newest timestamp lay ahead of the record's own (0 when within skew).
+        max_age_minutes: None when omitted.
+        ip: canonical text; v4-mapped v6 is v4; no port, no zone id.
+        scopes: None when omitted; sorted, without duplicates.
+        amr: None when omitted (unknown); `()` means no method at all.
+        session_type: case-folded; None when omitted.
+        meta_data: canonical JSON text, None when omitted.
+    """
+
+    tenant_id: str
+    user_id: str
+    session_uid: str
+    uid_derived: bool
+    kind: EventKind
+    shape: Shape
+    event_time: int
+    activity_time: int | None
+    created_at: int | None
+    updated_at: int | None
+    last_used_at: int | None
+    future_by: int
+    is_deleted: bool
+    max_age_minutes: float | None
+    ip: str
+    user_agent: str
+    location: str | None
+    scopes: tuple[str, ...] | None
+    amr: tuple[str, ...] | None
+    aud: str | None
+    workspace_id: str | None
+    session_type: str | None
+    meta_data: str | None

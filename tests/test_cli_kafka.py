@@ -1,0 +1,108 @@
+"""The commands that talk to Kafka, on the embedded broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from worker.cli import run
+from worker.embedded.broker import EmbeddedBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker") / "broker.log") as running:
+        yield running.bootstrap_servers
+
+
+@pytest.fixture(autouse=True)
+def _settings(broker: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("SESSIONWATCH_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS", broker)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_topics_are_checked_created_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["topics", "check", "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert {"auth.sessions", "auth.sessions.dlq", "session.findings"} <= {each["topic"] for each in problems}
+    assert run(["topics", "create", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["created"]) == {each["topic"] for each in problems}
+    assert run(["topics", "create", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"created": []}
+    assert run(["topics", "check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "problems": []}
+
+
+def test_a_wrong_partition_count_is_a_problem(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(["topics", "create"])
+    monkeypatch.setenv("SESSIONWATCH_TOPICS__PARTITIONS", "7")
+    assert run(["topics", "check"]) == 1
+    out, err = capsys.readouterr()
+    assert "has 4 partitions, not 7" in out
+    assert "error: " in err
+
+
+async def count(broker: str, topic: str) -> int:
+    async with AIOKafkaConsumer(bootstrap_servers=broker) as consumer:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        return sum((await consumer.end_offsets(partitions)).values()) if partitions else 0
+
+
+def test_simulate_sends_what_it_says(broker: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["topics", "create"])
+    before = asyncio.run(count(broker, "auth.sessions"))
+    arguments = [
+        "--users",
+        "200",
+        "--rate",
+        "100",
+        "--duration",
+        "1",
+        "--warmup-days",
+        "3",
+        "--labels",
+        "labels.jsonl",
+    ]
+    capsys.readouterr()
+    assert run(["simulate", *arguments, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["sent"] > 50
+    assert asyncio.run(count(broker, "auth.sessions")) - before == summary["sent"]
+    with Path("labels.jsonl").open(encoding="utf-8") as labels:
+        attacks = [json.loads(line) for line in labels]
+    assert len(attacks) == summary["attacks"]
+    assert all(attack["expected"] for attack in attacks if attack["complete"])
+
+
+def test_ctrl_c_ends_simulate_with_a_summary(broker: str) -> None:
+    run(["topics", "create"])
+    before = asyncio.run(count(broker, "auth.sessions"))
+    program = "from worker.cli import main; main()"
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, "simulate", "--users", "100"], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 30
+    while asyncio.run(count(broker, "auth.sessions")) == before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert err.startswith("sent ")
+    assert "Traceback" not in err

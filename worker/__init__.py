@@ -1,0 +1,1 @@
+"""sessionwatch: real-time security analytics for authentication sessions."""

@@ -1,0 +1,74 @@
+"""The command line: `sessionwatch`, one file a command, no logic.
+
+Exit codes: 0 ok, 1 check failed, 2 usage, 3 dependency unreachable, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path  # noqa: TC003  typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+from worker.cli import demo, detections, doctor, migrate, query, replay, simulate, topics, worker
+from worker.cli.common import State, say
+from worker.cli.errors import USAGE, ending, told
+
+app = typer.Typer(
+    name="sessionwatch",
+    help="Real-time security analytics for authentication sessions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (demo.demo, replay.replay, query.query, worker.worker, simulate.simulate, doctor.doctor):
+    app.command()(_command)
+app.add_typer(migrate.app, name="migrate")
+app.add_typer(topics.app, name="topics")
+app.add_typer(detections.app, name="detections")
+# What typer raises for a wrong command line; it exports the children only.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so
+    if wanted:
+        typer.echo(f"sessionwatch {version('sessionwatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    *,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")] = False,
+    version: Annotated[  # noqa: ARG001  its callback does the work
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    context.obj.config = config
+    context.obj.debug = debug
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command and return the exit code; expected errors become one line on stderr."""
+    state = State()
+    try:
+        code = app(args=arguments, prog_name="sessionwatch", standalone_mode=False, obj=state)
+    except _UsageError as error:
+        error.show()  # type: ignore[attr-defined]  # see above
+        return USAGE
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last line of defence; it hides nothing
+        end = ending(error)
+        if state.debug or not end.expected:
+            sys.excepthook(type(error), error, error.__traceback__)
+        say(f"error: {told(error)}")
+        return end.code
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(run())

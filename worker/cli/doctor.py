@@ -1,0 +1,61 @@
+"""`sessionwatch doctor`: is everything there that the worker needs, and what to do if not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from worker.cli.common import Json, print_json, settings_of
+from worker.cli.errors import FAILED, OK, UNREACHABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.cli.checks import Check
+
+_MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+def doctor(context: typer.Context, *, as_json: Json = False) -> None:
+    """Check Kafka, topics, ClickHouse, geo databases and settings; each with what to do about it."""
+    from worker.cli.checks import run_checks  # noqa: PLC0415  `--help` needs none of it
+
+    settings = settings_of(context)
+    found = []
+    for check in run_checks(settings, datetime.now(UTC)):
+        found.append(check)
+        if not as_json:
+            _show(check)
+    code = exit_code(found)
+    if as_json:
+        print_json({"ok": code == OK, "checks": [_plain(each) for each in found], "settings": settings.effective()})
+    else:
+        _show_settings(settings.effective())
+    raise typer.Exit(code)
+
+
+def exit_code(checks: Sequence[Check]) -> int:
+    """Return 0 when nothing failed, 3 when something could not be reached, else 1."""
+    failed = [check for check in checks if check.status == "fail"]
+    if not failed:
+        return OK
+    return UNREACHABLE if any(check.unreachable for check in failed) else FAILED
+
+
+def _plain(check: Check) -> dict[str, str]:
+    return {"name": check.name, "status": check.status, "message": check.message, "advice": check.advice}
+
+
+def _show(check: Check) -> None:
+    mark, colour = _MARKS[check.status]
+    typer.echo(f"{typer.style(mark, fg=colour)} {check.name}: {check.message}")
+    if check.advice:
+        typer.echo(f"     -> {check.advice}")
+
+
+def _show_settings(effective: dict[str, str]) -> None:
+    typer.echo("\nsettings in force")
+    for name, value in effective.items():
+        typer.echo(f"  {name} = {value}")

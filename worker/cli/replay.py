@@ -1,0 +1,28 @@
+"""`sessionwatch replay`: the whole pipeline, embedded, over a file of JSON lines."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+from worker.cli.common import Json, configure_logs, finish, settings_of
+
+
+def replay(
+    context: typer.Context,
+    *,
+    file: Annotated[Path, typer.Argument(help="JSON lines of any accepted shape; `-` is stdin.", allow_dash=True)],
+    data_dir: Annotated[Path | None, typer.Option(help="Where the store is kept.")] = None,
+    findings: Annotated[Path | None, typer.Option(help="Write findings there, as JSON lines.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a file of events through the whole pipeline; ends when everything is durable."""
+    from worker import runtime  # noqa: PLC0415  `--help` needs none of it
+
+    settings = settings_of(context)
+    if data_dir is not None:
+        settings = settings.model_copy(update={"data_dir": data_dir})
+    configure_logs(context, settings)
+    finish(runtime.replay(settings, file, findings=findings), as_json=as_json)

@@ -1,0 +1,16 @@
+"""`sessionwatch worker`: the production worker."""
+
+from __future__ import annotations
+
+import typer
+
+from worker.cli.common import configure_logs, settings_of
+
+
+def worker(context: typer.Context) -> None:
+    """Consume, judge and store until told to stop (SIGTERM, Ctrl-C)."""
+    from worker import runtime  # noqa: PLC0415  `--help` needs none of it
+
+    settings = settings_of(context)
+    configure_logs(context, settings)
+    raise typer.Exit(runtime.serve(settings))

@@ -1,0 +1,150 @@
+"""The catalogue: every detection there is, and the judge a tenant's policy makes of it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import worker.detections as package
+from schemas.finding import SCORES, SEVERITIES, Severity
+from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
+from worker.detections.evidence import render
+from worker.detections.form import Detection, Parameters, Scope, Signal, View
+from worker.sessions.view import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+GROUP = "sessionwatch.detections"
+_FORM = {"form", "evidence", "catalogue", "testing"}
+
+
+class UnknownDetectionError(KeyError):
+    """No detection of that id."""
+
+
+@cache
+def detections() -> Mapping[str, Detection[Any]]:
+    """Return every detection, built in or plugged in, by id, in order of ids.
+
+    Raises:
+        ValueError: two detections share an id.
+    """
+    found: dict[str, Detection[Any]] = {}
+    for detection in sorted((*_built_in(), *_plugged_in()), key=lambda each: each.id):
+        if detection.id in found:
+            raise ValueError(f"two detections have the id {detection.id!r}")
+        found[detection.id] = detection
+    return found
+
+
+def _built_in() -> Iterable[Detection[Any]]:
+    for module in iter_modules(package.__path__):
+        if module.name not in _FORM and not module.name.startswith("_"):
+            yield import_module(f"{package.__name__}.{module.name}").DETECTION
+
+
+def _plugged_in() -> Iterable[Detection[Any]]:
+    for entry in entry_points(group=GROUP):
+        yield entry.load()
+
+
+def detection(uid: str) -> Detection[Any]:
+    """Return one detection.
+
+    Raises:
+        UnknownDetectionError: there is none of that id.
+    """
+    try:
+        return detections()[uid]
+    except KeyError:
+        raise UnknownDetectionError(uid) from None
+
+
+class Rule(NamedTuple):
+    """A detection as a tenant's policy runs it."""
+
+    detection: Detection[Any]
+    parameters: Parameters
+    severity: Severity | None
+    shadow: bool
+
+
+class CatalogueJudge:
+    """Judges events by the detections a policy enables; `worker.sessions.view.Judge` is the port it fits.
+
+    Raises:
+        ValueError: the policy overrides a detection or a parameter that does not exist, or to a wrong value.
+    """
+
+    def __init__(self, chosen: Iterable[Detection[Any]], policy: TenantPolicy = DEFAULT_POLICY) -> None:
+        self.policy = policy
+        self._rules = tuple(_rules({each.id: each for each in chosen}, policy))
+        self._by_trigger: dict[int, tuple[Rule, ...]] = {}
+        self._shadows = frozenset(rule.detection.id for rule in self._rules if rule.shadow)
+        self.triggers = 0
+        for rule in self._rules:
+            self.triggers |= int(rule.detection.triggers)
+
+    def __call__(self, view: View) -> list[Verdict]:
+        """Ask every detection that listens to one of the view's triggers."""
+        verdicts = []
+        for rule in self._listeners(int(view.trigger)):
+            signal = rule.detection.detect(view, rule.parameters)
+            if signal is not None:
+                verdicts.append(_verdict(rule, signal, view))
+        return verdicts
+
+    def is_shadow(self, uid: str) -> bool:
+        """Tell whether a detection's findings are stored and not alerted."""
+        return uid in self._shadows
+
+    def _listeners(self, trigger: int) -> tuple[Rule, ...]:
+        listeners = self._by_trigger.get(trigger)
+        if listeners is None:
+            listeners = tuple(rule for rule in self._rules if int(rule.detection.triggers) & trigger)
+            self._by_trigger[trigger] = listeners
+        return listeners
+
+
+def _rules(chosen: Mapping[str, Detection[Any]], policy: TenantPolicy) -> Iterable[Rule]:
+    unknown = sorted(set(policy.detections) - set(chosen))
+    if unknown:
+        raise ValueError(f"detections.{unknown[0]}: there is no such detection")
+    for uid, each in chosen.items():
+        wish = policy.detections.get(uid, _AS_IS)
+        if wish.enabled:
+            severity = None if wish.severity is None else Severity(SEVERITIES.index(wish.severity))
+            yield Rule(each, _parameters(each, wish), severity, policy.shadow or wish.shadow)
+
+
+def _parameters(each: Detection[Any], wish: DetectionPolicy) -> Parameters:
+    if not wish.parameters:
+        return each.parameters  # type: ignore[no-any-return]
+    kind = type(each.parameters)
+    return kind.model_validate({**each.parameters.model_dump(), **wish.parameters})  # type: ignore[no-any-return]
+
+
+def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
+    detection = rule.detection
+    chosen = detection.severity if signal.severity is None else signal.severity
+    severity = chosen if rule.severity is None else rule.severity
+    return Verdict(
+        detection.id,
+        view.context.uid if detection.scope is Scope.SESSION else "",
+        signal.subject,
+        int(severity),
+        detection.score if severity == detection.severity else SCORES[severity],
+        signal.summary,
+        render(signal, view.context),
+        signal.suppressed_by,
+        signal.before,
+    )
+
+
+_AS_IS = DetectionPolicy()
+
+__all__ = ["CatalogueJudge", "Rule", "UnknownDetectionError", "detection", "detections"]

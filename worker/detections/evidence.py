@@ -1,0 +1,71 @@
+"""Evidence as people read it: the before and after of network, place and device, and lines of prose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from worker.detections.form import Signal
+    from worker.enrich.model import Device, Network, Place
+    from worker.sessions.state import Context
+
+
+def context_evidence(context: Context) -> dict[str, Any]:
+    """Return network, place and device of a context as plain JSON values; unknown parts are left out."""
+    network, place, device = context.network, context.place, context.device
+    return {
+        "ip": network.ip,
+        **_known(prefix=network.prefix, asn=network.asn, as_org=network.as_org, network_kind=network.kind),
+        **_known(country=place.country, city=place.city),
+        **({} if place.latitude is None else {"coordinates": [place.latitude, place.longitude]}),
+        **_known(radius_km=place.radius_km, ua_family=device.browser, ua_major=device.browser_major),
+        **_known(os_family=device.os, os_major=device.os_major, device=device.kind, scripted=device.scripted),
+    }
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
+
+
+def render(signal: Signal, after: Context) -> bytes:
+    """Return the evidence of a signal as JSON."""
+    return orjson.dumps(
+        {
+            "observed": signal.observed,
+            "expected": signal.expected,
+            "after": context_evidence(after),
+            "before": context_evidence(signal.before) if signal.before else None,
+            "suppressed_by": signal.suppressed_by,
+        },
+        option=orjson.OPT_SORT_KEYS,
+    )
+
+
+def network_name(network: Network) -> str:
+    """Return e.g. `203.0.113.7 (AS64500 Example ISP, hosting)`."""
+    asn = f"AS{network.asn} {network.as_org}".strip() if network.asn else "unknown network"
+    return f"{network.ip} ({asn}, {network.kind})" if network.kind else f"{network.ip} ({asn})"
+
+
+def place_name(place: Place) -> str:
+    """Return e.g. `Paris, FR`, or `unknown place`."""
+    return ", ".join(part for part in (place.city, place.country) if part) or "unknown place"
+
+
+def device_name(device: Device) -> str:
+    """Return e.g. `Chrome 131 on Windows 10`, or `unknown device`."""
+    if not device.browser:
+        return "unknown device"
+    browser = f"{device.browser} {device.browser_major}" if device.browser_major else device.browser
+    return f"{browser} on {device.os} {device.os_major}".rstrip() if device.os else browser
+
+
+def duration_name(milliseconds: int) -> str:
+    """Return e.g. `45 s`, `12 min`, `3.5 h`, `2.0 d`."""
+    seconds = milliseconds / 1000
+    for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}" if unit != "h" else f"{seconds / size:.1f} h"
+    return f"{seconds / 86_400:.1f} d"

@@ -1,0 +1,1 @@
+"""The zero-install broker and store behind `demo`, `replay` and the tests. Production imports nothing of it."""

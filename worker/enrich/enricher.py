@@ -1,0 +1,132 @@
+"""Everything that can be known of an event, behind bounded caches."""
+
+from __future__ import annotations
+
+import ipaddress
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+
+from worker.enrich.gazetteer import gazetteer
+from worker.enrich.geoip import NO_SYSTEM, GeoFile, place_of, system_of
+from worker.enrich.model import UNKNOWN_PLACE, Device, Network, NetworkKind, Place
+from worker.enrich.networks import is_private, kind_of, prefix_of
+from worker.enrich.useragent import device_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Resolver(Protocol):
+    """Turns a location text into a place."""
+
+    def resolve(self, text: str) -> Place:
+        """Return the place, `UNKNOWN_PLACE` when the text names none."""
+
+
+class Source(NamedTuple):
+    """Where knowledge comes from. `built`: seconds since the epoch, 0 when it does not say."""
+
+    name: str
+    origin: str
+    built: int
+
+
+class Cache(Generic[K, V]):
+    """A bounded cache of two generations: a hit costs one look-up, no bookkeeping.
+
+    When the young generation is full it becomes the old one, and what is not asked for again goes with it.
+    """
+
+    def __init__(self, make: Callable[[K], V], size: int) -> None:
+        self._make = make
+        self._half = max(size // 2, 1)
+        self.young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+
+    def get(self, key: K) -> V:
+        """Return the value of a key, made the first time."""
+        found = self.young.get(key)
+        return self._promote(key) if found is None else found
+
+    def _promote(self, key: K) -> V:
+        value = self._old.get(key)
+        if value is None:
+            value = self._make(key)
+        if len(self.young) >= self._half:
+            self._old, self.young = self.young, {}
+        self.young[key] = value
+        return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.young, self._old = {}, {}
+
+
+class Enricher:
+    """Network, place and device of an event.
+
+    Args:
+        city, asn: geo files; without one, what it would tell is unknown.
+        resolver: of location texts.
+        cache_size: most addresses, locations and user agents remembered, each.
+    """
+
+    def __init__(
+        self, city: GeoFile | None, asn: GeoFile | None, resolver: Resolver, cache_size: int = 1 << 17
+    ) -> None:
+        self._city, self._asn = city, asn
+        self._addresses = Cache(self._look_up, cache_size)
+        self._locations = Cache(resolver.resolve, cache_size)
+        self._devices = Cache(device_of, cache_size)
+
+    def enrich(self, ip: str, location: str | None, user_agent: str) -> tuple[Network, Place, Device]:
+        """Return what is known. A location that can be resolved wins over the address's.
+
+        Args:
+            ip: canonical address text.
+            location: as the event says.
+            user_agent: as the event says.
+        """
+        network, place = self._addresses.get(ip)
+        if location:
+            named = self._locations.get(location)
+            if named is not UNKNOWN_PLACE:
+                place = named
+        return network, place, self._devices.get(user_agent)
+
+    def reload(self) -> bool:
+        """Take up geo files that were replaced; tell whether any was."""
+        changed = [file.reload() for file in (self._city, self._asn) if file is not None]
+        if any(changed):
+            self._addresses.clear()
+        return any(changed)
+
+    def sources(self) -> list[Source]:
+        """Return where knowledge comes from, for checks and metrics."""
+        files = [("geo.city_db", self._city), ("geo.asn_db", self._asn)]
+        known = [Source(name, str(file.path), file.built) for name, file in files if file is not None]
+        return [*known, Source("networks", f"iporigin {version('iporigin')}", 0)]
+
+    def _look_up(self, ip: str) -> tuple[Network, Place]:
+        address = ipaddress.ip_address(ip)
+        if is_private(address):
+            return Network(ip, address.version, "", 0, "", NetworkKind.PRIVATE.value), UNKNOWN_PLACE
+        system = system_of(self._asn.get(ip)) if self._asn else NO_SYSTEM
+        kind = kind_of(address, system.number, system.kind)
+        network = Network(ip, address.version, prefix_of(address), system.number, system.organisation, kind.value)
+        return network, place_of(self._city.get(ip)) if self._city else UNKNOWN_PLACE
+
+
+def build_enricher(city_db: Path | None, asn_db: Path | None, cache_size: int = 1 << 17) -> Enricher:
+    """Return an enricher over geo files.
+
+    Raises:
+        worker.enrich.geoip.GeoFileError: a file is given and cannot be read.
+    """
+    city = GeoFile(city_db) if city_db else None
+    asn = GeoFile(asn_db) if asn_db else None
+    return Enricher(city, asn, gazetteer(), cache_size)

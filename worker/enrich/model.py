@@ -1,0 +1,93 @@
+"""What enrichment knows about an event: network, place, device. Unknown is a value (`""`, `None`, `0`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class NetworkKind(StrEnum):
+    """What sort of network an address belongs to."""
+
+    UNKNOWN = ""
+    PRIVATE = "private"
+    ISP = "isp"
+    MOBILE = "mobile"
+    HOSTING = "hosting"
+    VPN = "vpn"
+    TOR = "tor"
+    RELAY = "relay"
+    SATELLITE = "satellite"
+
+
+class Network(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The network of an address.
+
+    Attributes:
+        ip: canonical address text.
+        family: 4 or 6.
+        prefix: the /24 or /64 around it, e.g. `203.0.113.0/24`; `""` when unknown (private, loopback).
+        asn: autonomous system number; 0 when unknown.
+        as_org: its organisation; `""` when unknown.
+        kind: see `NetworkKind`.
+    """
+
+    ip: str
+    family: int
+    prefix: str
+    asn: int
+    as_org: str
+    kind: str
+
+
+class Place(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Where an event came from.
+
+    Attributes:
+        country: ISO 3166-1 alpha-2; `""` when unknown.
+        city: name; `""` when unknown.
+        latitude, longitude: degrees; None when only the country, or nothing, is known.
+        radius_km: accuracy of the coordinates.
+        source: `"location"`, `"ip"` or `""`.
+    """
+
+    country: str
+    city: str
+    latitude: float | None
+    longitude: float | None
+    radius_km: float
+    source: str
+
+
+class Device(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a user agent string says about the client.
+
+    Attributes:
+        browser: family of the client, e.g. `Chrome`, `python-requests`; `""` when it cannot be parsed.
+        browser_major: major version; 0 when unknown.
+        os: family of the operating system; `""` when unknown.
+        os_major: major version as text; `""` when unknown.
+        kind: `desktop`, `mobile`, `tablet`, `tv`, `bot`, `script`, or `""`.
+        scripted: True for scripted clients (python-requests, curl, Go-http-client, headless browsers, bots).
+    """
+
+    browser: str
+    browser_major: int
+    os: str
+    os_major: str
+    kind: str
+    scripted: bool
+
+
+UNKNOWN_PLACE = Place("", "", None, None, 0.0, "")
+UNKNOWN_DEVICE = Device("", 0, "", "", "", False)
+
+ANONYMISERS = frozenset(
+    {NetworkKind.VPN, NetworkKind.TOR, NetworkKind.RELAY, NetworkKind.HOSTING, NetworkKind.SATELLITE}
+)
+
+
+def is_anonymiser(kind: str) -> bool:
+    """Tell whether a network of this kind says nothing of where its user is."""
+    return kind in ANONYMISERS

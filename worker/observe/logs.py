@@ -1,0 +1,114 @@
+"""Logging: structlog for everybody, readable on a terminal, JSON elsewhere, without secrets or personal data.
+
+What the libraries below log through `logging` (Faust, mode, aiokafka) takes the same way out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from structlog.typing import Processor
+
+Format = Literal["auto", "json", "console"]
+MASK = "***"
+
+# `scheme://user:password@host`: the password goes, the user stays.
+_DSN = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s@]+(?=@)", re.IGNORECASE)
+# `password=…`, `"sasl_plain_password": "…"`, `token: …` inside a line of text.
+_ASSIGNED = re.compile(
+    r"(?P<head>[\w.-]*(?:password|passwd|secret|token)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+", re.IGNORECASE
+)
+_SECRET = re.compile(r"password|passwd|secret|token|credential", re.IGNORECASE)
+# Who it was and what they sent is in ClickHouse, under its access rules; logs have none.
+PERSONAL = frozenset(
+    {"ip", "key", "location", "record", "session_uid", "user", "user_agent", "user_id", "value"}
+)  # fmt: skip
+# Chatty at INFO, one line for every topic, partition and heartbeat.
+_QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "clickhouse_connect", "urllib3")
+
+
+def masked(text: str) -> str:
+    """Return the text with passwords in it masked.
+
+    >>> masked("clickhouse://reader:hunter2@db:8123/x and sasl_password=hunter2")
+    'clickhouse://reader:***@db:8123/x and sasl_password=***'
+    """
+    return _ASSIGNED.sub(rf"\g<head>{MASK}", _DSN.sub(rf"\g<head>{MASK}", text))
+
+
+def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Mask what is named like a secret, and passwords inside any text (structlog processor)."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = MASK if _SECRET.search(name) else masked(value)
+        elif _SECRET.search(name) and value is not None:
+            event[name] = MASK
+    return event
+
+
+def drop_personal(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out personal data above debug (structlog processor)."""
+    if method != "debug":
+        for name in PERSONAL & event.keys():
+            del event[name]
+    return event
+
+
+def shared_processors() -> list[Processor]:
+    """Return what every log line passes, ours and the libraries'."""
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        structlog.processors.UnicodeDecoder(),
+        drop_personal,
+        mask_secrets,
+    ]
+
+
+def configure(level: str = "info", log_format: Format = "auto", stream: TextIO | None = None) -> None:
+    """Send all logging of the process to `stream` (default: stderr).
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`; libraries below stay one level quieter than `info`.
+        log_format: `auto` is `console` on a terminal and `json` elsewhere.
+        stream: where lines go.
+    """
+    out = stream or sys.stderr
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_formatter(_renderers(log_format, out)))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel("DEBUG" if level == "debug" else "WARNING")
+    structlog.configure(
+        processors=[*shared_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _formatter(renderers: list[Processor]) -> structlog.stdlib.ProcessorFormatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared_processors(),
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+    )
+
+
+def _renderers(log_format: Format, out: TextIO) -> list[Processor]:
+    if log_format == "json" or (log_format == "auto" and not out.isatty()):
+        return [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()]
+    return [structlog.dev.ConsoleRenderer(colors=out.isatty())]

@@ -1,0 +1,205 @@
+"""Every metric there is, declared once, on a registry of its own.
+
+Names follow Prometheus' rules (https://prometheus.io/docs/practices/naming/): one prefix, base units,
+`_total` on counters. A label's values are bounded: no tenant, user or session ever becomes one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REGISTRY = CollectorRegistry()
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+# From a few milliseconds (idle) to minutes (catching up after an outage).
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0)
+# Adaptive batching goes from one record when idle to `delivery.max_rows` under load.
+SIZE_BUCKETS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
+
+# --- What comes in ---
+
+RECORDS_IN = Counter("sessionwatch_records_in_total", "Records consumed from Kafka.", ["topic"], registry=REGISTRY)
+# Accepted + rejected + ignored + forwarded + skipped + failed = records in.
+ACCEPTED = Counter(
+    "sessionwatch_accepted_total", "Events validated, judged and turned into rows.", registry=REGISTRY
+)
+# Each of these is in the dead-letter topic, byte for byte, with its reason in the headers.
+REJECTED = Counter(
+    "sessionwatch_rejected_total", "Records sent to the dead-letter topic.", ["reason"], registry=REGISTRY
+)
+IGNORED = Counter(
+    "sessionwatch_ignored_total", "Records that carry no event (tombstones, truncates, markers).", ["reason"],
+    registry=REGISTRY,
+)  # fmt: skip
+# Rises only when producers do not key by tenant_id/user_id; zero means co-location is free.
+FORWARDED = Counter(
+    "sessionwatch_forwarded_total",
+    "Records sent on to the partition that keeps their user.",
+    registry=REGISTRY,
+)
+# Rises after a crash or a rebalance only: the delivery protocol at work.
+SKIPPED = Counter(
+    "sessionwatch_skipped_total", "Records read again whose outputs were durable already.", registry=REGISTRY
+)
+# Late events are stored (`is_late`) but not judged: an alert belongs on the rate of this one.
+LATE = Counter(
+    "sessionwatch_late_total",
+    "Events later than the allowed lateness: stored, not judged.",
+    registry=REGISTRY,
+)
+DUPLICATES = Counter(
+    "sessionwatch_duplicates_total",
+    "Events equal to one applied before: stored, judged once.",
+    registry=REGISTRY,
+)
+FAILED = Counter(
+    "sessionwatch_failed_total",
+    "Records the pipeline failed on; they are in the dead-letter topic. Each is a bug.",
+    registry=REGISTRY,
+)
+LAG = Gauge(
+    "sessionwatch_consumer_lag_records",
+    "Records of an input partition that are not durable yet.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+
+# --- What the worker makes of it ---
+
+FINDINGS = Counter("sessionwatch_findings_total", "New findings.", ["detection", "severity"], registry=REGISTRY)
+# Known gaps beat unknown gaps: which detection could not say anything, and for want of what.
+UNEVALUATED = Counter(
+    "sessionwatch_unevaluated_total", "Events a detection could not evaluate.", ["detection", "reason"],
+    registry=REGISTRY,
+)  # fmt: skip
+EXPIRED = Counter(
+    "sessionwatch_expired_total", "Sessions ended because their sliding expiry passed.", registry=REGISTRY
+)
+# Every collection in the state is bounded; what falls out of one is counted here.
+EVICTED = Counter(
+    "sessionwatch_evicted_total", "Live sessions put out of the state for want of room.", registry=REGISTRY
+)
+BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
+BATCH_SECONDS = Histogram(
+    "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, judge, encode.",
+    buckets=LATENCY_BUCKETS, registry=REGISTRY,
+)  # fmt: skip
+# Something the counters of a batch name and this file does not: a mistake in the code, never silent.
+UNKNOWN_COUNTS = Counter(
+    "sessionwatch_unknown_counts_total", "Counts without a metric of their own.", ["name"], registry=REGISTRY
+)
+
+# --- What goes out ---
+
+ROWS_OUT = Counter("sessionwatch_rows_out_total", "Rows durable in ClickHouse.", ["table"], registry=REGISTRY)
+INSERT_SECONDS = Histogram(
+    "sessionwatch_insert_seconds",
+    "Time of one successful insert into ClickHouse.",
+    ["table"],
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+SINK_RETRIES = Counter("sessionwatch_sink_retries_total", "Inserts tried again.", ["error"], registry=REGISTRY)
+# At its limit the worker stops reading until ClickHouse has caught up.
+IN_FLIGHT_ROWS = Gauge(
+    "sessionwatch_in_flight_rows", "Rows and messages computed and not durable yet.", registry=REGISTRY
+)
+OVERSIZE = Counter(
+    "sessionwatch_oversize_total",
+    "Messages published without their value, which the broker would not take.",
+    ["topic"],
+    registry=REGISTRY,
+)
+# Publishing follows at once and takes some milliseconds more.
+FINDING_LATENCY = Histogram(
+    "sessionwatch_finding_latency_seconds",
+    "From a record's timestamp to its finding on its way to Kafka.",
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+
+# --- State ---
+
+STATE_USERS = Gauge("sessionwatch_state_users", "Users remembered.", ["partition"], registry=REGISTRY)
+STATE_BYTES = Gauge(
+    "sessionwatch_state_bytes",
+    "Size of the encoded state, extrapolated from a sample.",
+    ["partition"],
+    registry=REGISTRY,
+)
+CHANGELOG_RECORDS = Counter(
+    "sessionwatch_changelog_records_total",
+    "States computed for the changelog; of those of a key under way together the last is written.",
+    registry=REGISTRY,
+)
+CHANGELOG_BYTES = Counter(
+    "sessionwatch_changelog_bytes_total", "Bytes of the states computed for the changelog.", registry=REGISTRY
+)
+RECOVERY_SECONDS = Gauge(
+    "sessionwatch_recovery_seconds", "Time the last recovery of state from the changelog took.",
+    registry=REGISTRY,
+)  # fmt: skip
+
+# --- The worker itself ---
+
+READY = Gauge(
+    "sessionwatch_ready", "1 when the worker takes part, 0 with a reason at /health/ready.", registry=REGISTRY
+)
+# Geo data ages: places move between networks. Weekly updates are usual.
+GEO_AGE_SECONDS = Gauge(
+    "sessionwatch_geo_age_seconds", "Age of a geo database, by its own build time.", ["database"],
+    registry=REGISTRY,
+)  # fmt: skip
+
+_PLAIN: Mapping[str, Counter] = {
+    "accepted": ACCEPTED,
+    "forwarded": FORWARDED,
+    "skipped": SKIPPED,
+    "late": LATE,
+    "duplicate": DUPLICATES,
+    "expired": EXPIRED,
+    "evicted": EVICTED,
+}
+_LABELLED: Mapping[str, Counter] = {
+    "records": RECORDS_IN,
+    "rejected": REJECTED,
+    "ignored": IGNORED,
+    "finding": FINDINGS,
+    "unevaluated": UNEVALUATED,
+}
+
+COUNTED = frozenset((*_PLAIN, *_LABELLED))
+"""First parts of the counter keys that have a metric."""
+
+
+def observe_outcome(counters: Mapping[tuple[str, ...], int]) -> None:
+    """Add the counters of one `worker.outcome.Outcome` to their metrics."""
+    for (name, *labels), count in counters.items():
+        if name in _PLAIN:
+            _PLAIN[name].inc(count)
+        elif name in _LABELLED:
+            _LABELLED[name].labels(*labels).inc(count)
+        else:
+            UNKNOWN_COUNTS.labels(name).inc(count)
+
+
+def exposition() -> bytes:
+    """Return every metric in Prometheus' text format."""
+    return generate_latest(REGISTRY)
+
+
+def totals(counter: Counter, label: str | None = None) -> Tally[str]:
+    """Return the values of a counter by one of its labels, summed over the others (`""` without a label)."""
+    values: Tally[str] = Tally()
+    for metric in counter.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_total"):
+                values[sample.labels.get(label, "") if label else ""] += int(sample.value)
+    return values

@@ -1,0 +1,91 @@
+"""What a running worker shows of itself: a snapshot while it runs, a summary when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingLine:
+    """A finding as one line: when (event time, milliseconds), how bad, what, whose, and why."""
+
+    time: int
+    severity: str
+    detection: str
+    tenant_id: str
+    user_id: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A worker at one moment.
+
+    Attributes:
+        elapsed: seconds since the start.
+        addresses: what is served -> where, in the order to show.
+        events_per_second: now. `speeds`: of the last seconds, newest last.
+        read, lag, in_flight: records consumed, records not consumed yet, rows not durable yet.
+        rows: durable rows by table. rejected: records by reason.
+        sessions: active sessions by tenant.
+        latency_p50, latency_p99: from record timestamp to finding published, seconds; None before the first.
+        severities: findings so far by severity. findings: the newest, newest first.
+        waiting_for: why the worker is not ready; empty when it is.
+    """
+
+    elapsed: float = 0.0
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    events_per_second: float = 0.0
+    speeds: Sequence[float] = ()
+    read: int = 0
+    lag: int = 0
+    in_flight: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    latency_p50: float | None = None
+    latency_p99: float | None = None
+    severities: Mapping[str, int] = field(default_factory=dict)
+    findings: Sequence[FindingLine] = ()
+    waiting_for: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a `demo` or a `replay` did.
+
+    Attributes:
+        read: records (lines) read; accepted + rejected + ignored of them.
+        rows: durable rows of `session_events`. findings: durable findings.
+        seconds: wall time of the run.
+        interrupted: the user ended it.
+    """
+
+    read: int
+    accepted: int
+    rejected: int
+    ignored: int
+    rows: int
+    findings: int
+    seconds: float
+    interrupted: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `--json` prints."""
+        shown = asdict(self)
+        del shown["interrupted"]
+        speed = self.read / self.seconds if self.seconds else 0.0
+        return {**shown, "seconds": round(self.seconds, 3), "events_per_second": round(speed, 1)}
+
+    def as_line(self) -> str:
+        """Return the same for people."""
+        speed = self.read / self.seconds if self.seconds else 0.0
+        parts = f"{self.accepted:,} accepted, {self.rejected:,} rejected, {self.ignored:,} ignored"
+        return (
+            f"read {self.read:,} ({parts}): {self.rows:,} rows, {self.findings:,} findings "
+            f"in {self.seconds:.1f} s ({speed:,.0f} events/s)"
+        )

@@ -1,0 +1,347 @@
+"""The pure heart: (records of one topic-partition, state) -> rows, findings, dead letters, forwards, new state.
+
+No I/O and no clock: what comes out depends on the records and the state alone, never on how records were cut
+into batches, so a batch computed twice gives the same rows and the same findings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from schemas.event import SessionEvent
+from schemas.finding import Activity, Finding, Severity, Status
+from schemas.inbound import Ignored, Rejected, RejectReason, decode
+from worker.detections.catalogue import detection
+from worker.outcome import Message, Outcome
+from worker.rows import event_row, finding_row, session_row
+from worker.sessions.state import Contexts, decode_user, encode_user, new_user
+from worker.sessions.user import Applied, apply, expired, is_forgotten, wake_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from worker.enrich.model import Device, Network, Place
+    from worker.outcome import Record, Shard
+    from worker.sessions.limits import Limits
+    from worker.sessions.state import Context, User
+    from worker.sessions.user import Change
+    from worker.sessions.view import Judge
+
+EVENTS, SESSIONS, FINDINGS = "session_events", "sessions", "findings"
+ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET = "sw-topic", "sw-partition", "sw-offset"
+ERROR, FIELD, REASON = "sw-error", "sw-field", "sw-reason"
+
+
+class Enricher(Protocol):
+    """Turns what an event says into network, place and device."""
+
+    def enrich(self, ip: str, location: str | None, user_agent: str) -> tuple[Network, Place, Device]:
+        """Return what is known; unknown parts are values."""
+
+
+class Topics(Protocol):
+    """The names of the topics the pipeline writes to."""
+
+    by_user: str
+    dlq: str
+    findings: str
+
+
+def user_key(tenant_id: str, user_id: str) -> bytes:
+    """Return the key of a user: `tenant/user`, with `%` and `/` percent-encoded in both.
+
+    >>> user_key("acme", "u/1")
+    b'acme/u%2F1'
+    """
+    return f"{_escape(tenant_id)}/{_escape(user_id)}".encode()
+
+
+def _escape(part: str) -> str:
+    if "%" in part or "/" in part:
+        return part.replace("%", "%25").replace("/", "%2F")
+    return part
+
+
+def origin_of(record: Record, by_user: str) -> tuple[str, int, int] | None:
+    """Return topic, partition and offset a record first came from, through a forward if there was one.
+
+    None: it lies on the forward topic without saying where it came from.
+    """
+    if record.topic != by_user:
+        return record.topic, record.partition, record.offset
+    headers = dict(record.headers)
+    try:
+        return (
+            headers[ORIGIN_TOPIC].decode(),
+            int(headers[ORIGIN_PARTITION]),
+            int(headers[ORIGIN_OFFSET]),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+NO_ORIGIN = Rejected(
+    RejectReason.MISSING_FIELD,
+    f"headers.{ORIGIN_TOPIC}",
+    "a forwarded record must name its origin in its headers",
+)
+
+
+class Pipeline:
+    """Applies records to state; `worker.outcome.Processor` is the port it fits.
+
+    Args:
+        enricher: networks, places and devices.
+        judge: the detections in force for a tenant.
+        topics: where findings, forwards and dead letters go.
+        partition_of: the partition a key hashes to, by Kafka's default partitioner.
+        limits: bounds and times.
+        max_bytes: a longer record value is rejected unread.
+    """
+
+    def __init__(
+        self,
+        *,
+        enricher: Enricher,
+        judge: Callable[[str], Judge],
+        topics: Topics,
+        partition_of: Callable[[bytes], int],
+        limits: Limits,
+        max_bytes: int = 1 << 20,
+    ) -> None:
+        self._enricher = enricher
+        self._judge = judge
+        self._topics = topics
+        self._partition_of = partition_of
+        self._limits = limits
+        self._max_bytes = max_bytes
+
+    def process(self, partition: int, records: Sequence[Record], shard: Shard) -> Outcome:
+        """Apply records of one topic-partition, in their order, to the shard of that partition number."""
+        batch = _Batch(self, partition, shard)
+        for record in records:
+            batch.add(record)
+        outcome = batch.finish()
+        outcome.record_time = records[0].timestamp if records else 0
+        return outcome
+
+    def sweep(self, partition: int, now: int, shard: Shard) -> Outcome:
+        """End the sessions whose expiry passed by `now`; forget users idle for too long."""
+        batch = _Batch(self, partition, shard)
+        for key in shard.due(now):
+            batch.wake(key, now)
+        return batch.finish()
+
+
+class _Batch:
+    """One batch under way: users decoded once, session and finding rows written once, at the end."""
+
+    def __init__(self, pipeline: Pipeline, partition: int, shard: Shard) -> None:
+        self._enrich = pipeline._enricher.enrich  # noqa: SLF001  the batch is the pipeline's own
+        self._judge = pipeline._judge  # noqa: SLF001
+        self._topics = pipeline._topics  # noqa: SLF001
+        self._partition_of = pipeline._partition_of  # noqa: SLF001
+        self._limits = pipeline._limits  # noqa: SLF001
+        self._max_bytes = pipeline._max_bytes  # noqa: SLF001
+        self._partition = partition
+        self._shard = shard
+        self._users: dict[bytes, User | None] = {}
+        self._sessions: dict[tuple[bytes, str], bytes] = {}
+        self._findings: dict[str, bytes] = {}
+        self._rows: list[bytes] = []
+        self._outcome = Outcome()
+        self._count = self._outcome.counters
+
+    def add(self, record: Record) -> None:
+        """Apply one record."""
+        result = decode(record.value, record_time=record.timestamp, max_bytes=self._max_bytes)
+        if isinstance(result, SessionEvent):
+            self._accept(record, result)
+        elif isinstance(result, Ignored):
+            self._count["ignored", result.reason] += 1
+        else:
+            self._reject(record, result)
+
+    def wake(self, key: bytes, now: int) -> None:
+        """Do what time alone asks for with one user."""
+        state = self._shard.get(key)
+        if state is None:
+            return
+        user = decode_user(state)
+        for uid in expired(user, now, self._limits):
+            session = user.head.sessions[uid]
+            self._sessions[key, uid] = session_row(user, uid, session, self._limits, swept=True)
+            self._count["expired",] += 1
+        self._users[key] = None if is_forgotten(user, now, self._limits) else user
+
+    def finish(self) -> Outcome:
+        """Put the new states into the shard and return everything."""
+        for key, user in self._users.items():
+            state = None if user is None else encode_user(user, wake_time(user, self._limits))
+            self._shard.put(key, state)
+            self._outcome.states[key] = state
+        tables = {
+            EVENTS: self._rows,
+            SESSIONS: list(self._sessions.values()),
+            FINDINGS: list(self._findings.values()),
+        }
+        self._outcome.rows.update({table: rows for table, rows in tables.items() if rows})
+        return self._outcome
+
+    def _accept(self, record: Record, event: SessionEvent) -> None:
+        key = user_key(event.tenant_id, event.user_id)
+        origin = origin_of(record, self._topics.by_user)
+        if origin is None:
+            self._reject(record, NO_ORIGIN)
+            return
+        user = self._users.get(key) or self._load(key, event)
+        if user is None:
+            self._forward(record, key, origin)
+        elif user.offsets.get(origin[1], -1) >= origin[2]:
+            self._count["skipped",] += 1
+        else:
+            self._users[key] = user
+            user.offsets[origin[1]] = origin[2]
+            self._apply(record, event, user, key, origin)
+
+    def _load(self, key: bytes, event: SessionEvent) -> User | None:
+        """Return the user's state, a new one, or None when another partition keeps it."""
+        state = self._shard.get(key)
+        if state is not None:
+            return decode_user(state)
+        # Hashing is dear and state that exists is where it belongs: only the unknown are hashed.
+        if self._partition_of(key) != self._partition:
+            return None
+        return new_user(event.tenant_id, event.user_id)
+
+    def _apply(
+        self, record: Record, event: SessionEvent, user: User, key: bytes, origin: tuple[str, int, int]
+    ) -> None:
+        seen = self._enrich(event.ip, event.location, event.user_agent)
+        applied = apply(user, event, seen, self._judge(event.tenant_id), self._limits)
+        found: tuple[str, ...] = ()
+        if applied.changes:
+            found = tuple(sorted({change.group.detection for change in applied.changes}))
+            for change in applied.changes:
+                self._find(record, change, user, origin)
+        session = user.head.sessions.get(event.session_uid)
+        self._rows.append(
+            event_row(
+                event,
+                seen,
+                session,
+                user,
+                self._limits,
+                found,
+                origin,
+                record.timestamp,
+                is_late=applied.late,
+                is_current=applied.current,
+            )
+        )
+        self._note(applied, user, key)
+
+    def _note(self, applied: Applied, user: User, key: bytes) -> None:
+        self._count["accepted",] += 1
+        if applied.late:
+            self._count["late",] += 1
+        elif applied.duplicate:
+            self._count["duplicate",] += 1
+        for uid in applied.sessions:
+            session = user.head.sessions.get(uid)
+            if session is not None:
+                self._sessions[key, uid] = session_row(user, uid, session, self._limits)
+        for uid, session in applied.evicted:
+            self._sessions[key, uid] = session_row(user, uid, session, self._limits, evicted=True)
+            self._count["evicted",] += 1
+
+    def _find(self, record: Record, change: Change, user: User, origin: tuple[str, int, int]) -> None:
+        finding = _finding(change, user, record.timestamp, origin)
+        after, before = _contexts(user, change.group.context), _contexts(user, change.group.before)
+        self._outcome.findings.append(finding)
+        self._findings[finding.uid] = finding_row(finding, after, before)
+        if change.activity is not Activity.UPDATE or change.group.count.bit_count() == 1:
+            # Repeats are told at every doubling, so that a noisy session does not become a noisy topic.
+            key = user_key(user.tenant_id, user.user_id)
+            self._outcome.messages.append(Message(self._topics.findings, key, finding.message()))
+        if change.activity is Activity.CREATE:
+            self._count["finding", change.group.detection, Severity(change.group.severity).name.lower()] += 1
+
+    def _forward(self, record: Record, key: bytes, origin: tuple[str, int, int]) -> None:
+        self._count["forwarded",] += 1
+        self._outcome.messages.append(
+            Message(
+                self._topics.by_user,
+                key,
+                record.value,
+                (
+                    (ORIGIN_TOPIC, origin[0].encode()),
+                    (ORIGIN_PARTITION, str(origin[1]).encode()),
+                    (ORIGIN_OFFSET, str(origin[2]).encode()),
+                ),
+                self._partition_of(key),
+                record.timestamp,
+            )
+        )
+
+    def _reject(self, record: Record, rejected: Rejected) -> None:
+        self._count["rejected", rejected.reason] += 1
+        self._outcome.messages.append(
+            Message(
+                self._topics.dlq,
+                record.key,
+                record.value,
+                (
+                    (ERROR, rejected.reason.encode()),
+                    (FIELD, rejected.field.encode()),
+                    (REASON, rejected.message.encode()),
+                    (ORIGIN_TOPIC, record.topic.encode()),
+                    (ORIGIN_PARTITION, str(record.partition).encode()),
+                    (ORIGIN_OFFSET, str(record.offset).encode()),
+                ),
+                timestamp=record.timestamp,
+            )
+        )
+
+
+def _contexts(user: User, number: int) -> Context | None:
+    return Contexts(user.contexts)[number] if number in user.contexts else None
+
+
+def _finding(change: Change, user: User, detected_at: int, origin: tuple[str, int, int]) -> Finding:
+    group, about = change.group, detection(change.group.detection)
+    return Finding(
+        uid=change.uid,
+        activity=change.activity,
+        status=_status(change),
+        detection=about.id,
+        title=about.title,
+        description=about.description,
+        severity=Severity(group.severity),
+        risk_score=group.score,
+        attacks=about.attacks,
+        runbook=about.runbook,
+        tenant_id=user.tenant_id,
+        user_id=user.user_id,
+        session_uid=group.session,
+        subject=group.subject,
+        summary=group.summary,
+        bucket_time=group.bucket,
+        event_time=group.first,
+        last_event_time=group.last,
+        detected_at=detected_at,
+        count=group.count,
+        revision=user.applied,
+        suppressed_by=group.suppressed_by,
+        shadow=False,
+        evidence=group.evidence,
+        source=origin,
+    )
+
+
+def _status(change: Change) -> Status:
+    if change.activity is Activity.CLOSE:
+        return Status.CLOSED
+    if change.group.suppressed_by:
+        return Status.SUPPRESSED
+    return Status.NEW if change.activity is Activity.CREATE else Status.UPDATED

@@ -1,0 +1,144 @@
+"""ClickHouse rows in its MsgPack format, in the column order of `schemas.tables`. Times are integer milliseconds.
+
+Encoding a row whole takes 2 µs; building columns of Python values took 8.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from schemas.finding import SEVERITIES, STATUS_ID, Finding
+from worker.enrich.geodesy import distance_km
+from worker.sessions.risk import decayed
+from worker.sessions.state import Contexts
+
+if TYPE_CHECKING:
+    from schemas.event import SessionEvent
+    from worker.enrich.model import Device, Network, Place
+    from worker.sessions.limits import Limits
+    from worker.sessions.state import Context, Session, User
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _row(*values: Any) -> bytes:
+    """Return values as ClickHouse's MsgPack format has them: one after the other, without the array's header."""
+    return _encode(values)[3:]
+
+
+def event_row(
+    event: SessionEvent,
+    seen: tuple[Network, Place, Device],
+    session: Session | None,
+    user: User,
+    limits: Limits,
+    detections: tuple[str, ...],
+    source: tuple[str, int, int],
+    record_time: int,
+    *,
+    is_late: bool,
+    is_current: bool,
+) -> bytes:
+    """Return the enriched row of one event in `session_events`."""
+    network, place, device = seen
+    time = event.event_time
+    return b"".join(
+        (
+            _encode(
+                (
+                    event.tenant_id, event.user_id, event.session_uid, time, event.activity_time,
+                    event.created_at, event.updated_at, event.last_used_at, event.kind, event.shape,
+                    event.uid_derived, event.is_deleted, is_late, is_current,
+                    event.user_agent, event.location or "", event.scopes or (), event.amr or (), event.aud or "",
+                    event.workspace_id or "", event.session_type or "", event.max_age_minutes,
+                    (session.expires or None) if session else None, event.meta_data or "", event.future_by,
+                    session_risk(session, time, limits), user_risk(user, time, limits), detections,
+                    session.started if session else None, session.events if session else 0,
+                    session.findings if session else 0, user.applied * 2, record_time, *source,
+                )
+            )[3:],
+            # Structs of six columns each, less the header of their arrays.
+            _encode(network)[1:],
+            _encode(place)[1:],
+            _encode(device)[1:],
+        )
+    )  # fmt: skip
+
+
+def session_risk(session: Session | None, now: int, limits: Limits) -> float:
+    """Return a session's risk at `now`."""
+    if session is None or not session.risk:
+        return 0.0
+    return decayed(session.risk, now - session.risk_at, limits.risk_half_life)
+
+
+def user_risk(user: User, now: int, limits: Limits) -> float:
+    """Return a user's risk at `now`."""
+    head = user.head
+    return decayed(head.risk, now - head.risk_at, limits.risk_half_life) if head.risk else 0.0
+
+
+def session_row(
+    user: User, uid: str, session: Session, limits: Limits, *, evicted: bool = False, swept: bool = False
+) -> bytes:
+    """Return the current row of one session in `sessions`.
+
+    Its version is the user's logical clock, doubled, so that what time alone brings about (`swept`) has room
+    between two events: the same state gives the same row, whoever computes it.
+    """
+    context = Contexts(user.contexts)[session.context]
+    network, place, device = context.network, context.place, context.device
+    ended_at, reason = _end(user, uid, session, evicted=evicted)
+    return _row(
+        user.tenant_id, user.user_id, uid, "ended" if reason else "active",
+        session.started, session.seen, ended_at, reason, session.expires or None, context.session_type or "",
+        network.ip, network.asn, network.as_org, network.kind, place.country, place.city,
+        place.latitude, place.longitude, device.browser, device.os, device.kind,
+        context.scopes or (), context.amr or (), context.aud or "",
+        session_risk(session, session.seen, limits), user_risk(user, session.seen, limits),
+        session.findings, session.events, user.applied * 2 + swept,
+    )  # fmt: skip
+
+
+def _end(user: User, uid: str, session: Session, *, evicted: bool) -> tuple[int | None, str]:
+    if session.ended:
+        return session.ended, "deleted"
+    if evicted:
+        return session.seen, "evicted"
+    if session.expires and user.timed_out.get(uid) == session.expires:
+        return session.expires, "expired"
+    return None, ""
+
+
+def finding_row(finding: Finding, after: Context | None, before: Context | None) -> bytes:
+    """Return the row of one state of one finding in `findings`."""
+    distance, speed = _travel(finding, after, before)
+    return _row(
+        finding.uid, finding.detection, finding.title, SEVERITIES[finding.severity],
+        finding.severity + 1, finding.risk_score, finding.status, STATUS_ID[finding.status],
+        int(finding.activity), finding.is_alert(), finding.shadow, finding.suppressed_by,
+        finding.tenant_id, finding.user_id, finding.session_uid, finding.subject,
+        finding.bucket_time, finding.event_time, finding.last_event_time, finding.detected_at,
+        finding.count, finding.revision, finding.summary, [attack.uid for attack in finding.attacks],
+        finding.evidence.decode(), *_flat(after), *_flat(before), distance, speed, *finding.source,
+    )  # fmt: skip
+
+
+def _flat(context: Context | None) -> tuple[Any, ...]:
+    if context is None:
+        return ("", 0, "", "", "", "", "", "", "")
+    network, place, device = context.network, context.place, context.device
+    return (
+        network.ip, network.asn, network.as_org, network.kind,
+        place.country, place.city, device.browser, device.os, device.kind,
+    )  # fmt: skip
+
+
+def _travel(finding: Finding, after: Context | None, before: Context | None) -> tuple[float | None, float | None]:
+    if after is None or before is None:
+        return None, None
+    speed = orjson.loads(finding.evidence)["observed"].get("speed_kmh")
+    return distance_km(before.place, after.place), speed

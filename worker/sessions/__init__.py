@@ -1,0 +1,1 @@
+"""Pure state: session lifecycle, user history, late events put in order."""

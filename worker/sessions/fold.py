@@ -1,0 +1,291 @@
+"""One step of the fold: an observation, in event-time order, changes what is known of the user.
+
+Nothing here depends on the order of arrival, on a clock or on batches: `Fold` is a function of the ordered events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from schemas.finding import Severity, finding_uid
+from worker.enrich.model import is_anonymiser
+from worker.sessions.history import admit, network_key, release, strength_mark
+from worker.sessions.limits import DAY
+from worker.sessions.risk import decayed, raised
+from worker.sessions.state import DELETED, KINDS, Context, Contexts, Fold, Group, Observation, Session
+from worker.sessions.strength import UNKNOWN, strength
+from worker.sessions.view import Trigger, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.sessions.limits import Limits
+    from worker.sessions.view import Judge, Verdict
+
+# Plain integers: flag arithmetic on IntFlag members costs a microsecond an operation.
+START, NETWORK, PLACE, DEVICE, GRANT, EXPIRED, ENDED, TRAVEL, CLOCK = (int(trigger) for trigger in Trigger)
+
+
+NEWS = START | NETWORK | PLACE | DEVICE
+"""What is worth learning; that, and the first event of a session on a day."""
+
+
+class Owner(NamedTuple):
+    """Whose fold it is, and what it is folded with."""
+
+    tenant_id: str
+    user_id: str
+    contexts: Contexts
+    judge: Judge
+    limits: Limits
+
+
+class Step(NamedTuple):
+    """What one step touched: finding uids, and sessions put out for want of room."""
+
+    groups: Sequence[str]
+    evicted: Sequence[tuple[str, Session]]
+
+
+NOTHING = Step((), ())
+
+
+def step(fold: Fold, observation: Observation, owner: Owner) -> Step:
+    """Fold one observation in place; it must not be earlier than `fold.time`."""
+    context = owner.contexts[observation.context]
+    session = fold.sessions.get(context.uid)
+    fold.time = observation.time
+    trigger = _trigger(fold, session, observation, context, owner)
+    verdicts: Sequence[Verdict] = ()
+    if trigger & owner.judge.triggers:
+        verdicts = owner.judge(_view(fold, session, observation, context, trigger, owner))
+    evicted: Sequence[tuple[str, Session]] = ()
+    if session is None:
+        evicted = _make_room(fold, owner.limits)
+        session = _start(fold, observation, context)
+        fold.sessions[context.uid] = session
+    if observation.kind == DELETED:
+        session.ended = session.ended or observation.time
+    else:
+        _advance(fold, session, observation, context, trigger, owner)
+    is_news = bool(trigger & NEWS) or observation.time // DAY != session.seen // DAY
+    session.seen = observation.time
+    session.events += 1
+    groups = [_group(fold, session, observation, verdict, owner) for verdict in verdicts]
+    if is_news and observation.kind != DELETED and observation.activity:
+        admit(fold, session, observation.context, owner.contexts, owner.limits)
+    if fold.waiting:
+        release(fold, owner.contexts, owner.limits)
+    return Step(groups, evicted) if groups or evicted else NOTHING
+
+
+def _trigger(fold: Fold, session: Session | None, observation: Observation, context: Context, owner: Owner) -> int:
+    if observation.kind == DELETED:
+        return CLOCK if observation.future_by else 0
+    found = CLOCK if observation.future_by or _used_before_created(observation, context, owner.limits) else 0
+    if session is None:
+        found |= START
+    else:
+        if session.context != observation.context:
+            found |= _changes(owner.contexts[session.context], context)
+        if session.expires and observation.activity > session.expires + owner.limits.skew:
+            found |= EXPIRED
+        if session.ended:
+            found |= ENDED
+    if fold.place[0] and _travelled(fold, session, observation, context):
+        found |= TRAVEL
+    return found
+
+
+def _used_before_created(observation: Observation, context: Context, limits: Limits) -> bool:
+    return 0 < observation.activity < context.created_at - limits.skew
+
+
+def _changes(before: Context, after: Context) -> int:
+    found = 0
+    if before.network != after.network:
+        found = NETWORK
+    if before.place != after.place:
+        found |= PLACE
+    if before.device != after.device:
+        found |= DEVICE
+    if _grant(before) != _grant(after):
+        found |= GRANT
+    return found
+
+
+def _grant(context: Context) -> tuple[object, ...]:
+    return (
+        context.scopes,
+        context.amr,
+        context.aud,
+        context.max_age_minutes,
+        context.session_type,
+        context.created_at,
+    )
+
+
+def is_trusted_place(context: Context) -> bool:
+    """Tell whether the coordinates are known and are the user's own, not an anonymiser's."""
+    return context.place.latitude is not None and not is_anonymiser(context.network.kind)
+
+
+def _travelled(fold: Fold, session: Session | None, observation: Observation, context: Context) -> bool:
+    acted = observation.activity > (session.activity if session else 0)
+    place = context.place
+    return acted and is_trusted_place(context) and fold.place[2:] != (place.latitude, place.longitude)
+
+
+def _view(
+    fold: Fold,
+    session: Session | None,
+    observation: Observation,
+    context: Context,
+    trigger: int,
+    owner: Owner,
+) -> View:
+    contexts = owner.contexts
+    before = contexts[session.context] if session and session.context else None
+    reference = (session.v4 if context.network.family == 4 else session.v6) if session else 0
+    return View(
+        owner.tenant_id,
+        owner.user_id,
+        Trigger(trigger),
+        KINDS[observation.kind],
+        observation.time,
+        observation.activity,
+        observation,
+        context,
+        session,
+        before,
+        contexts[reference] if reference else None,
+        fold,
+        contexts,
+        owner.limits,
+        owner.judge.policy,
+    )
+
+
+def _start(fold: Fold, observation: Observation, context: Context) -> Session:
+    history = fold.history
+    history.first = history.first or observation.time
+    if observation.kind != DELETED:
+        history.sessions += 1
+        history.last_session = observation.time
+        history.starts = [*history.starts[-63:], observation.time]
+        strength_mark(history, strength(context.amr))
+        _mark_peak(fold, observation.time)
+    return Session(
+        observation.context, 0, 0, observation.time, observation.time, 0, 0, 0, None, None,
+        UNKNOWN, context.created_at, 0, 0, 0.0, 0, 0, [(observation.time, observation.context)],
+    )  # fmt: skip
+
+
+def is_live(session: Session, now: int) -> bool:
+    """Tell whether a session is neither deleted nor past its sliding expiry at `now`."""
+    return not session.ended and (not session.expires or now <= session.expires)
+
+
+def _mark_peak(fold: Fold, now: int) -> None:
+    live = 1 + sum(is_live(session, now) for session in fold.sessions.values())
+    peaks, day = fold.history.peaks, now // DAY
+    if peaks and peaks[-1][0] == day:
+        peaks[-1] = (day, max(peaks[-1][1], live))
+    else:
+        fold.history.peaks = [*peaks[-13:], (day, live)]
+
+
+def _make_room(fold: Fold, limits: Limits) -> Sequence[tuple[str, Session]]:
+    """Forget sessions long over, then, if still too many, the one least alive; return the live ones put out."""
+    horizon = fold.time - limits.ended_memory
+    for uid in [uid for uid, session in fold.sessions.items() if _over_since(session) < horizon]:
+        del fold.sessions[uid]
+    if len(fold.sessions) < limits.sessions:
+        return ()
+    uid = min(fold.sessions, key=lambda uid: (is_live(fold.sessions[uid], fold.time), fold.sessions[uid].seen, uid))
+    session = fold.sessions.pop(uid)
+    fold.opened().dropped += 1
+    return ((uid, session),) if is_live(session, fold.time) else ()
+
+
+def _over_since(session: Session) -> int:
+    return session.ended or session.expires or session.seen + 10**12
+
+
+def _advance(
+    fold: Fold, session: Session, observation: Observation, context: Context, trigger: int, owner: Owner
+) -> None:
+    if trigger & (NETWORK | DEVICE) and _moved(owner.contexts[session.context], context):
+        session.trail = [*session.trail[1 - owner.limits.trail :], (observation.time, observation.context)]
+    session.context = observation.context
+    if context.network.family == 4:
+        session.v4 = observation.context
+    else:
+        session.v6 = observation.context
+    if trigger & (START | GRANT):
+        _grant_to(session, context)
+    session.activity = max(session.activity, observation.activity)
+    if session.max_age_minutes is not None:
+        session.expires = session.activity + int(session.max_age_minutes * 60_000)
+    place = context.place
+    if is_trusted_place(context) and observation.activity >= fold.place[1]:
+        fold.place = (observation.context, observation.activity, place.latitude or 0.0, place.longitude or 0.0)
+
+
+def _moved(before: Context, after: Context) -> bool:
+    return network_key(before.network) != network_key(after.network) or before.device != after.device
+
+
+def _grant_to(session: Session, context: Context) -> None:
+    if context.scopes is not None:
+        session.scopes = tuple(sorted({*(session.scopes or ()), *context.scopes}))
+    if context.max_age_minutes is not None:
+        session.max_age_minutes = context.max_age_minutes
+    session.strength = max(session.strength, strength(context.amr))
+    session.created = max(session.created, context.created_at)
+
+
+def _group(fold: Fold, session: Session, observation: Observation, verdict: Verdict, owner: Owner) -> str:
+    limits, now = owner.limits, observation.time
+    bucket = now - now % limits.grouping
+    holder = verdict.owner or f"user:{owner.user_id}"
+    uid = finding_uid(owner.tenant_id, verdict.detection, holder, verdict.subject, bucket)
+    group = fold.groups.get(uid)
+    if group is None:
+        session.findings += 1
+        _alarm(fold, session, verdict, now, limits)
+        fold.groups[uid] = _new_group(verdict, observation, bucket, owner.contexts)
+        _bound_groups(fold, limits)
+    else:
+        group.last = now
+        group.count += 1
+        group.severity = max(group.severity, verdict.severity)
+        group.score = max(group.score, verdict.score)
+    return uid
+
+
+def _new_group(verdict: Verdict, observation: Observation, bucket: int, contexts: Contexts) -> Group:
+    before = contexts.number(verdict.before)
+    return Group(
+        verdict.detection, verdict.owner, verdict.subject, bucket, observation.time, observation.time, 1,
+        verdict.severity, verdict.score, verdict.summary, verdict.evidence, verdict.suppressed_by,
+        observation.context, before,
+    )  # fmt: skip
+
+
+def _bound_groups(fold: Fold, limits: Limits) -> None:
+    if len(fold.groups) > limits.groups:
+        oldest = min(fold.groups, key=lambda uid: (fold.groups[uid].last, uid))
+        del fold.groups[oldest]
+        fold.opened().dropped += 1
+
+
+def _alarm(fold: Fold, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
+    if verdict.suppressed_by:
+        return
+    session.risk = raised(decayed(session.risk, now - session.risk_at, limits.risk_half_life), verdict.score)
+    session.risk_at = now
+    fold.risk = raised(decayed(fold.risk, now - fold.risk_at, limits.risk_half_life), verdict.score)
+    fold.risk_at = now
+    if verdict.severity >= Severity.MEDIUM:
+        session.alarmed = now

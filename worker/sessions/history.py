@@ -1,0 +1,82 @@
+"""What is usual for a user: counters with decay, fed only by observations nobody has reason to doubt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.sessions.risk import decayed
+from worker.sessions.state import Seen, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.enrich.model import Device, Network
+    from worker.sessions.limits import Limits
+    from worker.sessions.state import Context, Fold, History, Session
+
+
+def network_key(network: Network) -> str:
+    """Return the name of a network: its ASN where known, else its prefix, else `""`."""
+    return f"as{network.asn}" if network.asn else network.prefix
+
+
+def device_key(device: Device) -> str:
+    """Return the name of a device: browser, operating system and class; `""` when it is unknown."""
+    return f"{device.browser}/{device.os}/{device.kind}" if device.browser else ""
+
+
+def strength_mark(history: History, strength: int, keep: int = 10) -> None:
+    """Remember the authentication strength of a new session (-1, unknown, is not remembered)."""
+    if strength >= 0:
+        history.strengths = [*history.strengths[1 - keep :], strength]
+
+
+def learn(history: History, context: Context, now: int, limits: Limits) -> None:
+    """Count a context's network, country and device."""
+    _see(history.networks, network_key(context.network), now, limits)
+    _see(history.countries, context.place.country, now, limits)
+    _see(history.devices, device_key(context.device), now, limits)
+
+
+def _see(seen: dict[str, Seen], key: str, now: int, limits: Limits) -> None:
+    if not key:
+        return
+    known = seen.get(key)
+    if known is None:
+        seen[key] = Seen(now, now, 1.0)
+        if len(seen) > limits.seen:
+            del seen[_weakest(seen, now, limits.history_half_life)]
+        return
+    known.weight = decayed(known.weight, now - known.last, limits.history_half_life) + 1.0
+    known.last = now
+
+
+def _weakest(seen: dict[str, Seen], now: int, half_life: int) -> str:
+    return min(seen, key=lambda key: (decayed(seen[key].weight, now - seen[key].last, half_life), key))
+
+
+def is_clean(session: Session, now: int, limits: Limits) -> bool:
+    """Tell whether a session had no finding of medium or above within the quarantine before `now`."""
+    return not session.alarmed or now - session.alarmed >= limits.quarantine
+
+
+def admit(fold: Fold, session: Session, reference: int, contexts: Mapping[int, Context], limits: Limits) -> None:
+    """Learn the context of an event of a session, or let it wait while the session is under suspicion."""
+    if is_clean(session, fold.time, limits):
+        learn(fold.history, contexts[reference], fold.time, limits)
+    elif not any(waiting.context == reference for waiting in fold.waiting):
+        fold.waiting = [*fold.waiting[1 - limits.waiting :], Waiting(fold.time, reference)]
+
+
+def release(fold: Fold, contexts: Mapping[int, Context], limits: Limits) -> None:
+    """Learn what waited for the quarantine to pass; forget what belongs to sessions that were ended."""
+    keep = []
+    for waiting in fold.waiting:
+        session = fold.sessions.get(contexts[waiting.context].uid)
+        if session is None or session.ended:
+            continue
+        if is_clean(session, fold.time, limits):
+            learn(fold.history, contexts[waiting.context], fold.time, limits)
+        else:
+            keep.append(waiting)
+    fold.waiting = keep

@@ -1,0 +1,43 @@
+"""The bounds and times the state lives by. All in milliseconds or counts."""
+
+from __future__ import annotations
+
+import msgspec
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the state.
+
+    Attributes:
+        skew: tolerance between clocks, everywhere.
+        lateness: how much later than the user's newest event an event may come and still be judged.
+        window: observations kept per user for putting late events in order.
+        revocation_grace: activity this long after a deletion is still a request under way.
+        ended_memory: how long ended sessions are remembered.
+        idle_memory: how long a user without any event is remembered.
+        sessions, contexts, groups, trail, seen, waiting: most of each kept per user (per session for `trail`).
+        grouping: event-time bucket within which repeats are one finding.
+        quarantine: how long after a finding of medium or above observations stay out of the history.
+        risk_half_life: in which risk halves. history_half_life: in which the weight of history halves.
+    """
+
+    skew: int = 60 * SECOND
+    lateness: int = 2 * HOUR
+    window: int = 64
+    revocation_grace: int = 30 * SECOND
+    ended_memory: int = 7 * DAY
+    idle_memory: int = 120 * DAY
+    sessions: int = 64
+    groups: int = 64
+    trail: int = 8
+    seen: int = 32
+    waiting: int = 16
+    grouping: int = HOUR
+    quarantine: int = DAY
+    risk_half_life: int = 4 * HOUR
+    history_half_life: int = 30 * DAY

@@ -1,0 +1,330 @@
+"""What is remembered of a user, and nothing else: plain msgspec structs, compact on the wire.
+
+`Fold` is everything that depends on events *in event-time order*; `User` wraps the folds needed to put late
+events in their place. All times are integer milliseconds since the epoch, UTC; 0 means "never".
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from worker.enrich.model import Device, Network, Place
+
+FORMAT = 1
+"""Version of the encoded state: its first byte."""
+
+
+class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What usually stays the same from one event of a session to the next.
+
+    Attributes:
+        created_at: as the event says, milliseconds; 0 when omitted.
+        scopes, amr, aud, session_type, max_age_minutes: None when omitted.
+    """
+
+    uid: str
+    network: Network
+    place: Place
+    device: Device
+    scopes: tuple[str, ...] | None
+    amr: tuple[str, ...] | None
+    aud: str | None
+    session_type: str | None
+    max_age_minutes: float | None
+    created_at: int
+
+
+class Observation(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One event, as short as it can be remembered.
+
+    Attributes:
+        time: event time.
+        activity: when the user acted; 0 when the event is no activity.
+        kind: index into `KINDS`.
+        context: key into `User.contexts`.
+        future_by: milliseconds the newest timestamp lay ahead of the record's own.
+    """
+
+    time: int
+    activity: int
+    kind: int
+    context: int
+    future_by: int
+
+
+KINDS = ("created", "refreshed", "changed", "deleted")
+DELETED = 3
+KIND_INDEX = {name: index for index, name in enumerate(KINDS)}
+
+
+class Session(msgspec.Struct, gc=False, array_like=True):
+    """A session as of the newest event folded.
+
+    Attributes:
+        context: of the newest event; `v4` and `v6`: of the newest event of that address family (0: none).
+        started: event time of the first event. `seen`: of the newest. `activity`: newest activity time.
+        expires: effective sliding expiry; 0 when it has none.
+        ended: event time of the deletion.
+        scopes: the widest set so far.
+        strength: strongest authentication so far (-1 unknown).
+        created: newest `created_at`.
+        risk, risk_at: decaying risk 0–100 and the time it was last computed for.
+        alarmed: time of the last finding of medium or above.
+        trail: (time, context) of every change of network or device, newest last, bounded.
+    """
+
+    context: int
+    v4: int
+    v6: int
+    started: int
+    seen: int
+    activity: int
+    expires: int
+    ended: int
+    max_age_minutes: float | None
+    scopes: tuple[str, ...] | None
+    strength: int
+    created: int
+    events: int
+    findings: int
+    risk: float
+    risk_at: int
+    alarmed: int
+    trail: list[tuple[int, int]]
+
+
+class Seen(msgspec.Struct, gc=False, array_like=True):
+    """How often and how lately something was seen; `weight` halves every `HALF_LIFE`."""
+
+    first: int
+    last: int
+    weight: float
+
+
+class History(msgspec.Struct, gc=False, array_like=True):
+    """What is usual for a user: learned from observations nobody has reason to doubt.
+
+    Attributes:
+        first: time of the user's first event.
+        sessions: how many sessions were started.
+        last_session: start of the newest session.
+        networks: `as<asn>` or prefix -> Seen. countries: ISO code -> Seen. devices: `browser/os/kind` -> Seen.
+        strengths: authentication strengths of the last sessions, newest last.
+        starts: starts of the newest sessions, newest last.
+        peaks: (day number, most sessions at once that day), newest last.
+    """
+
+    first: int
+    sessions: int
+    last_session: int
+    networks: dict[str, Seen]
+    countries: dict[str, Seen]
+    devices: dict[str, Seen]
+    strengths: list[int]
+    starts: list[int]
+    peaks: list[tuple[int, int]]
+
+
+class Waiting(msgspec.Struct, gc=False, array_like=True):
+    """An observation that may enter the history once its session has stayed clean for the quarantine."""
+
+    since: int
+    context: int
+
+
+class Group(msgspec.Struct, gc=False, array_like=True):
+    """All occurrences of one detection, on one session or user and subject, within one event-time bucket.
+
+    Attributes:
+        bucket: start of the bucket. `first`, `last`: event times of the first and last occurrence.
+        severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
+        evidence: JSON of the first occurrence. `summary`: its one line.
+        context, before: of the first occurrence, keys into `User.contexts` (0: none).
+    """
+
+    detection: str
+    session: str
+    subject: str
+    bucket: int
+    first: int
+    last: int
+    count: int
+    severity: int
+    score: int
+    summary: str
+    evidence: bytes
+    suppressed_by: tuple[str, ...]
+    context: int
+    before: int
+
+
+class Cold(msgspec.Struct, gc=False, array_like=True):
+    """The part of a fold that routine events leave alone, kept encoded until it is asked for.
+
+    Attributes:
+        groups: finding uid -> group.
+        dropped: how many sessions and findings were put out for want of room.
+    """
+
+    history: History
+    groups: dict[str, Group]
+    dropped: int
+
+
+class Fold(msgspec.Struct, gc=False, array_like=True):
+    """The user after a prefix of the events, in event-time order: a pure function of that prefix.
+
+    Attributes:
+        place: of the newest activity at a known and trusted place: its context, when, latitude, longitude; context 0
+            before any.
+        risk, risk_at: decaying risk 0–100 of the user and the time it was last computed for.
+        cold: a `Cold`, encoded until `opened`.
+    """
+
+    time: int
+    sessions: dict[str, Session]
+    place: tuple[int, int, float, float]
+    waiting: list[Waiting]
+    risk: float
+    risk_at: int
+    cold: msgspec.Raw
+
+    def opened(self) -> Cold:
+        """Return the cold part, decoded."""
+        cold: object = self.cold
+        if isinstance(cold, msgspec.Raw):
+            cold = _decode_cold(cold)
+            self.cold = cold  # type: ignore[assignment]  # encodes the same, and only this method reads it
+        return cold  # type: ignore[return-value]
+
+    @property
+    def history(self) -> History:
+        """What is usual for the user."""
+        return self.opened().history
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        """Findings that may still change."""
+        return self.opened().groups
+
+
+def new_fold() -> Fold:
+    """Return the fold of no events."""
+    cold = Cold(History(0, 0, 0, {}, {}, {}, [], [], []), {}, 0)
+    return Fold(0, {}, (0, 0, 0.0, 0.0), [], 0.0, 0, cold)  # type: ignore[arg-type]  # see Fold.opened
+
+
+class User(msgspec.Struct, gc=False, array_like=True):
+    """The state of one user of one tenant.
+
+    The window holds every observation later than `base_time`, in order; `base` and `middle` are encoded folds
+    of everything up to `base_time` and `middle_time`. A late event is put in its place in the window and the
+    head is folded anew from the base, so that the head never depends on the order of arrival.
+
+    Attributes:
+        applied: how many records were applied: the state's logical clock.
+        offsets: source partition -> offset of the last record applied from it.
+        contexts: number -> encoded `Context`.
+        rotate_at: event time from which the base is to move on.
+        window: encoded observations, one after the other; `window_size` of them.
+        timed_out: session uid -> the expiry whose passing was already reported.
+    """
+
+    tenant_id: str
+    user_id: str
+    applied: int
+    offsets: dict[int, int]
+    contexts: dict[int, bytes]
+    next_context: int
+    base: bytes
+    base_time: int
+    middle: bytes
+    middle_time: int
+    rotate_at: int
+    window: bytes
+    window_size: int
+    head: Fold
+    timed_out: dict[str, int]
+
+    def observations(self) -> list[Observation]:
+        """Return the window, decoded."""
+        return _decode_window(b"\xdd" + self.window_size.to_bytes(4, "big") + self.window)
+
+    def keep(self, observations: list[Observation]) -> None:
+        """Set the window."""
+        self.window = b"".join(map(_encode, observations))
+        self.window_size = len(observations)
+
+    def append(self, observation: Observation) -> None:
+        """Add an observation at the window's end."""
+        self.window += _encode(observation)
+        self.window_size += 1
+
+
+def new_user(tenant_id: str, user_id: str) -> User:
+    """Return the state of a user never seen."""
+    return User(tenant_id, user_id, 0, {}, {}, 1, b"", 0, b"", 0, NEVER, b"", 0, new_fold(), {})
+
+
+class Contexts(dict[int, Context]):
+    """A user's contexts, decoded when asked for."""
+
+    def __init__(self, encoded: dict[int, bytes]) -> None:
+        super().__init__()
+        self._encoded = encoded
+
+    def __missing__(self, key: int) -> Context:
+        """Decode a context."""
+        context = self[key] = _decode_context(self._encoded[key])
+        return context
+
+    def number(self, context: Context | None) -> int:
+        """Return the number of a context handed out before; 0 for None."""
+        return next((key for key, known in self.items() if known is context), 0)
+
+
+NEVER = 2**64 - 1
+_encode = msgspec.msgpack.Encoder().encode
+_decode_user = msgspec.msgpack.Decoder(User).decode
+_decode_fold = msgspec.msgpack.Decoder(Fold).decode
+_decode_cold = msgspec.msgpack.Decoder(Cold).decode
+_decode_context = msgspec.msgpack.Decoder(Context).decode
+_decode_window = msgspec.msgpack.Decoder(list[Observation]).decode
+
+
+def encode_user(user: User, wake: int) -> bytes:
+    """Encode a user's state: format version, the time to wake it (milliseconds, `NEVER`), MessagePack."""
+    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(user)
+
+
+def decode_user(state: bytes) -> User:
+    """Decode what `encode_user` made.
+
+    Raises:
+        UnknownFormatError: the state was written by a version this one does not know.
+    """
+    if state[0] != FORMAT:
+        raise UnknownFormatError(state[0])
+    return _decode_user(memoryview(state)[9:])
+
+
+def encode_context(parts: Context | tuple[object, ...]) -> bytes:
+    """Encode a context, or the tuple of its fields: the same context gives the same bytes."""
+    return _encode(parts)
+
+
+def encode_fold(fold: Fold) -> bytes:
+    """Encode a fold: how the base and the middle are kept."""
+    return _encode(fold)
+
+
+def decode_fold(fold: bytes) -> Fold:
+    """Decode a fold; no bytes are the fold of no events."""
+    return _decode_fold(fold) if fold else new_fold()
+
+
+class UnknownFormatError(Exception):
+    """A state of an unknown format version: written by a newer sessionwatch."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"state format {version} is not known to this version (it knows up to {FORMAT})")

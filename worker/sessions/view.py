@@ -1,0 +1,105 @@
+"""What a detection is shown of an event: the event, and everything known *before* it."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from schemas.policy import TenantPolicy
+from worker.sessions.limits import Limits
+from worker.sessions.state import Context, Contexts, Fold, Observation, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Trigger(IntFlag):
+    """What is noteworthy about an event; a detection runs only on events that bear one of its triggers."""
+
+    START = 1
+    """The first event of a session (not a deletion)."""
+    NETWORK = 2
+    """Another address than the session's last of the same family, or another family."""
+    PLACE = 4
+    """Another place than the session's last."""
+    DEVICE = 8
+    """Another device than the session's last."""
+    GRANT = 16
+    """Other scopes, methods, audience, lifetime, type or creation time than the session's last."""
+    EXPIRED = 32
+    """Activity later than the session's sliding expiry plus skew."""
+    ENDED = 64
+    """The session was deleted before."""
+    TRAVEL = 128
+    """Activity elsewhere than the user's last activity at a known and trusted place."""
+    CLOCK = 256
+    """A time ahead of the record's own, or a last use before the creation."""
+
+
+class View(msgspec.Struct, gc=False):
+    """One event as a detection sees it. Detections read it and never change it.
+
+    Attributes:
+        kind: `created`, `refreshed`, `changed` or `deleted`.
+        now: event time, milliseconds. `activity`: when the user acted; 0 when it is no activity.
+        context: the event's own context (network, place, device, grant).
+        session: the session before this event; None when it is new.
+        before: the session's last context; None when it is new.
+        same_family: the session's last context of the event's address family; None when there is none.
+        user: the fold before this event.
+        contexts: what `Session.context`, `Fold.place` and the like refer to.
+    """
+
+    tenant_id: str
+    user_id: str
+    trigger: Trigger
+    kind: str
+    now: int
+    activity: int
+    observation: Observation
+    context: Context
+    session: Session | None
+    before: Context | None
+    same_family: Context | None
+    user: Fold
+    contexts: Contexts
+    limits: Limits
+    policy: TenantPolicy
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A detection's word on one event, ready to be grouped.
+
+    Attributes:
+        owner: session uid, or `""` when the finding is about the user.
+        severity: index into `schemas.finding.SEVERITIES`. `score`: risk score 0–100.
+        evidence: JSON object.
+        before: the context it was held against; None when there is none.
+    """
+
+    detection: str
+    owner: str
+    subject: str
+    severity: int
+    score: int
+    summary: str
+    evidence: bytes
+    suppressed_by: tuple[str, ...]
+    before: Context | None
+
+
+class Judge(Protocol):
+    """Whoever knows the detections and the tenant's policy."""
+
+    @property
+    def policy(self) -> TenantPolicy:
+        """The tenant's policy."""
+
+    @property
+    def triggers(self) -> int:
+        """The triggers any detection listens to."""
+
+    def __call__(self, view: View) -> Sequence[Verdict]:
+        """Return the verdicts on an event."""

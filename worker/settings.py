@@ -1,0 +1,364 @@
+"""Settings: environment `SESSIONWATCH_…` (nested with `__`) over a TOML file over defaults.
+
+The file is the one named by `--config`, else by `SESSIONWATCH_CONFIG`, else `./sessionwatch.toml` if there is
+one. What nobody knows is reported: an error in the file, a warning in the environment, which others share.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import warnings
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
+from worker.stream.connection import KafkaSettings
+from worker.stream.topics import TopicSettings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+PREFIX, NESTING = "SESSIONWATCH_", "__"
+CONFIG_VARIABLE = "SESSIONWATCH_CONFIG"
+DEFAULT_FILE = Path("sessionwatch.toml")
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used as they are; the message says which and why, and shows no value."""
+
+
+class Group(BaseModel):
+    """Base of a group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ClickHouseSettings(Group):
+    """Where rows go."""
+
+    dsn: SecretStr | None = None
+    """`clickhouse://user:password@host:8123/database` or `chdb:///directory`; unset: embedded in `data_dir`."""
+    secure: bool = False
+    """Use TLS (port 8443 unless the DSN names one)."""
+    ca_cert: Path | None = None
+    """CA certificates (PEM) to verify the server with; unset: the system's."""
+    client_cert: Path | None = None
+    """Client certificate (PEM) for mutual TLS."""
+    client_key: Path | None = None
+    """Key (PEM) of the client certificate."""
+    verify: bool = True
+    """Verify the server's certificate."""
+    connect_timeout_s: Positive = 10
+    """Seconds to wait for a connection."""
+    send_receive_timeout_s: Positive = 60
+    """Seconds to wait for an insert or a query."""
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of a connection to a server, as clickhouse-connect names them."""
+        given = {"ca_cert": self.ca_cert, "client_cert": self.client_cert, "client_cert_key": self.client_key}
+        return {
+            "secure": self.secure,
+            "verify": self.verify,
+            "connect_timeout": self.connect_timeout_s,
+            "send_receive_timeout": self.send_receive_timeout_s,
+            **{name: str(path) for name, path in given.items() if path is not None},
+        }
+
+
+class GeoSettings(Group):
+    """Geo databases in MaxMind's format."""
+
+    city_db: Path | None = None
+    """City database (`.mmdb`); unset: places come from `location` alone."""
+    asn_db: Path | None = None
+    """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
+
+
+class WebSettings(Group):
+    """The worker's own web server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 6066
+    """Port of metrics, health and the live views; 0 takes a free one."""
+
+
+class DeliverySettings(Group):
+    """Group commits into ClickHouse."""
+
+    max_rows: Positive = 20_000
+    """Rows that make a group commit leave at once."""
+    max_delay_ms: Positive = 150
+    """Milliseconds the first row of a group commit waits at most."""
+    max_inflight_rows: Positive = 60_000
+    """Rows and messages not durable yet at which the worker stops reading."""
+    max_inflight_bytes: Positive = 67_108_864
+    """Bytes of records whose outputs are not durable yet at which the worker stops reading."""
+    stall_s: Seconds = 15.0
+    """Seconds the oldest of them may be under way before the worker counts as not ready."""
+    retry_max_delay_s: Seconds = 5.0
+    """Seconds between two tries of an insert, at most; the first retry comes after a fraction of one."""
+
+
+class StateSettings(Group):
+    """What is remembered of users."""
+
+    store: Literal["memory", "rocksdb"] = "memory"
+    """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
+    lateness_minutes: Positive = 120
+    """How much later than the user's newest event an event may come and still be judged."""
+    skew_s: NotNegative = 60
+    """Tolerance between clocks, in seconds, everywhere."""
+    revocation_grace_s: NotNegative = 30
+    """Activity this many seconds after a deletion is still a request under way."""
+    ended_memory_days: Positive = 7
+    """Days ended sessions are remembered."""
+    idle_memory_days: Positive = 120
+    """Days a user without any event is remembered; also the longest dormancy that can be noticed."""
+    quarantine_hours: NotNegative = 24
+    """Hours after a finding of medium or above that its session's observations stay out of the history."""
+    sessions: Positive = 64
+    """Sessions remembered per user; the least alive goes first."""
+
+    def limits(self) -> Limits:
+        """Return the bounds and times the state lives by."""
+        return Limits(
+            skew=self.skew_s * SECOND,
+            lateness=self.lateness_minutes * MINUTE,
+            revocation_grace=self.revocation_grace_s * SECOND,
+            ended_memory=self.ended_memory_days * DAY,
+            idle_memory=self.idle_memory_days * DAY,
+            quarantine=self.quarantine_hours * HOUR,
+            sessions=self.sessions,
+        )
+
+
+class StreamSettings(Group):
+    """The consumer group."""
+
+    group_id: str = "sessionwatch"
+    """Consumer group; workers of one group share the partitions."""
+    session_timeout_s: Seconds = 10.0
+    """Seconds without a heartbeat after which a worker's partitions go to the others."""
+    commit_interval_s: Seconds = 1.0
+    """Seconds between commits of offsets."""
+    sweep_interval_s: Seconds = 1.0
+    """Seconds between looks for sessions that have expired."""
+    drain_s: Seconds = 5.0
+    """Seconds a stop or a rebalance waits for what is under way to become durable."""
+    max_batch_records: Positive = 2_000
+    """Records of one partition computed at once, at most."""
+    max_record_bytes: Positive = 1_048_576
+    """Bytes a record's value may have; longer ones go to the dead letters unread."""
+
+
+class LogSettings(Group):
+    """Logging, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severity that is logged."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto` is readable on a terminal and JSON elsewhere."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTING,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    stream: StreamSettings = StreamSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    state: StateSettings = StateSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    geo: GeoSettings = GeoSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+    data_dir: Path = Path("data")
+    """Directory of everything kept on this machine: the embedded store, the on-disk state."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment over what the constructor is given, which is the file."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return _KnownEnvironment(settings_cls), init_settings
+
+    def store_dsn(self) -> str:
+        """Return where rows go: `clickhouse.dsn`, else the embedded store below `data_dir`."""
+        if self.clickhouse.dsn is not None:
+            return self.clickhouse.dsn.get_secret_value()
+        return f"chdb://{(self.data_dir / 'store').resolve()}"
+
+    def store_options(self) -> dict[str, Any]:
+        """Return the options of a connection to `store_dsn`; the embedded store has none."""
+        return {} if self.store_dsn().startswith("chdb:") else self.clickhouse.options()
+
+    def effective(self) -> dict[str, str]:
+        """Return every setting in force as text, by its dotted name; secrets are masked."""
+        return {setting.path: _shown(_value(self, setting.path)) for setting in settings()}
+
+
+class Setting(NamedTuple):
+    """One setting: its dotted name, environment variable, type, default and meaning, all as text."""
+
+    path: str
+    variable: str
+    type: str
+    default: str
+    description: str
+
+
+def settings() -> list[Setting]:
+    """Return every setting, in the order of the model."""
+    return [_described(path, field) for path, field in _leaves(Settings, "")]
+
+
+def _leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _leaves(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _described(path: str, field: FieldInfo) -> Setting:
+    default = "" if field.default is None else _shown(field.default)
+    return Setting(path, _variable(path), _type_name(field.annotation), default, field.description or "")
+
+
+def _variable(path: str) -> str:
+    return PREFIX + path.replace(".", NESTING).upper()
+
+
+def _type_name(annotation: Any) -> str:
+    name = getattr(annotation, "__name__", "") if isinstance(annotation, type) else str(annotation)
+    name = name.replace("typing.Literal", "").replace("pathlib.", "").replace("pydantic.types.", "")
+    name = name.replace(" | None", "")
+    if name.startswith("["):
+        return " or ".join(part.strip(" '\"") for part in name.strip("[]").split(","))
+    return {"str": "text", "SecretStr": "secret", "bool": "true/false", "int": "number", "float": "number",
+            "Path": "path"}.get(name, name)  # fmt: skip
+
+
+def _value(model: BaseModel, path: str) -> Any:
+    value: Any = model
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _shown(value: Any) -> str:
+    from worker.observe.logs import MASK, masked  # noqa: PLC0415  structlog is dear and seldom needed here
+
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        return masked(text) if "://" in text else MASK if text else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+class UnknownVariableWarning(UserWarning):
+    """A `SESSIONWATCH_…` variable that no setting reads."""
+
+
+class _KnownEnvironment(EnvSettingsSource):
+    """The variables some setting reads; the others are warned about and left alone."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        known = {setting.variable for setting in settings()}
+        mine = {name.upper() for name in self.env_vars if name.upper().startswith(PREFIX)} - {CONFIG_VARIABLE}
+        for name in sorted(mine - known):
+            warnings.warn(f"{name} is no setting{_hint(name, known)}", UnknownVariableWarning, stacklevel=2)
+        self.env_vars = {name: value for name, value in self.env_vars.items() if name.upper() in known}
+
+
+def _hint(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def load(config: Path | None = None) -> Settings:
+    """Return the settings in force.
+
+    Args:
+        config: TOML file; None: see the module.
+
+    Raises:
+        SettingsError: the file cannot be read, has unknown keys, or a value is not valid.
+    """
+    given = _read(config or _default_file())
+    known = {setting.path for setting in settings()}
+    unknown = sorted(path for path in _paths(given, "") if path not in known)
+    if unknown:
+        raise SettingsError("; ".join(f"{path} is no setting{_hint(path, known)}" for path in unknown))
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(explained(error)) from None
+
+
+def explained(error: ValidationError) -> str:
+    """Return what is wrong, without the values (they may be secrets)."""
+    wrong = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in wrong)
+
+
+def _default_file() -> Path | None:
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _paths(given: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    groups = {name for name, field in Settings.model_fields.items() if _is_group(field)}
+    for name, value in given.items():
+        if not prefix and name in groups and isinstance(value, Mapping):
+            yield from _paths(value, f"{name}.")
+        else:
+            yield prefix + name
+
+
+def _is_group(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)

@@ -1,0 +1,585 @@
+"""The worker: a Faust app whose one agent runs a `Processor` over chunks of records, with the delivery protocol.
+
+The agent consumes the input topic and the topic of forwarded records; partition `p` of both, and of the changelog,
+is always assigned to the same worker. The state of partition `p` is one shard of the app's one table,
+`user-state`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import faust
+import msgspec
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from faust.exceptions import ImproperlyConfigured
+from faust.types import TP
+from mode import get_logger
+
+from worker.outcome import Message, Outcome
+from worker.stream.delivery import AbandonedError, Delivery, Limits, Writer
+from worker.stream.policies import PolicyReader
+from worker.stream.publisher import ChangelogWriter, Publisher
+from worker.stream.recovery import TableManager
+from worker.stream.store import MemoryShard, RocksShard, ShardStore
+from worker.stream.transport import Chunk, ChunkSchema, Consumer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+    from worker.outcome import Processor, Record
+    from worker.stream.store import DurableShard
+
+log = get_logger(__name__)
+
+TABLE = "user-state"
+AFTER_COMMIT = "after-commit"
+EXIT_OK, EXIT_CRASHED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 3, 130
+FOREVER = 1e6
+"""Seconds. A worker that waits for the store must not be expelled for not fetching; readiness tells of it."""
+
+
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the stream layer needs to know.
+
+    Attributes:
+        kafka: aiokafka connection options.
+        group: consumer group, and prefix of the changelog's name.
+        events: topic of events.
+        by_user: topic of forwarded events.
+        dlq: topic of records that broke the processor.
+        policies: topic of tenant policies.
+        partitions: of `events`, `by_user` and the changelog, each.
+        replication: of the changelog, if it is created here.
+        session_timeout: seconds without heartbeat after which the group expels this worker.
+        commit_interval: seconds between commits.
+        chunk_records: most records of a chunk.
+        fetch_bytes: most bytes fetched of a partition at once.
+        buffered_chunks: chunks that wait for the agent.
+        limits: bounds of the delivery.
+        sweep_interval: seconds between sweeps.
+        sweep_clock: what time it is for a sweep: `wall`, or `stream`, the newest record time of the partition.
+        lag_interval: seconds between looks at the lag.
+        drain_seconds: how long a rebalance or stop waits for batches in flight, before it abandons them.
+        state_dir: directory of the RocksDB state; None keeps state in memory.
+        web: whether the web server runs.
+        web_bind: address it listens on.
+        web_port: port it listens on.
+    """
+
+    kafka: dict[str, Any]
+    group: str = "sessionwatch"
+    events: str = "auth.sessions"
+    by_user: str = "auth.sessions.by-user"
+    dlq: str = "auth.sessions.dlq"
+    policies: str = "session.policies"
+    partitions: int = 4
+    replication: int = 1
+    session_timeout: float = 10.0
+    commit_interval: float = 1.0
+    chunk_records: int = 2_000
+    fetch_bytes: int = 4 << 20
+    buffered_chunks: int = 4
+    limits: Limits = Limits()
+    sweep_interval: float = 1.0
+    sweep_clock: Literal["wall", "stream"] = "wall"
+    lag_interval: float = 2.0
+    drain_seconds: float = 5.0
+    state_dir: Path | None = None
+    web: bool = False
+    web_bind: str = "127.0.0.1"
+    web_port: int = 6066
+
+
+class Observer:
+    """What the stream layer tells of itself; override what is of interest. Called in the event loop."""
+
+    def on_batch(self, tp: TP, records: int, seconds: float, outcome: Outcome) -> None:
+        """Take in that records were processed, and how long that took."""
+
+    def on_sweep(self, partition: int, seconds: float, outcome: Outcome) -> None:
+        """Take in that a sweep found something to do."""
+
+    def on_insert(self, rows: Mapping[str, int], seconds: float) -> None:
+        """Take in that rows, by table, became durable."""
+
+    def on_commit(self, tp: TP, offset: int) -> None:
+        """Take in that everything before `offset` is committed."""
+
+    def on_lag(self, tp: TP, records: int) -> None:
+        """Take in how many records of an input partition are not durable yet."""
+
+    def on_assigned(self, partitions: Iterable[int]) -> None:
+        """Take in that these partitions are processed from now on, and no others."""
+
+    def on_restored(self, states: int, seconds: float) -> None:
+        """Take in that the state of the assigned partitions, so many keys, was recovered."""
+
+    def on_oversize(self, topic: str, size: int) -> None:
+        """Take in that a message was published without its value."""
+
+    def on_poison(self, record: Record, error: Exception) -> None:
+        """Take in that the processor failed on a record, which went to the dead letters."""
+
+
+def wall_clock() -> int:
+    """Return milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class App(faust.App):  # type: ignore[misc,type-arg]  # Faust is untyped where it matters
+    """The worker. Made by `create_app`."""
+
+    settings: StreamSettings
+    kafka_options: dict[str, Any]
+
+    def setup(
+        self,
+        settings: StreamSettings,
+        processor: Processor,
+        writer: Writer,
+        *,
+        observer: Observer,
+        on_policy: Callable[[str, bytes | None], None] | None,
+        faults: Callable[[str], None] | None,
+        clock: Callable[[], int],
+    ) -> None:
+        """Wire the parts together."""
+        self.settings = settings
+        self.kafka_options = settings.kafka
+        self.processor = processor
+        self.observer = observer
+        self.faults = faults
+        self.clock = clock
+        self.changelog = f"{settings.group}-{TABLE}-changelog"
+        self.publisher = Publisher(settings.kafka, on_oversize=observer.on_oversize)
+        self.changelog_writer = ChangelogWriter(settings.kafka, self.changelog)
+        self.delivery = Delivery(
+            writer=writer,
+            publish=self.publisher.publish,
+            changelog=self.changelog_writer,
+            ack=self._ack,
+            is_member=self._is_member,
+            on_fatal=self._on_fatal,
+            limits=settings.limits,
+            on_insert=observer.on_insert,
+            faults=faults,
+        )
+        self.policy_reader = PolicyReader(settings.kafka, settings.policies, on_policy) if on_policy else None
+        self.newest: dict[int, int] = {}
+        self._next: dict[TP, int] = {}
+        self._ends: Mapping[TP, int | None] = {}
+        self._stopping = False
+        self.shards = self._declare_table()
+        self._declare_agent()
+
+    def _declare_table(self) -> ShardStore:
+        table = self.Table(TABLE, partitions=self.settings.partitions, key_type=bytes, value_type=bytes)
+        store = ShardStore(
+            "memory://", self, table, make_shard=self._make_shard, changelog=self.changelog, on_drop=self._on_drop
+        )
+        table._data = store  # noqa: SLF001  Faust makes stores by URL, without arguments
+        return store
+
+    def _on_drop(self, partition: int) -> None:
+        self.newest.pop(partition, None)
+
+    def _make_shard(self, partition: int) -> DurableShard:
+        if self.settings.state_dir is None:
+            return MemoryShard()
+        return RocksShard(self.settings.state_dir / TABLE / str(partition))
+
+    def _declare_agent(self) -> None:
+        topics = self.topic(self.settings.events, self.settings.by_user, schema=ChunkSchema())
+        self.agent(topics, name="sessions")(self._consume)
+
+    # The agent
+
+    async def _consume(self, stream: Any) -> None:
+        # A chunk that was looked at is not durable yet: the delivery acknowledges.
+        stream.enable_acks = False
+        async for chunk in stream:
+            try:
+                await self._handle(chunk)
+            except AbandonedError:
+                log.info("Partition %s was lost while a chunk of it was in hand", chunk.tp)
+            except Exception as error:  # noqa: BLE001  without this chunk nothing can go on
+                self._on_fatal(error)
+
+    async def _handle(self, chunk: Chunk) -> None:
+        tp, records = chunk
+        shard = self.delivery.lanes.get(tp.partition)
+        if shard is None:
+            return
+        first = self._next.get(tp, 0)
+        if records[0].offset < first:
+            records = [record for record in records if record.offset >= first]
+        if not records:
+            return
+        self._next[tp] = records[-1].offset + 1
+        self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
+        started = time.perf_counter()
+        outcome = self._process(tp.partition, records, shard)
+        self.observer.on_batch(tp, len(records), time.perf_counter() - started, outcome)
+        size = sum([len(record.value) for record in records if record.value is not None])
+        await self.delivery.submit(tp.partition, outcome, source=(tp, records[-1].offset), size=size)
+
+    def _process(self, partition: int, records: Sequence[Record], shard: DurableShard) -> Outcome:
+        try:
+            return self.processor.process(partition, records, shard)
+        except Exception as error:
+            if len(records) == 1:
+                log.exception("The processor failed on %s", _where(records[0]))
+                self.observer.on_poison(records[0], error)
+                return Outcome(messages=[self._dead_letter(records[0], error)])
+        return self._process_singly(partition, records, shard)
+
+    def _process_singly(self, partition: int, records: Sequence[Record], shard: DurableShard) -> Outcome:
+        """Find the records that break the processor; it leaves the shard alone when it raises."""
+        whole = Outcome()
+        for record in records:
+            part = self._process(partition, [record], shard)
+            whole.messages += part.messages
+            whole.states.update(part.states)
+            whole.counters.update(part.counters)
+            for table, rows in part.rows.items():
+                whole.rows.setdefault(table, []).extend(rows)
+        return whole
+
+    def _dead_letter(self, record: Record, error: Exception) -> Message:
+        headers = (
+            ("sw-error", b"internal-error"),
+            ("sw-reason", f"{type(error).__name__}: {error}"[:500].encode()),
+            ("sw-topic", record.topic.encode()),
+            ("sw-partition", str(record.partition).encode()),
+            ("sw-offset", str(record.offset).encode()),
+        )
+        return Message(self.settings.dlq, record.key, record.value, headers, timestamp=record.timestamp)
+
+    # Time
+
+    async def _sweep_forever(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self.settings.sweep_interval)
+            for partition in list(self.delivery.lanes):
+                now = self.clock() if self.settings.sweep_clock == "wall" else self.newest.get(partition, 0)
+                try:
+                    await self.sweep(partition, now)
+                except AbandonedError:
+                    continue
+                except Exception as error:  # noqa: BLE001  state that cannot be swept must be looked at
+                    self._on_fatal(error)
+                    return
+
+    async def sweep(self, partition: int, now: int) -> None:
+        """Do what time alone asks for in a partition by `now`, milliseconds, and hand it to the delivery.
+
+        Raises:
+            AbandonedError: the partition is not, or no longer, processed here.
+        """
+        more = True
+        while more and (shard := self.delivery.lanes.get(partition)) is not None and self.flow_control.is_active():
+            started = time.perf_counter()
+            outcome = self.processor.sweep(partition, now, shard)
+            more = bool(outcome.states)
+            if more or outcome.rows or outcome.messages:
+                self.observer.on_sweep(partition, time.perf_counter() - started, outcome)
+                await self.delivery.submit(partition, outcome)
+
+    async def _tell_lag_forever(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self.settings.lag_interval)
+            try:
+                # Of partitions that are not fetched, because the buffers are full, the consumer hears nothing.
+                self._ends = await self.consumer.highwaters(*self._inputs())
+            except KafkaError as error:
+                log.info("Ends of the input not known: %r", error)
+            for tp, lag in self.lag().items():
+                self.observer.on_lag(tp, lag)
+
+    def lag(self) -> dict[TP, int]:
+        """Return how many records of each assigned input partition are not durable yet, as far as is known."""
+        consumer: Consumer = self.consumer
+        known = {tp: max(self._ends.get(tp) or 0, consumer.highwater(tp) or 0) for tp in self._inputs()}
+        return {tp: max(0, end - consumer.done_offset(tp)) for tp, end in known.items()}
+
+    def _inputs(self) -> set[TP]:
+        topics = {self.settings.events, self.settings.by_user}
+        return {tp for tp in self.consumer.assignment() if tp.topic in topics}
+
+    # What the delivery needs
+
+    def _ack(self, tp: TP, offset: int) -> None:
+        self.consumer.done(tp, offset)
+
+    def _is_member(self) -> bool:
+        """Whether the group cannot have expelled us: a heartbeat sent this recently was confirmed."""
+        age: float = self.consumer.heartbeat_age
+        return age < self.settings.session_timeout * 0.75
+
+    def _on_fatal(self, error: BaseException) -> None:
+        log.error("The worker cannot go on: %r", error, exc_info=error)
+        self._crash(error)
+
+    # What the transport and recovery tell
+
+    def on_committed(self, offsets: Mapping[TP, int]) -> None:
+        """Take in that offsets were committed."""
+        for tp, offset in offsets.items():
+            self.observer.on_commit(tp, offset)
+        if self.faults is not None:
+            self.faults(AFTER_COMMIT)
+
+    def on_restored(self, shards: Mapping[int, DurableShard], seconds: float) -> None:
+        """Take in that shards are complete."""
+        self.observer.on_restored(sum(len(shard) for shard in shards.values()), seconds)
+
+    def open_lanes(self) -> None:
+        """Accept batches of the assigned partitions, whose state is complete now.
+
+        Raises:
+            ImproperlyConfigured: input, forwards and changelog differ in their number of partitions.
+        """
+        partitions = self._assigned_partitions()
+        self._next = {}
+        for partition in sorted(partitions):
+            self.delivery.open(partition, self.shards.open(partition))
+        self.observer.on_assigned(sorted(partitions))
+
+    def _assigned_partitions(self) -> set[int]:
+        by_topic: dict[str, set[int]] = {t: set() for t in (self.settings.events, self.settings.by_user, self.changelog)}
+        for tp in self.consumer.assignment():
+            by_topic.setdefault(tp.topic, set()).add(tp.partition)
+        first, *others = by_topic.values()
+        if any(other != first for other in others):
+            raise ImproperlyConfigured(
+                f"{', '.join(by_topic)} must have the same number of partitions: state is kept by partition. "
+                "Create the topics anew, or start a new group with new topics; partitions cannot be added."
+            )
+        return first
+
+    # Rebalance and life
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:  # noqa: ARG002  Faust's signature
+        """Let what is in flight become durable, for a while; abandon the rest. Called before partitions go."""
+        await self.delivery.drain(self.settings.drain_seconds)
+        for partition in list(self.delivery.lanes):
+            if not await self.delivery.close(partition):
+                log.warning("Partition %s goes with batches in flight; whoever gets it computes them again", partition)
+                self.shards.drop(partition)
+        try:
+            await asyncio.wait_for(consumer.commit(), self.settings.drain_seconds)
+        except (TimeoutError, KafkaError) as error:
+            log.warning("The last offsets are not committed: %r", error)
+
+    def _on_rebalance_when_stopped(self) -> None:
+        """Abandon everything: a rebalance while stopping may have given our partitions away."""
+        for partition in list(self.delivery.lanes):
+            self.delivery.abandon(partition)
+
+    async def on_start(self) -> None:
+        """Connect, and read the policies, before there is anything to process."""
+        await super().on_start()
+        await self.publisher.start()
+        await self.changelog_writer.start()
+        await self.delivery.start()
+        if self.policy_reader is not None:
+            await self.policy_reader.start()
+
+    async def on_started(self) -> None:
+        """Start the timers when the state is there."""
+        await super().on_started()
+        self.add_future(self._sweep_forever())
+        self.add_future(self._tell_lag_forever())
+
+    async def on_stop(self) -> None:
+        """Let what is in flight become durable, commit, and let go."""
+        await super().on_stop()
+        await self.delivery.stop()
+        if self.policy_reader is not None:
+            await self.policy_reader.stop()
+
+    async def on_shutdown(self) -> None:
+        """Disconnect."""
+        await self.publisher.stop()
+        await self.changelog_writer.stop()
+        for partition in list(self.shards.shards):
+            self.shards.drop(partition)
+
+    def _create_directories(self) -> None:
+        """Do nothing: Faust's data directory stays unused."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Why this worker is not ready; empty when it is."""
+        found = []
+        if self.rebalancing or not self.tables.actives_ready:
+            found.append("partitions are being assigned or their state recovered")
+        if not self.delivery.ready:
+            found.append(f"the oldest batch in flight is {self.delivery.stalled_for:.0f} s old")
+        return found
+
+
+def create_app(
+    settings: StreamSettings,
+    processor: Processor,
+    writer: Writer,
+    *,
+    observer: Observer | None = None,
+    on_policy: Callable[[str, bytes | None], None] | None = None,
+    faults: Callable[[str], None] | None = None,
+    clock: Callable[[], int] = wall_clock,
+) -> App:
+    """Make a worker. Call it inside the event loop that will run it.
+
+    Args:
+        settings: see there.
+        processor: what to do with records.
+        writer: the store of rows.
+        observer: told of what happens.
+        on_policy: called with tenant and policy for each record of the policy topic, before the first batch and
+            from then on; without it the topic is not read.
+        faults: called with the name of each step of the delivery protocol passed.
+        clock: milliseconds since the epoch, for sweeps.
+    """
+    app = App(
+        settings.group,
+        broker=[f"sessionwatch://{server.strip()}" for server in _servers(settings.kafka)],
+        TableManager=TableManager,
+        store="memory://",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=settings.fetch_bytes,
+        broker_max_poll_records=settings.chunk_records,
+        broker_max_poll_interval=FOREVER,
+        broker_session_timeout=settings.session_timeout,
+        broker_heartbeat_interval=settings.session_timeout / 4,
+        broker_request_timeout=max(40.0, settings.session_timeout + 1),
+        broker_commit_interval=settings.commit_interval,
+        broker_check_crcs=False,
+        stream_buffer_maxsize=settings.buffered_chunks,
+        stream_wait_empty=False,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_enabled=settings.web,
+        web_bind=settings.web_bind,
+        web_host=settings.web_bind,
+        web_port=settings.web_port,
+        datadir=str(settings.state_dir or "."),
+    )
+    app.setup(
+        settings,
+        processor,
+        writer,
+        observer=observer or Observer(),
+        on_policy=on_policy,
+        faults=faults,
+        clock=clock,
+    )
+    return app
+
+
+def _servers(kafka: Mapping[str, Any]) -> list[str]:
+    servers = kafka["bootstrap_servers"]
+    return servers.split(",") if isinstance(servers, str) else list(servers)
+
+
+def _where(record: Record) -> str:
+    return f"{record.topic}[{record.partition}]@{record.offset}"
+
+
+@asynccontextmanager
+async def running(app: App) -> AsyncIterator[App]:
+    """Run a worker inside this event loop, from the moment it has its partitions and their state.
+
+    Raises:
+        Exception: what the worker crashed of, if it did.
+    """
+    try:
+        await app.start()
+        _raise_crash(app)
+        yield app
+        _raise_crash(app)
+    finally:
+        await app.stop()
+
+
+def _raise_crash(app: App) -> None:
+    if app.crashed:
+        raise app.crash_reason or RuntimeError("the worker crashed")
+
+
+async def caught_up(app: App, end_offsets: Mapping[TP, int], *, poll_seconds: float = 0.05) -> None:
+    """Wait until all input up to these offsets, and what was forwarded of it, is durable.
+
+    Args:
+        app: a running worker that has all partitions.
+        end_offsets: for each partition of the input topic the offset after the last record of interest. Take
+            them from the producer: what Tansu answers when asked for ends is too low.
+        poll_seconds: how often to look.
+
+    Raises:
+        Exception: what the worker crashed of, if it did.
+    """
+    while not _has_done(app, end_offsets):
+        _raise_crash(app)
+        await asyncio.sleep(poll_seconds)
+    # Forwards are published before the offset of their origin counts as done, so these ends are final.
+    while not _has_done(app, await _forward_ends(app)):
+        _raise_crash(app)
+        await asyncio.sleep(poll_seconds)
+
+
+async def _forward_ends(app: App) -> dict[TP, int]:
+    forwards = {TP(app.settings.by_user, p) for p in range(app.settings.partitions)}
+    ends = await app.consumer.highwaters(*forwards)
+    # Tansu tells ends that are too low, so what this worker published itself is asked for, too.
+    return {tp: max(end or 0, app.publisher.last.get((tp.topic, tp.partition), -1) + 1) for tp, end in ends.items()}
+
+
+def _has_done(app: App, ends: Mapping[TP, int]) -> bool:
+    return all(app.consumer.done_offset(tp) >= end for tp, end in ends.items())
+
+
+def run_worker(make_app: Callable[[], App]) -> int:
+    """Run a worker until SIGTERM or SIGINT, which stop it gracefully; a second one ends the process at once.
+
+    Returns:
+        Exit code: 0 stopped, 1 crashed, 3 Kafka is not reached, 130 (from the process) forced.
+    """
+    return asyncio.run(_run(make_app))
+
+
+async def _run(make_app: Callable[[], App]) -> int:
+    app = make_app()
+    asked = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            os._exit(EXIT_INTERRUPTED)
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    starting = asyncio.create_task(app.start())
+    crashed = await _until_asked(app, starting, asked)
+    await app.stop()
+    return crashed
+
+
+async def _until_asked(app: App, starting: asyncio.Task[Any], asked: asyncio.Event) -> int:
+    waiting = asyncio.create_task(asked.wait())
+    while not asked.is_set() and not app.crashed:
+        await asyncio.wait([waiting, starting] if not starting.done() else [waiting], timeout=0.2,
+                           return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+        if starting.done() and (error := starting.exception()) is not None:
+            log.error("The worker could not start: %r", error)
+            return EXIT_UNREACHABLE if isinstance(error, KafkaConnectionError | OSError) else EXIT_CRASHED
+    return EXIT_CRASHED if app.crashed else EXIT_OK

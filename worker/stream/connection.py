@@ -1,0 +1,70 @@
+"""How to reach Kafka: the settings, and what aiokafka makes of them."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+class KafkaSettings(BaseModel):
+    """Connection to Kafka."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="Brokers to start from: host:port, comma-separated."
+    )
+    client_id: str = Field("sessionwatch", description="Name the brokers see.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Encryption and authentication of connections."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism."
+    )
+    sasl_username: str | None = Field(None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_cafile: Path | None = Field(None, description="CA certificates (PEM); none: the system's.")
+    ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
+    ssl_keyfile: Path | None = Field(None, description="Its private key (PEM).")
+    ssl_password: SecretStr | None = Field(None, description="Password of the private key.")
+    ssl_check_hostname: bool = Field(default=True, description="Check that certificates name the host.")
+    request_timeout_ms: int = Field(40_000, gt=0, description="How long a request may take, milliseconds.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError("SASL needs sasl_username and sasl_password")
+        return self
+
+
+def aiokafka_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return the keyword arguments every aiokafka client takes.
+
+    Raises:
+        OSError: a certificate or key file cannot be read.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": settings.client_id,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.security_protocol.startswith("SASL") and settings.sasl_password:
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.ssl_cafile and str(settings.ssl_cafile))
+    context.check_hostname = settings.ssl_check_hostname
+    if settings.ssl_certfile:
+        password = settings.ssl_password.get_secret_value() if settings.ssl_password else None
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
+    return context

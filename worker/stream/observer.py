@@ -1,0 +1,92 @@
+"""What the stream layer tells of itself, as metrics."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from worker.observe import metrics
+from worker.observe.store import observe_findings
+from worker.stream.app import Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from faust.types import TP
+
+    from worker.outcome import Outcome, Record
+    from worker.stream.app import App
+    from worker.stream.store import DurableShard
+
+SAMPLE = 1_000
+"""States of a partition looked at for their mean size."""
+
+
+class MetricsObserver(Observer):
+    """Turns events of the stream layer into metrics.
+
+    Args:
+        clock: milliseconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def on_batch(self, tp: TP, records: int, seconds: float, outcome: Outcome) -> None:
+        """Take in that records were processed, and how long that took."""
+        metrics.RECORDS_IN.labels(tp.topic).inc(records)
+        metrics.BATCH_RECORDS.observe(records)
+        metrics.BATCH_SECONDS.observe(seconds)
+        self._outcome(outcome)
+
+    def on_sweep(self, partition: int, seconds: float, outcome: Outcome) -> None:  # noqa: ARG002  the port's signature
+        """Take in that a sweep found something to do."""
+        self._outcome(outcome)
+
+    def _outcome(self, outcome: Outcome) -> None:
+        metrics.observe_outcome(outcome.counters)
+        metrics.CHANGELOG_RECORDS.inc(len(outcome.states))
+        metrics.CHANGELOG_BYTES.inc(sum([len(state) for state in outcome.states.values() if state is not None]))
+        observe_findings(outcome.findings, self._clock())
+
+    def on_insert(self, rows: Mapping[str, int], seconds: float) -> None:  # noqa: ARG002  the port's signature
+        """Take in that rows, by table, became durable."""
+        for table, count in rows.items():
+            metrics.ROWS_OUT.labels(table).inc(count)
+
+    def on_lag(self, tp: TP, records: int) -> None:
+        """Take in how many records of an input partition are not durable yet."""
+        metrics.LAG.labels(tp.topic, tp.partition).set(records)
+
+    def on_assigned(self, partitions: Iterable[int]) -> None:  # noqa: ARG002  the port's signature
+        """Forget what was said of partitions that may be others' now."""
+        for gauge in (metrics.LAG, metrics.STATE_USERS, metrics.STATE_BYTES):
+            gauge.clear()
+
+    def on_restored(self, states: int, seconds: float) -> None:  # noqa: ARG002  the port's signature
+        """Take in that the state of the assigned partitions was recovered."""
+        metrics.RECOVERY_SECONDS.set(seconds)
+
+    def on_oversize(self, topic: str, size: int) -> None:  # noqa: ARG002  the port's signature
+        """Take in that a message was published without its value."""
+        metrics.OVERSIZE.labels(topic).inc()
+
+    def on_poison(self, record: Record, error: Exception) -> None:  # noqa: ARG002  the port's signature
+        """Take in that the processor failed on a record."""
+        metrics.FAILED.inc()
+
+
+def observe_app(app: App) -> None:
+    """Set the gauges that are looked up rather than told: call it before metrics are read."""
+    metrics.READY.set(not app.problems)
+    metrics.IN_FLIGHT_ROWS.set(app.delivery.inflight_rows)
+    for partition, shard in app.delivery.lanes.items():
+        metrics.STATE_USERS.labels(partition).set(len(shard))
+        metrics.STATE_BYTES.labels(partition).set(state_bytes(shard))
+
+
+def state_bytes(shard: DurableShard) -> float:
+    """Return the size of a shard's states in bytes, extrapolated from a sample spread over it."""
+    count = len(shard)
+    sizes = [len(state) for _, state in islice(shard.items(), 0, None, max(count // SAMPLE, 1))]
+    return sum(sizes) / len(sizes) * count if sizes else 0.0

@@ -1,0 +1,159 @@
+"""The worker's pages: metrics, health, and live views over the table, routed to the worker that holds the key."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from worker.observe import metrics
+from worker.observe.pages import (
+    JSON,
+    Page,
+    TenantSummary,
+    json_page,
+    live_page,
+    metrics_page,
+    ready_page,
+    user_sessions,
+)
+from worker.pipeline import user_key
+from worker.sessions.state import decode_user
+from worker.stream.app import TABLE
+from worker.stream.observer import observe_app
+from worker.stream.publisher import partition_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from worker.enrich.enricher import Source
+    from worker.sessions.limits import Limits
+    from worker.sessions.state import User
+    from worker.stream.app import App
+
+ROUTED = "X-Sessionwatch-Routed"
+"""Says that another worker sent the request on: it is not sent on again."""
+ROUTE_SECONDS = 5.0
+YIELD_EVERY = 100
+"""Users decoded before the event loop gets its turn: about 5 ms."""
+
+
+def add_pages(
+    app: App,
+    *,
+    limits: Limits,
+    clock: Callable[[], int],
+    sources: Callable[[], Iterable[Source]] = tuple,
+    reasons: Callable[[], list[str]] = list,
+) -> None:
+    """Add all pages to the app's web server; call it before the app starts.
+
+    Args:
+        app: whose.
+        limits: half-lives of the risk shown.
+        clock: milliseconds since the epoch.
+        sources: where enrichment gets its knowledge from, for its age.
+        reasons: why the worker is not ready, beyond the app's own.
+    """
+    pages = _Pages(app, limits, clock, sources, reasons)
+    for path, page in pages.routes().items():
+        app.page(path, name=path)(_handler(page))
+
+
+def _handler(page: Callable[..., Any]) -> Callable[..., Any]:
+    async def handle(view: Any, request: Any, **match: str) -> Any:
+        answer: Page = await page(request, **match)
+        return view.web.bytes(answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
+
+    return handle
+
+
+class _Pages:
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        clock: Callable[[], int],
+        sources: Callable[[], Iterable[Source]],
+        reasons: Callable[[], list[str]],
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._clock = clock
+        self._sources = sources
+        self._reasons = reasons
+
+    def routes(self) -> dict[str, Callable[..., Any]]:
+        """Return path -> page."""
+        return {
+            "/metrics": self.metrics,
+            "/health/live": self.live,
+            "/health/ready": self.ready,
+            "/api/tenants/{tenant}/users/{user}": self.user,
+            "/api/tenants/{tenant}": self.tenant,
+        }
+
+    async def metrics(self, _request: Any) -> Page:
+        """Answer with all metrics."""
+        observe_app(self._app)
+        for source in self._sources():
+            if source.built:
+                metrics.GEO_AGE_SECONDS.labels(source.name).set(self._clock() / 1000 - source.built)
+        return metrics_page()
+
+    async def live(self, _request: Any) -> Page:
+        """Say that the event loop turns."""
+        return live_page()
+
+    async def ready(self, _request: Any) -> Page:
+        """Say whether the worker takes part."""
+        return ready_page([*self._app.problems, *self._reasons()])
+
+    async def user(self, request: Any, tenant: str, user: str) -> Page:
+        """Answer with a user's active sessions, from whichever worker keeps them."""
+        key = user_key(tenant, user)
+        partition = partition_of(key, self._app.settings.partitions)
+        shard = self._app.delivery.lanes.get(partition)
+        if shard is None:
+            return await self._elsewhere(request, partition)
+        state = shard.get(key)
+        if state is None:
+            return json_page({"error": "nothing is known of this user"}, 404)
+        return json_page(user_sessions(decode_user(state), self._clock(), self._limits))
+
+    async def _elsewhere(self, request: Any, partition: int) -> Page:
+        url = self._holder(partition)
+        if url is None or ROUTED in request.headers:
+            return json_page({"error": "the user's partition is being assigned; try again"}, 503)
+        timeout = aiohttp.ClientTimeout(total=ROUTE_SECONDS)
+        try:
+            async with self._app.http_client.get(
+                f"{url.rstrip('/')}{request.raw_path}", headers={ROUTED: "1"}, timeout=timeout
+            ) as answer:
+                return Page(answer.status, JSON, await answer.read())
+        except (aiohttp.ClientError, TimeoutError):
+            return json_page({"error": f"the worker that keeps the user does not answer ({url})"}, 503)
+
+    def _holder(self, partition: int) -> str | None:
+        """Return the address of the worker that keeps a partition."""
+        for url, topics in self._app.router.table_metadata(TABLE).items():
+            if any(partition in partitions for partitions in topics.values()):
+                return str(url)
+        return None
+
+    async def tenant(self, _request: Any, tenant: str) -> Page:
+        """Answer with a tenant's counts on this worker."""
+        summary = TenantSummary(tenant, self._clock(), self._limits)
+        for number, user in enumerate(self._users(tenant), 1):
+            summary.add(user)
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        return json_page(summary.result())
+
+    def _users(self, tenant: str) -> Iterator[User]:
+        prefix = user_key(tenant, "")
+        for shard in list(self._app.delivery.lanes.values()):
+            for key, state in shard.items():
+                if key.startswith(prefix):
+                    yield decode_user(state)

@@ -1,0 +1,93 @@
+"""Tenant policies: a compacted topic every worker reads as a whole, from its beginning, for as long as it runs.
+
+A consumer of its own, without a group, and not a Faust `GlobalTable`: a global table takes part in each rebalance
+and in recovery, and would have to be recovered through the batch transport, for a topic of a few records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from mode import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+log = get_logger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+class PolicyReader:
+    """Reads the policy topic and tells of each record.
+
+    Args:
+        options: aiokafka connection options.
+        topic: the topic; key = tenant id (UTF-8), value = the policy, None when it was deleted.
+        on_policy: called with tenant and value, in order for each tenant.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Any], topic: str, on_policy: Callable[[str, bytes | None], None]
+    ) -> None:
+        self._options = {**options, "auto_offset_reset": "earliest", "group_id": None, "enable_auto_commit": False}
+        self._topic = topic
+        self._on_policy = on_policy
+        self._current = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when everything in the topic at this moment has been read; go on reading after that."""
+        self._task = asyncio.create_task(self._read_forever())
+        current = asyncio.create_task(self._current.wait())
+        await asyncio.wait([current, self._task], return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            current.cancel()
+            await self._task
+
+    async def stop(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _read_forever(self) -> None:
+        while True:
+            try:
+                async with AIOKafkaConsumer(**self._options) as consumer:
+                    await self._read(consumer)
+            except KafkaError as error:
+                log.warning("Reading policies will be taken up again, from the beginning: %r", error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        tps = await self._partitions(consumer)
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        ends = await consumer.end_offsets(tps)
+        while True:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    self._apply(record.key, record.value)
+            if not self._current.is_set() and await _reached(consumer, ends):
+                self._current.set()
+
+    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        consumer.subscribe([self._topic])
+        while not (found := consumer.partitions_for_topic(self._topic)):
+            await asyncio.sleep(RETRY_SECONDS / 10)
+        consumer.unsubscribe()
+        return [TopicPartition(self._topic, partition) for partition in sorted(found)]
+
+    def _apply(self, key: bytes | None, value: bytes | None) -> None:
+        try:
+            self._on_policy((key or b"").decode(), value)
+        except ValueError as error:
+            log.warning("A policy was not taken: %r", error)
+
+
+async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+    return all([await consumer.position(tp) >= end for tp, end in ends.items()])

@@ -1,0 +1,359 @@
+"""Messages and states to Kafka, durably: a call returns when the brokers have everything, however long that takes.
+
+Both writers build record batches themselves (`create_batch`, `send_batch`), because one `send` a record costs
+20-30 µs in aiokafka and a record in a batch about one. To one topic-partition one batch is under way at a time, so
+order survives retries. Kafka's errors are retried without end: what bounds memory during an outage is the
+back-pressure of `worker.stream.delivery`, since nothing more is accepted while a call has not returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownError,
+    UnsupportedVersionError,
+)
+from aiokafka.partitioner import murmur2
+from mode import get_logger
+
+from worker.outcome import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+log = get_logger(__name__)
+
+BATCH_BYTES = 512 << 10
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+TRUNCATED = "sw-truncated"
+NO_IDEMPOTENCE = (UnknownError, IncompatibleBrokerVersion, UnsupportedVersionError, ClusterAuthorizationFailedError)
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+class StateTooLargeError(Exception):
+    """A state does not fit into a changelog record: the bounds of states and of the topic disagree."""
+
+
+@lru_cache(maxsize=1 << 16)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key, as Kafka's default partitioner does.
+
+    aiokafka's murmur2 is pure Python, about 10 µs a key, hence the cache.
+
+    >>> partition_of(b"acme/u1", 4) in range(4)
+    True
+    """
+    hashed: int = murmur2(key)
+    return (hashed & 0x7FFFFFFF) % partitions
+
+
+class Producer:
+    """An aiokafka producer that is replaced when it fails for good.
+
+    aiokafka gives up a producer after errors like an unexpected sequence number; a new one has a new producer id.
+    It is idempotent (the broker drops batches that retries inside aiokafka repeat) unless the broker it first
+    meets refuses that, as Tansu does.
+
+    Args:
+        options: aiokafka connection options.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = {
+            **options,
+            "acks": "all",
+            "enable_idempotence": True,
+            "max_batch_size": BATCH_BYTES,
+            # Batches are built whole; one record alone may be larger than the batch size.
+            "max_request_size": 64 << 20,
+        }
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+        self._met = False
+
+    async def start(self) -> AIOKafkaProducer:
+        """Return the running producer, started or replaced when it has to be."""
+        async with self._lock:
+            if self._producer is not None and self._is_dead(self._producer):
+                await self.abort()
+            if self._producer is None:
+                self._producer = await self._connect()
+            return self._producer
+
+    async def _connect(self) -> AIOKafkaProducer:
+        try:
+            producer = await self._new()
+        except NO_IDEMPOTENCE as error:
+            if self._met:
+                raise
+            log.info("This broker does not do idempotent producers, going on without: %r", error)
+            self._options["enable_idempotence"] = False
+            producer = await self._new()
+        self._met = True
+        return producer
+
+    async def _new(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(**self._options)
+        try:
+            await producer.start()
+        except BaseException:
+            await _kill(producer)
+            raise
+        return producer
+
+    @staticmethod
+    def _is_dead(producer: AIOKafkaProducer) -> bool:
+        task = producer._sender.sender_task  # noqa: SLF001  aiokafka does not tell
+        return task is None or task.done()
+
+    async def abort(self) -> None:
+        """Drop the connection with everything unsent in it; the next use makes a new producer."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _kill(producer)
+
+    async def send(self, topic: str, partition: int, batch: Any) -> int:
+        """Send one batch and return the offset of its first record when it is durable."""
+        producer = await self.start()
+        metadata = await (await producer.send_batch(batch, topic, partition=partition))
+        return int(metadata.offset)
+
+    async def partitions(self, topic: str) -> int:
+        """Return the number of partitions of a topic."""
+        producer = await self.start()
+        return len(await producer.partitions_for(topic))
+
+
+async def _kill(producer: AIOKafkaProducer) -> None:
+    """Close a producer without waiting for what it has not sent."""
+    producer._closed = True  # noqa: SLF001  aiokafka's stop() waits for a broker that may be away
+    task = producer._sender.sender_task  # noqa: SLF001
+    await producer.client.close()
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+    producer._message_accumulator.fail_all(KafkaError("producer aborted"))  # noqa: SLF001
+
+
+class _Sequence:
+    """Sends entries to one topic-partition, in order, in as few batches as they fit into."""
+
+    def __init__(self, producer: Producer, topic: str, partition: int) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partition = partition
+
+    async def send(self, entries: Sequence[Message], may_send: Callable[[], Awaitable[None]] | None) -> tuple[int, int]:
+        """Send entries and return the offsets of the first and the last; the newest batches' errors are retried.
+
+        Raises:
+            MessageSizeTooLargeError: the broker does not take a batch that large; batches before it are durable.
+        """
+        first = last = -1
+        while entries:
+            offset, count = await self._send_some(entries, may_send)
+            first, last = (offset if first < 0 else first), offset + count - 1
+            entries = entries[count:]
+        return first, last
+
+    async def _send_some(
+        self, entries: Sequence[Message], may_send: Callable[[], Awaitable[None]] | None
+    ) -> tuple[int, int]:
+        attempt = 0
+        while True:
+            try:
+                producer = await self._producer.start()
+                batch, count = _batch_of(producer, entries)
+                if may_send is not None:
+                    await may_send()
+                return await self._producer.send(self._topic, self._partition, batch), count
+            except TOO_LARGE:
+                if count == 1:
+                    raise
+                entries = entries[: count // 2]
+            except (KafkaError, OSError, AssertionError) as error:
+                # aiokafka asserts that a partition is in its metadata, which a topic being created may not be.
+                await _wait_before_retry(attempt, f"{self._topic}[{self._partition}]", error)
+                attempt += 1
+
+
+def _batch_of(producer: AIOKafkaProducer, entries: Sequence[Message]) -> tuple[Any, int]:
+    batch = producer.create_batch()
+    append = batch.append
+    count = 0
+    for entry in entries:
+        headers = list(entry.headers)
+        if append(timestamp=entry.timestamp, key=entry.key, value=entry.value, headers=headers) is None:
+            break
+        count += 1
+    batch.close()
+    return batch, count
+
+
+async def _wait_before_retry(attempt: int, what: str, error: BaseException) -> None:
+    delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+    log.warning("Sending to %s failed, trying again in %s s: %r", what, delay, error)
+    await asyncio.sleep(delay)
+
+
+class Publisher:
+    """Publishes messages; each is partitioned by its key unless it names its partition.
+
+    A message that no broker takes because of its size is published without its value and with the header
+    `sw-truncated`, the value's size in bytes, so that one record cannot stop a partition.
+
+    Args:
+        options: aiokafka connection options.
+        on_oversize: called with topic and size when a value was left out.
+
+    Attributes:
+        last: (topic, partition) -> offset of the last message published there.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        on_oversize: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self._producer = Producer(options)
+        self._on_oversize = on_oversize or (lambda _topic, _size: None)
+        self._partitions: dict[str, int] = {}
+        self._spread = 0
+        self.last: dict[tuple[str, int], int] = {}
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            KafkaError: no broker is reached.
+        """
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnect; what `publish` has not returned for may or may not be durable."""
+        await self._producer.abort()
+
+    async def publish(self, messages: Iterable[Message]) -> None:
+        """Return when all messages are durable, in their order within each topic-partition."""
+        by_partition = await self._by_partition(messages)
+        if len(by_partition) == 1:
+            await self._send(*by_partition.popitem())
+        elif by_partition:
+            async with asyncio.TaskGroup() as group:
+                for target, entries in by_partition.items():
+                    group.create_task(self._send(target, entries))
+
+    async def _by_partition(self, messages: Iterable[Message]) -> dict[tuple[str, int], list[Message]]:
+        targets: defaultdict[tuple[str, int], list[Message]] = defaultdict(list)
+        self._spread += 1
+        for message in messages:
+            partition = message.partition
+            if partition is None:
+                count = self._partitions.get(message.topic) or await self._count(message.topic)
+                partition = self._spread % count if message.key is None else partition_of(message.key, count)
+            targets[message.topic, partition].append(message)
+        return dict(targets)
+
+    async def _count(self, topic: str) -> int:
+        attempt = 0
+        while True:
+            try:
+                self._partitions[topic] = await self._producer.partitions(topic)
+            except (KafkaError, OSError) as error:
+                await _wait_before_retry(attempt, topic, error)
+                attempt += 1
+            else:
+                return self._partitions[topic]
+
+    async def _send(self, target: tuple[str, int], messages: list[Message]) -> None:
+        sequence = _Sequence(self._producer, *target)
+        try:
+            _, self.last[target] = await sequence.send(messages, None)
+        except TOO_LARGE:
+            # Which one it was is found by sending each alone; the ones sent already come again, with the same ids.
+            for message in messages:
+                self.last[target] = await self._send_one(sequence, message)
+
+    async def _send_one(self, sequence: _Sequence, message: Message) -> int:
+        try:
+            return (await sequence.send([message], None))[1]
+        except TOO_LARGE:
+            size = len(message.value or b"")
+            log.error("A message of %s bytes is too large for %s: published without its value", size, message.topic)
+            self._on_oversize(message.topic, size)
+            headers = (*message.headers, (TRUNCATED, str(size).encode()))
+            # A message needs a key or a value, and an empty value is no tombstone.
+            return (await sequence.send([message._replace(value=b"", headers=headers)], None))[1]
+
+
+class ChangelogWriter:
+    """Writes states to the changelog, partition by partition.
+
+    What is guaranteed: states of one partition are appended in the order of the calls; when `write` returns they
+    are on all in-sync replicas; `may_send` has been asked right before each batch was handed to the producer, and
+    after `abort` nothing that was waiting in it will be sent.
+
+    What is not: a batch that is on the wire, or that a process frozen between `may_send` and the socket sends
+    when it wakes, reaches the log even if the partition has a new owner by then. The broker does not check who
+    writes. That does harm only when the new owner has meanwhile written newer states of the same keys and does not
+    write them again before its own end: these states would then be recovered too old. Rows and findings are not
+    affected. A transactional producer a partition, whose epoch the broker fences, closes this gap; it would take
+    the place of this class.
+
+    Args:
+        options: aiokafka connection options.
+        topic: the changelog; its partition numbers are the input's.
+    """
+
+    def __init__(self, options: Mapping[str, Any], topic: str) -> None:
+        self._producer = Producer(options)
+        self._topic = topic
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            KafkaError: no broker is reached.
+        """
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnect; what `write` has not returned for may or may not be durable."""
+        await self._producer.abort()
+
+    async def abort(self) -> None:
+        """Drop everything that waits to be sent; whatever other partitions had in there is sent again."""
+        await self._producer.abort()
+
+    async def write(
+        self,
+        partition: int,
+        states: Mapping[bytes, bytes | None],
+        may_send: Callable[[], Awaitable[None]],
+    ) -> tuple[int, int]:
+        """Return the offsets of the first and the last state when all are durable.
+
+        Args:
+            partition: the partition number of input and changelog.
+            states: newest state per key; None deletes.
+            may_send: awaited right before each attempt to send; raises when the partition is no longer ours.
+
+        Raises:
+            StateTooLargeError: a single state exceeds what the topic takes.
+        """
+        entries = [Message(self._topic, key, state) for key, state in states.items()]
+        try:
+            return await _Sequence(self._producer, self._topic, partition).send(entries, may_send)
+        except TOO_LARGE as error:
+            raise StateTooLargeError(f"a state is too large for {self._topic}: raise its max.message.bytes") from error

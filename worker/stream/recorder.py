@@ -1,0 +1,81 @@
+"""What a run did, remembered for its summary and its live view."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from schemas.finding import SEVERITIES, Activity, Finding
+from worker.observe.snapshot import FindingLine
+from worker.stream.observer import MetricsObserver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from faust.types import TP
+
+    from worker.outcome import Outcome
+
+NEWEST = 50
+LATENCIES = 2_000
+
+
+class Recorder(MetricsObserver):
+    """A metrics observer that also remembers, within bounds.
+
+    Attributes:
+        read: records processed. rows: durable rows by table. rejected: records by reason.
+        severities: new findings by severity. findings: the newest, newest first.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.read = 0
+        self.rows: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.severities: Counter[str] = Counter()
+        self.findings: deque[FindingLine] = deque(maxlen=NEWEST)
+        self._counts: Counter[str] = Counter()
+        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+
+    def on_batch(self, tp: TP, records: int, seconds: float, outcome: Outcome) -> None:
+        """Take in a batch."""
+        super().on_batch(tp, records, seconds, outcome)
+        self.read += records
+        for (name, *labels), count in outcome.counters.items():
+            self._counts[name] += count
+            if name == "rejected":
+                self.rejected[labels[0]] += count
+        for finding in outcome.findings:
+            self._remember(finding)
+
+    def on_insert(self, rows: Mapping[str, int], seconds: float) -> None:
+        """Take in that rows became durable."""
+        super().on_insert(rows, seconds)
+        self.rows.update(rows)
+
+    def count(self, name: str) -> int:
+        """Return how often something happened, over all its labels."""
+        return self._counts[name]
+
+    def latency(self, quantile: float) -> float | None:
+        """Return a quantile of the last findings' latencies in seconds; None before the first."""
+        known = sorted(self._latencies)
+        return known[min(int(len(known) * quantile), len(known) - 1)] if known else None
+
+    def _remember(self, finding: Finding) -> None:
+        if finding.activity is not Activity.CREATE:
+            return
+        severity = SEVERITIES[finding.severity]
+        self.severities[severity] += 1
+        self._latencies.append(max(self._clock() - finding.detected_at, 0.0) / 1000)
+        self.findings.appendleft(
+            FindingLine(
+                time=finding.event_time,
+                severity=severity,
+                detection=finding.detection,
+                tenant_id=finding.tenant_id,
+                user_id=finding.user_id,
+                summary=finding.summary,
+            )
+        )

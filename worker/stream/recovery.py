@@ -1,0 +1,225 @@
+"""Recovery of shards from the changelog.
+
+Faust's own recovery waits for a record at the last offset before the end of each changelog partition, and hangs
+when there is none: compaction, retention, deletion and transaction markers all take it away. This one reads each
+partition with a plain consumer outside the group until its position has reached the high watermark of the
+broker's fetch answers, or until the broker has answered, repeatedly, that nothing lies in between. (The end that
+brokers tell on request is not used: Tansu tells the first offset of the last batch plus one.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+from faust.tables.manager import TableManager as FaustTableManager
+from faust.tables.recovery import RebalanceAgain, ServiceStopped
+from faust.tables.recovery import Recovery as FaustRecovery
+from mode import Service, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.outcome import Record
+    from worker.stream.store import DurableShard
+
+log = get_logger(__name__)
+
+POLL_MS = 50
+EMPTY_ANSWERS = 3
+RETRY_SECONDS = 1.0
+
+
+async def restore(
+    options: Mapping[str, Any],
+    topic: str,
+    shards: Mapping[int, DurableShard],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Bring shards up to the present end of their changelog partitions, each from its own `offset` on.
+
+    A shard that holds more than the changelog has (which was made anew then) is cleared first. Kafka errors are
+    retried until it is done.
+
+    Args:
+        options: aiokafka connection options.
+        topic: the changelog.
+        shards: partition number -> shard.
+        on_progress: called with partition and number of records applied.
+    """
+    while True:
+        try:
+            async with _reader(options) as consumer:
+                await _Restore(consumer, topic, shards, on_progress).run()
+        except KafkaError as error:
+            log.warning("Recovery will be taken up again: %r", error)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+def _reader(options: Mapping[str, Any]) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **{
+            "auto_offset_reset": "earliest",
+            "max_partition_fetch_bytes": 4 << 20,
+            "fetch_max_wait_ms": POLL_MS,
+            **options,
+            "group_id": None,
+            "enable_auto_commit": False,
+        }
+    )
+
+
+class _Restore:
+    """One pass over the changelog partitions of some shards."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        topic: str,
+        shards: Mapping[int, DurableShard],
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._consumer = consumer
+        self._shards = {TopicPartition(topic, partition): shard for partition, shard in shards.items()}
+        self._answers: dict[TopicPartition, tuple[int, int | None, int]] = {}
+        self._on_progress = on_progress or (lambda _partition, _records: None)
+
+    async def run(self) -> None:
+        """Read until every partition is complete."""
+        self._consumer.assign(list(self._shards))
+        for tp, shard in self._shards.items():
+            self._consumer.seek(tp, 0 if shard.offset is None else shard.offset + 1)
+        pending = set(self._shards)
+        while pending := {tp for tp in pending if not await self._complete(tp)}:
+            batches = await self._consumer.getmany(*pending, timeout_ms=POLL_MS, max_records=20_000)
+            for tp, records in batches.items():
+                self._apply(tp, records)
+
+    def _apply(self, tp: TopicPartition, records: Sequence[Record]) -> None:
+        self._answers.pop(tp, None)
+        shard = self._shards[tp]
+        if shard.offset is not None and records[0].offset <= shard.offset:
+            # What we hold was beyond the end, so the consumer went back to the beginning.
+            self._start_anew(tp, records[0].offset)
+        shard.restore(((r.key or b"", r.value) for r in records), records[-1].offset)
+        self._on_progress(tp.partition, len(records))
+
+    def _start_anew(self, tp: TopicPartition, end: int) -> None:
+        shard = self._shards[tp]
+        log.warning("State reaches to %s but %s was made anew (%s): recovering all of it", shard.offset, tp, end)
+        shard.clear()
+
+    async def _complete(self, tp: TopicPartition) -> bool:
+        position, highwater = await self._consumer.position(tp), self._consumer.highwater(tp)
+        if highwater is None:
+            return False
+        shard = self._shards[tp]
+        if shard.offset is not None and shard.offset >= highwater:
+            self._start_anew(tp, highwater)
+            self._consumer.seek(tp, 0)
+            return False
+        if position < highwater and not self._nothing_there(tp, position):
+            return False
+        if highwater:
+            shard.restore((), highwater - 1)
+        shard.restored()
+        self._consumer.pause(tp)
+        return True
+
+    def _nothing_there(self, tp: TopicPartition, position: int) -> bool:
+        """Say whether the broker has answered several times that there is no record at the position or after."""
+        polled = self._consumer.last_poll_timestamp(tp)
+        at, last_polled, answers = self._answers.get(tp, (position, polled, 0))
+        if at != position:
+            answers = 0
+        elif polled != last_polled:
+            answers += 1
+        self._answers[tp] = position, polled, answers
+        return answers >= EMPTY_ANSWERS
+
+
+class Recovery(FaustRecovery):  # type: ignore[misc]
+    """Faust's recovery service with the reading replaced; what is signalled, and when, stays Faust's."""
+
+    @Service.task
+    async def _restart_recovery(self) -> None:
+        while not await self.wait_for_stopped(self.signal_recovery_start):
+            self.signal_recovery_start.clear()
+            try:
+                self._set_recovery_started()
+                await self._wait(self._restore_assigned())
+                await self._wait(self.on_recovery_completed(self._generation_id))
+            except (RebalanceAgain, IllegalStateError):
+                self.log.info("Recovery starts again: the partitions have changed")
+            except ServiceStopped:
+                return
+
+    @Service.task
+    async def _slurp_changelogs(self) -> None:
+        """Do nothing: changelogs do not come through the group's consumer."""
+
+    @Service.task
+    async def _publish_stats(self) -> None:
+        """Do nothing: progress is the observer's."""
+
+    async def _restore_assigned(self) -> None:
+        for table, tps in list(self.actives_for_table.items()):
+            started = monotonic()
+            shards = {tp.partition: table.data.open(tp.partition) for tp in tps}
+            if shards:
+                await restore(self.app.kafka_options, table.changelog_topic.get_topic_name(), shards)
+            self.app.on_restored(shards, monotonic() - started)
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Let the streams flow from their committed offsets."""
+        consumer = self.app.consumer
+        await self.app.on_rebalance_complete.send()
+        self._set_recovery_ended()
+        if self.app.consumer_generation_id != generation_id:
+            return
+        await self._seek_streams(consumer)
+        self.app.open_lanes()
+        self.completed.set()
+        self.app.flow_control.resume()
+        consumer.resume_flow()
+        await self.app._fetcher.maybe_start()  # noqa: SLF001  as Faust does
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        self.app.on_rebalance_end()
+        self.log.info("Worker ready")
+
+    async def _seek_streams(self, consumer: Any) -> None:
+        streams = {tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)}
+        consumer.resume_partitions(streams)
+        while True:
+            try:
+                await consumer.perform_seek()
+            except KafkaError as error:
+                if isinstance(error, IllegalStateError):
+                    raise
+                self.log.warning("Could not look up committed offsets, trying again: %r", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+
+class TableManager(FaustTableManager):  # type: ignore[misc]
+    """Faust's table manager with this recovery, and without the second it waits for tables to be declared."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """Return the recovery service."""
+        if self._recovery is None:
+            self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery  # type: ignore[return-value]
+
+    async def on_start(self) -> None:
+        """Register the tables and start recovery."""
+        await self._update_channels()
+        await self.recovery.start()

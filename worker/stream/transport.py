@@ -1,0 +1,256 @@
+"""Faust transport that hands an agent one message per (partition, chunk of records). Scheme `sessionwatch://`.
+
+Faust spends some 250 µs on each message it carries from the consumer to an agent. Carrying a chunk of up to
+`broker_max_poll_records` records of one partition in each message makes that cost vanish. What follows from it:
+
+- A message's value is a `Chunk`, its offset that of the chunk's last record. Offsets of consecutive messages have
+  gaps, so Faust's bookkeeping of acknowledged offsets and gaps is replaced by one number a partition: the next
+  offset to commit, given by `Consumer.done` in order.
+- Whether a message object was acknowledged says nothing: agents use `stream.noack()`.
+- Changelog partitions are assigned with the group but never fetched here; `worker.stream.recovery` reads them.
+
+Connection settings come from the app's `kafka_options`, plain aiokafka keyword arguments, and not from Faust's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import faust
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+
+    from worker.outcome import Record
+
+
+class Chunk(NamedTuple):
+    """Consecutive records of one topic-partition, in their order; never empty."""
+
+    tp: TP
+    records: Sequence[Record]
+
+
+class ChunkSchema(faust.Schema):  # type: ignore[misc,type-arg]  # Faust's schema is untyped
+    """Hands chunks through undecoded."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> None:
+        """Return nothing: keys are the records'."""
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Chunk:  # noqa: ARG002  Faust's signature
+        """Return the chunk."""
+        chunk: Chunk = message.value
+        return chunk
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Keeps changelog partitions out of the fetcher and takes an assignment as a sign of life."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Call when partitions are being assigned, in the consumer's thread."""
+        thread = self._thread
+        thread.pause_changelogs(assigned)
+        thread.heard_at = monotonic()
+        await super().on_partitions_assigned(assigned)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread aiokafka's consumer lives in.
+
+    Attributes:
+        heard_at: monotonic time at which the last heartbeat that the group's coordinator confirmed was sent.
+    """
+
+    heard_at: float = float("-inf")
+
+    async def on_start(self) -> None:
+        """Start the consumer, keeping an eye on its heartbeats."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001  aiokafka has no hook for heartbeats
+        beat = coordinator._do_heartbeat  # noqa: SLF001
+
+        async def timed_beat() -> bool:
+            sent = monotonic()
+            confirmed: bool = await beat()
+            if confirmed:
+                self.heard_at = sent
+            return confirmed
+
+        coordinator._do_heartbeat = timed_beat  # noqa: SLF001
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, also its first generation where that is 0, which aiokafka takes for none (Tansu)."""
+        coordinator = self._consumer and self._consumer._coordinator  # noqa: SLF001
+        if coordinator and coordinator.generation == 0:
+            request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+            with suppress(KafkaError, TimeoutError):
+                await asyncio.wait_for(coordinator._send_req(request), 1)  # noqa: SLF001
+        await super().on_thread_stop()
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ARG002  Faust's signature
+        conf = self.app.conf
+        self._assignor = self.app.assignor
+        return AIOKafkaConsumer(
+            **{
+                "group_id": conf.id,
+                "partition_assignment_strategy": [self._assignor],
+                "enable_auto_commit": False,
+                "auto_offset_reset": conf.consumer_auto_offset_reset,
+                "max_poll_records": conf.broker_max_poll_records,
+                "max_poll_interval_ms": int(conf.broker_max_poll_interval * 1000),
+                "max_partition_fetch_bytes": conf.consumer_max_fetch_size,
+                "session_timeout_ms": int(conf.broker_session_timeout * 1000),
+                "rebalance_timeout_ms": int(conf.broker_rebalance_timeout * 1000),
+                "heartbeat_interval_ms": int(conf.broker_heartbeat_interval * 1000),
+                "request_timeout_ms": int(conf.broker_request_timeout * 1000),
+                "check_crcs": conf.broker_check_crcs,
+                "metadata_max_age_ms": conf.consumer_metadata_max_age_ms,
+                **self.app.kafka_options,
+            }
+        )
+
+    def pause_changelogs(self, assigned: Iterable[Any]) -> None:
+        """Keep aiokafka from prefetching changelog partitions."""
+        changelogs = self.app.tables.changelog_topics
+        self._ensure_consumer().pause(*(tp for tp in assigned if tp.topic in changelogs))
+
+    async def seek_to_committed(self) -> Mapping[TP, int | None]:
+        """Seek the stream partitions to their committed offsets, those without one to their beginning."""
+        return await self.call_thread(self._seek_to_committed)  # type: ignore[no-any-return]
+
+    async def _seek_to_committed(self) -> Mapping[TP, int | None]:
+        consumer = self._ensure_consumer()
+        changelogs = self.app.tables.changelog_topics
+        tps = [tp for tp in consumer.assignment() if tp.topic not in changelogs]
+        if not tps:
+            return {}
+        committed: dict[TP, int | None] = await consumer.seek_to_committed(*tps)
+        # Records may have been fetched, and dropped, before the seek; aiokafka leaves the position there.
+        fresh = [tp for tp, offset in committed.items() if not offset]
+        if fresh:
+            await consumer.seek_to_beginning(*fresh)
+        return committed
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; False when the group or the broker would not have it now, and the next commit covers it."""
+        try:
+            await self._ensure_consumer().commit(
+                {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+            )
+        except (CommitFailedError, IllegalStateError) as error:
+            self.log.info("Offsets not committed, the group has moved on: %r", error)
+            return False
+        except KafkaError as error:
+            self.log.warning("Offsets not committed, will be with the next: %r", error)
+            return False
+        return True
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Consumer of chunks that commits what `done` was told."""
+
+    RebalanceListener = RebalanceListener
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._done: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def heartbeat_age(self) -> float:
+        """Seconds since the last heartbeat that was confirmed was sent; infinite before the first assignment."""
+        thread: ConsumerThread = self._thread
+        return monotonic() - thread.heard_at
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109  Faust's signature
+        """Yield one message a partition for what the fetcher has."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if not records or self.should_stop:
+            return
+        if not self.flow_active:
+            await self._seek_back()
+            return
+        for tp, chunk in records.items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active is None or tp in active or tp in self._buffered_partitions:
+                yield ensure_TP(tp), self._chunk_message(ensure_TP(tp), chunk, generation)
+
+    async def _seek_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as error:  # noqa: BLE001  the seek at the end of the rebalance is what counts
+            self.log.info("Could not seek back while the flow was stopped: %r", error)
+
+    def _chunk_message(self, tp: TP, records: Sequence[Record], generation: int) -> ConsumerMessage:
+        last = records[-1]
+        return ConsumerMessage(
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000, 0, [], None,
+            Chunk(tp, records), None, 0, 0, tp, generation_id=generation,
+        )  # fmt: skip
+
+    def done(self, tp: TP, offset: int) -> None:
+        """Take in that everything of a partition up to and with `offset` is durable."""
+        self._done[tp] = offset + 1
+
+    def done_offset(self, tp: TP) -> int:
+        """Return the offset after the last one of a partition that is durable; 0 when nothing is."""
+        return max(self._done.get(tp, 0), self._committed_offset[tp] or 0)
+
+    def ack(self, message: Any) -> bool:  # noqa: ARG002  Faust's signature
+        """Do nothing: a message that was looked at is not durable yet."""
+        return False
+
+    async def perform_seek(self) -> None:
+        """Seek all partitions to their committed offsets and commit from there on."""
+        self._done.clear()
+        await super().perform_seek()
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: between chunks there are always gaps."""
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ARG002  all go in one request
+        return iter(list(self._done))
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._done.get(tp)
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002  Faust's signature
+        assigned = self.assignment()
+        mine = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        if not mine or not await self._commit(mine):
+            return False
+        self._committed_offset.update(mine)
+        self.app.on_committed(mine)
+        return True
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Do nothing: a partition that waits for the store is healthy, and readiness tells."""
+
+
+class Producer(driver.Producer):  # type: ignore[misc]
+    """Faust's own producer; it only declares topics here."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        return AIOKafkaProducer(**self.app.kafka_options, transactional_id=transactional_id)
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Kafka transport of chunks."""
+
+    Consumer = Consumer
+    Producer = Producer
