@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.embedded.broker import EmbeddedBroker, _end_with_parent, free_port
+from worker.embedded.broker import EmbeddedBroker, end_with_parent, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,7 +121,7 @@ class ApacheKafka:
                 stdout=log,
                 stderr=log,
                 process_group=0,
-                preexec_fn=_end_with_parent(),
+                preexec_fn=end_with_parent(),  # noqa: PLW1509  one system call
             )
         deadline = time.monotonic() + START_SECONDS
         while not _listens(self.port):

@@ -63,9 +63,7 @@ class Counting:
                 raise ValueError("boom")
             key = record.key or b""
             headers = dict(record.headers)
-            origin = (
-                (int(headers["partition"]), int(headers["offset"])) if headers else (partition, record.offset)
-            )
+            origin = (int(headers["partition"]), int(headers["offset"])) if headers else (partition, record.offset)
             if partition_of(key, self.partitions) != partition:
                 outcome.messages.append(self._forward(record, key))
                 continue
@@ -87,11 +85,9 @@ class Counting:
 
     def _forward(self, record: Record, key: bytes) -> Message:
         headers = (("partition", b"%d" % record.partition), ("offset", b"%d" % record.offset))
-        return Message(
-            self.by_user, key, record.value, headers, partition_of(key, self.partitions), record.timestamp
-        )
+        return Message(self.by_user, key, record.value, headers, partition_of(key, self.partitions), record.timestamp)
 
-    def sweep(self, partition: int, now: int, shard: Shard) -> Outcome:
+    def sweep(self, partition: int, now: int, shard: Shard) -> Outcome:  # noqa: ARG002  the port's signature
         outcome = Outcome()
         for key in shard.due(now):
             shard.put(key, None)
@@ -189,9 +185,7 @@ def events(count: int, partitions: int, *, keys: int = 50, stray: int = 5, start
     return made
 
 
-async def produce(
-    bootstrap: str, topic: str, made: Iterable[Event], *, timestamp: int | None = None
-) -> dict[TP, int]:
+async def produce(bootstrap: str, topic: str, made: Iterable[Event], *, timestamp: int | None = None) -> dict[TP, int]:
     """Return the offset after the last record of each partition."""
     producer = AIOKafkaProducer(**options(bootstrap), linger_ms=5)
     await producer.start()

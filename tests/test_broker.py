@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -100,6 +101,16 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive(pid)
+
+
+def test_it_outlives_a_thread_that_started_it(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(tmp_path / "log")
+    starting = threading.Thread(target=broker.start)
+    starting.start()
+    starting.join()
+    time.sleep(0.1)
+    assert asyncio.run(round_trip(broker.bootstrap_servers)) == b"value"
+    broker.stop()
 
 
 def test_a_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_libraries_take_the_same_way_out(log_lines: Any) -> None:
     assert line["level"] == "warning"
 
 
+def test_a_broker_that_is_away_does_not_fill_the_log(log_lines: Any) -> None:
+    for number in range(1_000):
+        logging.getLogger("aiokafka").error("Unable connect to node with id %s", number)
+        logging.getLogger("worker.stream.app").info("[^--Recovery]: Starting...")
+        structlog.get_logger("sessionwatch.test").error("ours")
+    assert [line["message"] for line in log_lines()].count("ours") == 1_000
+    assert len(log_lines()) == 1_001
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,5 +1,5 @@
 -- up
-CREATE TABLE IF NOT EXISTS session_events
+CREATE TABLE IF NOT EXISTS session_events{on_cluster}
 (
     tenant_id          LowCardinality(String) COMMENT 'Tenant',
     user_id            String CODEC(ZSTD) COMMENT 'User',
@@ -56,9 +56,11 @@ CREATE TABLE IF NOT EXISTS session_events
     device             LowCardinality(String) COMMENT 'desktop, mobile, tablet, tv, bot, script or empty',
     is_scripted        Bool COMMENT 'A scripted client'
 )
-ENGINE = ReplacingMergeTree
-PARTITION BY toYYYYMM(event_time)
+ENGINE = {engine:ReplacingMergeTree}
+-- By month, old times and far ones each in one partition: 361 at most, whatever the events say.
+PARTITION BY toYYYYMM(least(greatest(event_time, toDateTime64('2020-01-01', 3, 'UTC')), toDateTime64('2050-01-01', 3, 'UTC')))
 ORDER BY (tenant_id, toStartOfHour(event_time), user_id, event_time, kafka_topic, kafka_partition, kafka_offset)
+{ttl:session_events.event_time}
 
 -- down
-DROP TABLE IF EXISTS session_events
+DROP TABLE IF EXISTS session_events{on_cluster}

@@ -1,5 +1,5 @@
 -- up
-CREATE TABLE IF NOT EXISTS sessions
+CREATE TABLE IF NOT EXISTS sessions{on_cluster}
 (
     tenant_id       LowCardinality(String) COMMENT 'Tenant',
     user_id         String CODEC(ZSTD) COMMENT 'User',
@@ -31,11 +31,12 @@ CREATE TABLE IF NOT EXISTS sessions
     event_count     UInt32 COMMENT 'Events of the session',
     version         UInt64 COMMENT 'Grows with every state'
 )
-ENGINE = ReplacingMergeTree(version)
-ORDER BY (tenant_id, user_id, session_uid);
+ENGINE = {engine:ReplacingMergeTree(version)}
+ORDER BY (tenant_id, user_id, session_uid)
+{ttl:sessions.last_seen_at};
 
 -- The newest event of a living session tells its state; ends are written by the worker.
-CREATE MATERIALIZED VIEW IF NOT EXISTS sessions_from_events TO sessions AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS sessions_from_events{on_cluster} TO sessions AS
 SELECT
     tenant_id,
     user_id,
@@ -70,5 +71,5 @@ FROM session_events
 WHERE is_current
 
 -- down
-DROP VIEW IF EXISTS sessions_from_events;
-DROP TABLE IF EXISTS sessions
+DROP VIEW IF EXISTS sessions_from_events{on_cluster};
+DROP TABLE IF EXISTS sessions{on_cluster}

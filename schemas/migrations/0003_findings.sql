@@ -1,5 +1,5 @@
 -- up
-CREATE TABLE IF NOT EXISTS findings
+CREATE TABLE IF NOT EXISTS findings{on_cluster}
 (
     finding_uid         String CODEC(ZSTD) COMMENT 'The same for the same cause, whoever finds it',
     detection           LowCardinality(String) COMMENT 'Id of the detection',
@@ -50,9 +50,11 @@ CREATE TABLE IF NOT EXISTS findings
     kafka_partition     UInt32 COMMENT 'Partition the record first arrived in',
     kafka_offset        UInt64 CODEC(Delta, ZSTD) COMMENT 'Offset the record first arrived at'
 )
-ENGINE = ReplacingMergeTree(revision)
-PARTITION BY toYYYYMM(bucket_time)
+ENGINE = {engine:ReplacingMergeTree(revision)}
+-- By month, old times and far ones each in one partition: 361 at most, whatever the events say.
+PARTITION BY toYYYYMM(least(greatest(bucket_time, toDateTime64('2020-01-01', 3, 'UTC')), toDateTime64('2050-01-01', 3, 'UTC')))
 ORDER BY (tenant_id, finding_uid)
+{ttl:findings.bucket_time}
 
 -- down
-DROP TABLE IF EXISTS findings
+DROP TABLE IF EXISTS findings{on_cluster}

@@ -21,7 +21,7 @@ def demo(
     context: typer.Context,
     *,
     duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds; without it until Ctrl-C.")] = None,
-    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1_000,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 200,
     as_json: Json = False,
 ) -> None:
     """Show everything at work: embedded broker and store, a worker, labelled traffic."""

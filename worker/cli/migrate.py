@@ -56,9 +56,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
             typer.echo(f"{_name(each.migration):40} {_state(each)}")
     behind = [_name(each.migration) for each in states if each.problem or not each.applied]
     if behind:
-        raise CheckFailedError(
-            f"not current: {', '.join(behind)}; `sessionwatch migrate up` applies what is missing"
-        )
+        raise CheckFailedError(f"not current: {', '.join(behind)}; `sessionwatch migrate up` applies what is missing")
 
 
 def _store(context: typer.Context) -> AbstractContextManager[Client]:

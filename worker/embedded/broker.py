@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -73,8 +74,8 @@ def binary() -> str:
 class EmbeddedBroker:
     """A broker of one's own, gone when the context is left. What it holds is in memory only.
 
-    On Linux it also ends with the thread that started it, however that ends. Signals of the terminal do not reach
-    it, so that a Ctrl-C leaves the worker a broker to finish its work with.
+    On Linux, when the main thread starts it, it also ends with this process, however that ends. Signals of the
+    terminal do not reach it, so that a Ctrl-C leaves the worker a broker to finish its work with.
 
     Args:
         log: file its output goes to.
@@ -142,7 +143,7 @@ class EmbeddedBroker:
                 stdout=log,
                 stderr=log,
                 process_group=0,
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509  one system call, looked up before the fork
+                preexec_fn=end_with_parent(),  # noqa: PLW1509  one system call, looked up before the fork
             )
 
     def _comes_up(self) -> bool:
@@ -171,15 +172,18 @@ def _response(connection: socket.socket) -> bytes:
         return stream.read(min(struct.unpack(">i", head)[0], 1 << 16)) if len(head) == 4 else b""
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """Return what the child calls so that the kernel kills it when its parent is gone; None where it cannot."""
-    if sys.platform != "linux":
+def end_with_parent() -> Callable[[], None] | None:
+    """Return a `preexec_fn` that has the kernel kill the child when its parent is gone; None where it cannot.
+
+    The kernel takes the thread that forked for the parent (prctl(2)), so only the main thread will do.
+    """
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
-    def end_with_parent() -> None:
+    def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it went while we were on our way
             os._exit(1)
 
-    return end_with_parent
+    return in_child

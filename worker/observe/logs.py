@@ -34,6 +34,37 @@ PERSONAL = frozenset(
 # Chatty at INFO, one line for every topic, partition and heartbeat.
 _QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "clickhouse_connect", "urllib3")
 
+# Services below Faust tell of each start and stop: `[^--Recovery]: Starting...`.
+_CHATTER = re.compile(r"^\[\^-*[^\]]*\]: (Starting|Stopping|Shutting down|Creating topic)")
+REPEAT_SECONDS = 10.0
+"""A library's line that repeats is shown once in so long: a broker that is away is no reason to fill a disk."""
+_REPEATS = 512
+
+
+class Seldom(logging.Filter):
+    """Lets repeated lines of aiokafka and service chatter through seldom; everything of ours passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line is shown."""
+        if record.levelno <= logging.DEBUG:
+            return True
+        if record.levelno == logging.INFO and _CHATTER.match(record.getMessage()):
+            return False
+        return not record.name.startswith("aiokafka") or self._is_new(record)
+
+    def _is_new(self, record: logging.LogRecord) -> bool:
+        key = (record.name, str(record.msg))
+        if record.created - self._shown.get(key, 0.0) < REPEAT_SECONDS:
+            return False
+        if len(self._shown) >= _REPEATS:
+            self._shown.clear()
+        self._shown[key] = record.created
+        return True
+
 
 def masked(text: str) -> str:
     """Return the text with passwords in it masked.
@@ -88,6 +119,8 @@ def configure(level: str = "info", log_format: Format = "auto", stream: TextIO |
     out = stream or sys.stderr
     handler = logging.StreamHandler(out)
     handler.setFormatter(_formatter(_renderers(log_format, out)))
+    if level != "debug":
+        handler.addFilter(Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -27,9 +27,7 @@ SIZE_BUCKETS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 
 RECORDS_IN = Counter("sessionwatch_records_in_total", "Records consumed from Kafka.", ["topic"], registry=REGISTRY)
 # Accepted + rejected + ignored + forwarded + skipped + failed = records in.
-ACCEPTED = Counter(
-    "sessionwatch_accepted_total", "Events validated, judged and turned into rows.", registry=REGISTRY
-)
+ACCEPTED = Counter("sessionwatch_accepted_total", "Events validated, judged and turned into rows.", registry=REGISTRY)
 # Each of these is in the dead-letter topic, byte for byte, with its reason in the headers.
 REJECTED = Counter(
     "sessionwatch_rejected_total", "Records sent to the dead-letter topic.", ["reason"], registry=REGISTRY

@@ -52,9 +52,7 @@ def live_page() -> Page:
 def ready_page(reasons: Sequence[str]) -> Page:
     """`/health/ready`: 200 when the worker takes part, 503 with the reasons when it does not."""
     READY.set(not reasons)
-    return json_page(
-        {"status": "unready" if reasons else "ready", "reasons": list(reasons)}, 503 if reasons else 200
-    )
+    return json_page({"status": "unready" if reasons else "ready", "reasons": list(reasons)}, 503 if reasons else 200)
 
 
 def user_sessions(user: User, now: int, limits: Limits) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import random
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import clickhouse_connect
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, ProgrammingError
 
 from schemas.tables import TABLES
-from worker.sinks.errors import StoreRefusedError, StoreUnreachableError
+from worker.sinks.errors import BadDsnError, StoreRefusedError, StoreUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,16 +25,25 @@ FORMAT = "MsgPack"
 """Rows come encoded; decoding them is the store's work, in its own threads."""
 _COLUMNS = {name: [column.name for column in table.columns] for name, table in TABLES.items()}
 
-REFUSED = frozenset({6, 16, 27, 38, 41, 43, 44, 47, 53, 60, 62, 70, 81, 117})
-"""ClickHouse error codes that waiting does not cure: wrong types, unknown columns, tables or databases
-(https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp)."""
-_CODE = re.compile(r"[Cc]ode:? (\d+)")
+REFUSED = frozenset({6, 16, 27, 33, 36, 38, 41, 43, 44, 47, 53, 60, 62, 70, 73, 81, 115, 117, 349})
+"""ClickHouse error codes that waiting does not cure: wrong types, broken bytes, unknown columns, tables, databases,
+formats or settings (https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp). All others do
+pass, or can be cured at the server: no memory (241), too many parts (252), read-only (164, 242), quota (201), …"""
+_CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
 
 INSERT_SETTINGS = {
-    # A deduplicated retry, durable when answered; old events may span any number of months.
+    # Durable when answered.
     "async_insert": 0,
+    # Late events may span any number of months; the partitions are bounded by the tables.
     "throw_on_max_partitions_per_insert_block": 0,
+    # The tables collapse what is written twice. The server's own deduplication would skip the materialized views of
+    # a block whose first try reached the table and not them.
+    "insert_deduplicate": 0,
 }
+SECURE_SCHEMES = frozenset({"clickhouses", "https"})
+SCHEMES = SECURE_SCHEMES | {"clickhouse", "http"}
+_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
+_SECRET_OPTION = re.compile(r"([?&](?:password|access_token)=)[^&]*")
 
 
 class Observer(Protocol):
@@ -49,26 +59,59 @@ class Observer(Protocol):
 def masked(dsn: str) -> str:
     """Return a DSN without its password.
 
-    >>> masked("clickhouse://me:secret@host:8123/db")
+    >>> masked("clickhouse://me:s@cret@host:8123/db")
     'clickhouse://me:***@host:8123/db'
     """
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", dsn)
+    return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", dsn))
 
 
 def connect(dsn: str, **options: Any) -> Client:
-    """Connect to a store.
+    """Connect to a store. A client is for one thread at a time.
 
     Args:
-        dsn: `chdb:///directory` (the embedded engine) or `clickhouse://user:password@host:8123/database`.
+        dsn: `chdb:///directory` (the embedded engine) or `clickhouse://user:password@host:8123/database`;
+            `clickhouses://` or `?secure=true` mean TLS.
         options: passed on to clickhouse-connect (TLS, timeouts, …).
 
     Raises:
+        BadDsnError: the DSN or an option makes no sense.
         StoreUnreachableError: nobody answers there, or the user is refused.
     """
+    embedded = dsn.startswith("chdb:")
     try:
-        return clickhouse_connect.get_client(dsn=dsn, **options)
+        if embedded:
+            return clickhouse_connect.get_client(dsn=dsn, **options)
+        plain, secure = _plain(dsn)
+        # No session: an insert that outlives its caller must not make the next one an error.
+        given = {"autogenerate_session_id": False, **options, "secure": secure or options.get("secure", False)}
+        return clickhouse_connect.get_client(dsn=plain, **given)
+    except (TypeError, ValueError) as error:
+        raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
     except (ClickHouseError, OSError) as error:
-        raise StoreUnreachableError(f"no ClickHouse at {masked(dsn)}: {_first_line(error)}") from error
+        if isinstance(error, ProgrammingError) and not embedded:
+            raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
+        raise StoreUnreachableError(f"no ClickHouse at {masked(dsn)}: {_why(error)}") from error
+
+
+def _plain(dsn: str) -> tuple[str, bool]:
+    """Return the DSN as clickhouse-connect takes it, and whether it asks for TLS."""
+    parts = urlsplit(dsn)
+    if parts.scheme not in SCHEMES or not parts.hostname:
+        raise ValueError("not chdb:///directory and not clickhouse://user:password@host:8123/database")
+    if "@" in parts.path:
+        raise ValueError("write / in the password as %2F, @ as %40")
+    options = dict(parse_qsl(parts.query))
+    secure = options.pop("secure", "").lower() in ("1", "true") or parts.scheme in SECURE_SCHEMES
+    return parts._replace(scheme="clickhouse", query=urlencode(options)).geturl(), secure
+
+
+def _why(error: BaseException) -> str:
+    text = str(error)
+    if "already initialized with path" in text:
+        return "this process has another embedded store open, and there can be one"
+    if "EmbeddedServer" in text:
+        return "another process has it open (ask its SQL endpoint), or it cannot be written"
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
@@ -77,6 +120,9 @@ def _first_line(error: BaseException) -> str:
 
 def error_code(error: BaseException) -> int:
     """Return ClickHouse's code of an error, 0 when it has none."""
+    code = getattr(error, "code", None)
+    if isinstance(code, int):
+        return code
     found = _CODE.search(str(error))
     return int(found.group(1)) if found else 0
 
@@ -85,13 +131,18 @@ class ClickHouseWriter:
     """Writes batches of rows, trying until they are durable.
 
     `insert` may wait for as long as the store is away; that is the back-pressure. It raises `StoreRefusedError` for
-    what waiting does not cure. Writing the same rows again is harmless: the tables collapse them.
+    what waiting does not cure, and whatever is no trouble of the store at all. Writing the same rows again is
+    harmless: the tables collapse them.
 
     Args:
-        connector: makes a client; called in the writer's own thread, and again after a failure.
+        connector: makes a client; called in the writer's own thread until it succeeds once.
         observer: told of inserts and retries.
         sleep: waits between tries, seconds.
+        clock: monotonic, seconds.
         first_wait, longest_wait: bounds of the exponential wait, seconds.
+
+    Attributes:
+        failing_since: the clock when the first of the tries failed that failed in a row; None while all is well.
     """
 
     def __init__(
@@ -116,16 +167,24 @@ class ClickHouseWriter:
     async def insert(self, batch: Mapping[str, Sequence[bytes]]) -> None:
         """Make the rows of every table durable.
 
+        Args:
+            batch: by table, rows as `FORMAT` has them: values in the order of the columns of `schemas.tables`.
+
         Raises:
             StoreRefusedError: the store refuses them for good.
+            KeyError: there is no such table.
         """
         for table, rows in batch.items():
             if rows:
                 await self._insert(table, rows)
 
     async def close(self) -> None:
-        """Let the client go."""
-        self._thread.shutdown(wait=True)
+        """Let the client go, after the insert that is under way."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._release)
+        self._thread.shutdown()
+
+    def _release(self) -> None:
         if self._client is not None:
             self._client.close()
 
@@ -134,9 +193,7 @@ class ClickHouseWriter:
         while True:
             try:
                 seconds = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, table, rows)
-            except StoreRefusedError:
-                raise
-            except Exception as error:  # noqa: BLE001  whatever the driver throws: only waiting helps
+            except (ClickHouseError, StoreUnreachableError, OSError) as error:
                 self._failed(error)
                 await self._sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
                 wait = min(wait * 2, self._longest_wait)

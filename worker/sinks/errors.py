@@ -2,6 +2,7 @@
 
 StoreError
 ├── StoreUnreachableError    nobody answers, or not to us: try again later, or look at the DSN
+│   └── BadDsnError          the DSN or its options make no sense: nobody ever will
 ├── StoreRefusedError        the store will never take this: the worker must stop and say so
 └── MigrationError           migrations and store do not fit together
 """
@@ -15,6 +16,10 @@ class StoreError(Exception):
 
 class StoreUnreachableError(StoreError):
     """The store does not answer, or refuses the user."""
+
+
+class BadDsnError(StoreUnreachableError):
+    """The DSN of the store, or an option of the connection, makes no sense."""
 
 
 class StoreRefusedError(StoreError):

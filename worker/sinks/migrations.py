@@ -1,10 +1,15 @@
-"""Numbered migrations: `schemas/migrations/NNNN_name.sql`, each with an `-- up` and a `-- down` part."""
+"""Numbered migrations: `schemas/migrations/NNNN_name.sql`, each with an `-- up` and a `-- down` part.
+
+A file may hold placeholders, which a `Layout` fills in: `{on_cluster}`, `{engine:ReplacingMergeTree(version)}` and
+`{ttl:table.column}`. Every statement is `IF [NOT] EXISTS`: two workers may apply the same one at once.
+"""
 
 from __future__ import annotations
 
 import re
 from hashlib import sha256
 from importlib.resources import files
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -12,14 +17,18 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from worker.sinks.errors import MigrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from clickhouse_connect.driver.client import Client
 
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _PARTS = re.compile(r"\A-- up\n(?P<up>.*?)^-- down\n(?P<down>.*)\Z", re.DOTALL | re.MULTILINE)
+_HOLE = re.compile(r"(?P<gap>\n?)\{(?P<what>on_cluster|engine|ttl)(?::(?P<of>[^}]*))?\}")
+_NEWEST_FIRST = """
+SELECT version, name, checksum FROM schema_migrations FINAL WHERE applied ORDER BY version DESC
+"""
 _LEDGER = """
-CREATE TABLE IF NOT EXISTS schema_migrations
+CREATE TABLE IF NOT EXISTS schema_migrations{on_cluster}
 (
     version    UInt32 COMMENT 'Number of the migration',
     name       String COMMENT 'Its name',
@@ -27,9 +36,50 @@ CREATE TABLE IF NOT EXISTS schema_migrations
     applied    Bool COMMENT 'False once it was taken back',
     changed_at DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'When'
 )
-ENGINE = ReplacingMergeTree(changed_at)
+ENGINE = {engine:ReplacingMergeTree(changed_at)}
 ORDER BY version
 """
+
+
+class Layout(NamedTuple):
+    """Where tables lie and how long rows stay.
+
+    Attributes:
+        cluster: name of the cluster every statement runs on; `""` is the one server.
+        replicated: Replicated engines, at the path and replica name the servers' configuration gives.
+        ttl_days: days after which a table's rows are deleted, by table; unset means never.
+    """
+
+    cluster: str = ""
+    replicated: bool = False
+    ttl_days: Mapping[str, int] = MappingProxyType({})
+
+    def fill(self, template: str) -> str:
+        """Return the statement a template stands for.
+
+        >>> Layout("main", replicated=True).fill("CREATE TABLE t{on_cluster} … ENGINE = {engine:MergeTree}")
+        "CREATE TABLE t ON CLUSTER 'main' … ENGINE = ReplicatedMergeTree"
+        """
+        return _HOLE.sub(self._fill, template)
+
+    def _fill(self, hole: re.Match[str]) -> str:
+        gap, of = hole["gap"], hole["of"] or ""
+        if hole["what"] == "engine":
+            return f"{gap}Replicated{of}" if self.replicated else gap + of
+        if hole["what"] == "on_cluster":
+            return f"{gap} ON CLUSTER {_quoted(self.cluster)}" if self.cluster else gap
+        table, _, column = of.partition(".")
+        days = self.ttl_days.get(table)
+        return f"{gap}TTL toDateTime({column}) + INTERVAL {int(days)} DAY" if days else ""
+
+
+SINGLE = Layout()
+"""One server, rows stay."""
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 class Migration(NamedTuple):
@@ -50,76 +100,121 @@ class State(NamedTuple):
     problem: str
 
 
-def load() -> list[Migration]:
-    """Read the migrations the package ships, in order.
+def load(layout: Layout = SINGLE) -> list[Migration]:
+    """Read the migrations the package ships, in order, as a layout wants them.
 
     Raises:
         MigrationError: a file is misnamed or lacks a part, or a number is missing.
     """
-    found = sorted(
-        (_read(each.name, each.read_text("utf-8")) for each in files("schemas").joinpath("migrations").iterdir()),
-        key=lambda migration: migration.version,
-    )
+    directory = files("schemas").joinpath("migrations")
+    return parse({each.name: each.read_text("utf-8") for each in directory.iterdir()}, layout)
+
+
+def parse(texts: Mapping[str, str], layout: Layout = SINGLE) -> list[Migration]:
+    """Read migrations from the text of their files, by file name; return them in order.
+
+    Raises:
+        MigrationError: a file is misnamed or lacks a part, or a number is missing.
+    """
+    found = sorted(_read(name, text, layout) for name, text in texts.items())
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise MigrationError("the migrations are not numbered 1, 2, 3, …")
     return found
 
 
-def _read(filename: str, text: str) -> Migration:
+def _read(filename: str, text: str, layout: Layout) -> Migration:
     name, parts = _NAME.match(filename), _PARTS.match(text)
     if name is None or parts is None:
         raise MigrationError(f"{filename}: not a migration (NNNN_name.sql with -- up and -- down)")
-    checksum = sha256(text.encode()).hexdigest()
-    return Migration(int(name[1]), name[2], checksum, _statements(parts["up"]), _statements(parts["down"]))
+    up, down = (_statements(layout.fill(parts[part])) for part in ("up", "down"))
+    # Of the file and not of what a layout makes of it: a changed setting is no changed migration.
+    return Migration(int(name[1]), name[2], sha256(text.encode()).hexdigest(), up, down)
 
 
 def _statements(part: str) -> list[str]:
     return [statement.strip() for statement in re.split(r";\s*$", part, flags=re.MULTILINE) if statement.strip()]
 
 
-def status(client: Client, migrations: Iterable[Migration] | None = None) -> list[State]:
-    """Compare the migrations there are with those the store has."""
-    client.command(_LEDGER)
-    rows = client.query("SELECT version, checksum FROM schema_migrations FINAL WHERE applied").result_rows
-    applied = {int(version): checksum for version, checksum in rows}
-    states = []
-    for migration in load() if migrations is None else migrations:
-        checksum = applied.get(migration.version)
-        changed = checksum is not None and checksum != migration.checksum
-        states.append(State(migration, checksum is not None, "changed since it was applied" if changed else ""))
-    return states
+def status(client: Client, migrations: Sequence[Migration] | None = None) -> list[State]:
+    """Compare the migrations there are with those the store has. Changes nothing.
+
+    What a newer version applied is not looked at: its columns are named in every insert.
+    """
+    applied = {version: checksum for version, _, checksum in _applied(client)}
+    newest = max(applied, default=0)
+    return [_state(migration, applied, newest) for migration in (load() if migrations is None else migrations)]
 
 
-def up(client: Client, migrations: Iterable[Migration] | None = None, *, dry_run: bool = False) -> list[Migration]:
+def _state(migration: Migration, applied: Mapping[int, str], newest: int) -> State:
+    checksum = applied.get(migration.version)
+    if checksum is None:
+        problem = "left out: a later one is applied" if migration.version < newest else ""
+        return State(migration, applied=False, problem=problem)
+    problem = "" if checksum == migration.checksum else "changed since it was applied"
+    return State(migration, applied=True, problem=problem)
+
+
+def _applied(client: Client) -> list[tuple[int, str, str]]:
+    """Return version, name and checksum of what is applied, the newest first."""
+    if not int(str(client.command("EXISTS TABLE schema_migrations"))):
+        return []
+    return [(int(version), name, checksum) for version, name, checksum in client.query(_NEWEST_FIRST).result_rows]
+
+
+def up(
+    client: Client,
+    migrations: Sequence[Migration] | None = None,
+    *,
+    dry_run: bool = False,
+    layout: Layout = SINGLE,
+) -> list[Migration]:
     """Apply what is not applied; return it. With `dry_run` nothing is done.
 
+    Args:
+        client: the store, in the database of the tables.
+        migrations: by default those of the package, as `layout` wants them.
+        dry_run: only tell.
+        layout: where tables lie.
+
     Raises:
-        MigrationError: an applied migration was changed since, or one fails.
+        MigrationError: an applied migration was changed since or one before it left out, or one fails.
     """
-    states = status(client, migrations)
+    states = status(client, load(layout) if migrations is None else migrations)
     for state in states:
         if state.problem:
-            raise MigrationError(f"migration {state.migration.version:04d} was {state.problem}")
+            raise MigrationError(f"migration {_label(state.migration)}: {state.problem}")
     pending = [state.migration for state in states if not state.applied]
     for migration in () if dry_run else pending:
-        _run(client, migration, migration.up, applied=True)
+        _run(client, migration, (layout.fill(_LEDGER), *migration.up), applied=True)
     return pending
 
 
 def down(
-    client: Client, migrations: Iterable[Migration] | None = None, *, dry_run: bool = False
+    client: Client,
+    migrations: Sequence[Migration] | None = None,
+    *,
+    dry_run: bool = False,
+    layout: Layout = SINGLE,
 ) -> Migration | None:
     """Take the newest applied migration back; return it, None when there is none.
 
     Raises:
-        MigrationError: it fails.
+        MigrationError: it fails, or is not among the migrations there are: a newer version applied it.
     """
-    applied = [state.migration for state in status(client, migrations) if state.applied]
+    known = {migration.version: migration for migration in (load(layout) if migrations is None else migrations)}
+    applied = _applied(client)
     if not applied:
         return None
+    version, name, _ = applied[0]
+    if version not in known:
+        raise MigrationError(f"migration {version:04d}_{name} is of a newer version, which has to take it back")
     if not dry_run:
-        _run(client, applied[-1], applied[-1].down, applied=False)
-    return applied[-1]
+        _run(client, known[version], known[version].down, applied=False)
+    return known[version]
+
+
+def _label(migration: Migration) -> str:
+    return f"{migration.version:04d}_{migration.name}"
 
 
 def _run(client: Client, migration: Migration, statements: Iterable[str], *, applied: bool) -> None:
@@ -129,4 +224,4 @@ def _run(client: Client, migration: Migration, statements: Iterable[str], *, app
         row = [migration.version, migration.name, migration.checksum, applied]
         client.insert("schema_migrations", [row], column_names=["version", "name", "checksum", "applied"])
     except ClickHouseError as error:
-        raise MigrationError(f"migration {migration.version:04d}_{migration.name}: {error}") from error
+        raise MigrationError(f"migration {_label(migration)}: {error}") from error

@@ -133,7 +133,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-class App(faust.App):  # type: ignore[misc,type-arg]  # Faust is untyped where it matters
+class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     """The worker. Made by `create_app`."""
 
     settings: StreamSettings
@@ -246,6 +246,8 @@ class App(faust.App):  # type: ignore[misc,type-arg]  # Faust is untyped where i
         for record in records:
             part = self._process(partition, [record], shard)
             whole.messages += part.messages
+            whole.findings += part.findings
+            whole.record_time = min(filter(None, (whole.record_time, part.record_time)), default=0)
             whole.states.update(part.states)
             whole.counters.update(part.counters)
             for table, rows in part.rows.items():
@@ -353,7 +355,9 @@ class App(faust.App):  # type: ignore[misc,type-arg]  # Faust is untyped where i
         self.observer.on_assigned(sorted(partitions))
 
     def _assigned_partitions(self) -> set[int]:
-        by_topic: dict[str, set[int]] = {t: set() for t in (self.settings.events, self.settings.by_user, self.changelog)}
+        by_topic: dict[str, set[int]] = {
+            t: set() for t in (self.settings.events, self.settings.by_user, self.changelog)
+        }
         for tp in self.consumer.assignment():
             by_topic.setdefault(tp.topic, set()).add(tp.partition)
         first, *others = by_topic.values()
@@ -371,7 +375,7 @@ class App(faust.App):  # type: ignore[misc,type-arg]  # Faust is untyped where i
         await self.delivery.drain(self.settings.drain_seconds)
         for partition in list(self.delivery.lanes):
             if not await self.delivery.close(partition):
-                log.warning("Partition %s goes with batches in flight; whoever gets it computes them again", partition)
+                log.warning("Partition %s goes with batches in flight; its next owner computes them again", partition)
                 self.shards.drop(partition)
         try:
             await asyncio.wait_for(consumer.commit(), self.settings.drain_seconds)
@@ -521,18 +525,28 @@ async def caught_up(app: App, end_offsets: Mapping[TP, int], *, poll_seconds: fl
 
     Args:
         app: a running worker that has all partitions.
-        end_offsets: for each partition of the input topic the offset after the last record of interest. Take
-            them from the producer: what Tansu answers when asked for ends is too low.
+        end_offsets: for each partition of the input topic the offset after the last record of interest.
         poll_seconds: how often to look.
 
     Raises:
         Exception: what the worker crashed of, if it did.
     """
-    while not _has_done(app, end_offsets):
+    await _until_done(app, end_offsets, poll_seconds)
+    # Forwards are published before the offset of their origin counts as done, so these ends are final.
+    await _until_done(app, await _forward_ends(app), poll_seconds)
+
+
+async def _until_done(app: App, ends: Mapping[TP, int], poll_seconds: float) -> None:
+    """Wait for these offsets, and then for the end as the broker's fetch answers have told it by then.
+
+    The second is for ends that were asked of Tansu, which tells the first offset of the last batch plus one.
+    """
+    ends = {tp: end for tp, end in ends.items() if end}
+    while not all(_is_done(app, tp, end) for tp, end in ends.items()):
         _raise_crash(app)
         await asyncio.sleep(poll_seconds)
-    # Forwards are published before the offset of their origin counts as done, so these ends are final.
-    while not _has_done(app, await _forward_ends(app)):
+    fetched = {tp: app.consumer.highwater(tp) for tp in ends}
+    while not all(_is_done(app, tp, end) for tp, end in fetched.items()):
         _raise_crash(app)
         await asyncio.sleep(poll_seconds)
 
@@ -544,8 +558,8 @@ async def _forward_ends(app: App) -> dict[TP, int]:
     return {tp: max(end or 0, app.publisher.last.get((tp.topic, tp.partition), -1) + 1) for tp, end in ends.items()}
 
 
-def _has_done(app: App, ends: Mapping[TP, int]) -> bool:
-    return all(app.consumer.done_offset(tp) >= end for tp, end in ends.items())
+def _is_done(app: App, tp: TP, end: int) -> bool:
+    return app.consumer.highwater(tp) is not None and app.consumer.done_offset(tp) >= end
 
 
 def run_worker(make_app: Callable[[], App]) -> int:

@@ -33,14 +33,12 @@ from collections import deque
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from worker.outcome import Outcome
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from faust.types import TP
 
-    from worker.outcome import Message
+    from worker.outcome import Message, Outcome
     from worker.stream.store import DurableShard
 
 Rows = dict[str, list[bytes]]
@@ -417,7 +415,7 @@ class Delivery:
             AbandonedError: it is not.
         """
         while lane.open and not self._is_member():
-            await asyncio.sleep(FENCE_SECONDS)
+            await asyncio.sleep(FENCE_SECONDS)  # noqa: ASYNC110  what it waits for is the age of a heartbeat
         if not lane.open:
             raise AbandonedError(f"partition {lane.partition}")
 

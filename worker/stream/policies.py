@@ -30,9 +30,7 @@ class PolicyReader:
         on_policy: called with tenant and value, in order for each tenant.
     """
 
-    def __init__(
-        self, options: Mapping[str, Any], topic: str, on_policy: Callable[[str, bytes | None], None]
-    ) -> None:
+    def __init__(self, options: Mapping[str, Any], topic: str, on_policy: Callable[[str, bytes | None], None]) -> None:
         self._options = {**options, "auto_offset_reset": "earliest", "group_id": None, "enable_auto_commit": False}
         self._topic = topic
         self._on_policy = on_policy
@@ -78,7 +76,7 @@ class PolicyReader:
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         consumer.subscribe([self._topic])
         while not (found := consumer.partitions_for_topic(self._topic)):
-            await asyncio.sleep(RETRY_SECONDS / 10)
+            await asyncio.sleep(RETRY_SECONDS / 10)  # noqa: ASYNC110  aiokafka does not tell of metadata
         consumer.unsubscribe()
         return [TopicPartition(self._topic, partition) for partition in sorted(found)]
 

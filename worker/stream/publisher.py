@@ -290,7 +290,7 @@ class Publisher:
             return (await sequence.send([message], None))[1]
         except TOO_LARGE:
             size = len(message.value or b"")
-            log.error("A message of %s bytes is too large for %s: published without its value", size, message.topic)
+            log.warning("A message of %s bytes is too large for %s: published without its value", size, message.topic)
             self._on_oversize(message.topic, size)
             headers = (*message.headers, (TRUNCATED, str(size).encode()))
             # A message needs a key or a value, and an empty value is no tombstone.

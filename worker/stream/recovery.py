@@ -141,13 +141,13 @@ class _Restore:
         elif polled != last_polled:
             answers += 1
         self._answers[tp] = position, polled, answers
-        return answers >= EMPTY_ANSWERS
+        return bool(answers >= EMPTY_ANSWERS)
 
 
 class Recovery(FaustRecovery):  # type: ignore[misc]
     """Faust's recovery service with the reading replaced; what is signalled, and when, stays Faust's."""
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _restart_recovery(self) -> None:
         while not await self.wait_for_stopped(self.signal_recovery_start):
             self.signal_recovery_start.clear()
@@ -160,11 +160,11 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
             except ServiceStopped:
                 return
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _slurp_changelogs(self) -> None:
         """Do nothing: changelogs do not come through the group's consumer."""
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _publish_stats(self) -> None:
         """Do nothing: progress is the observer's."""
 
@@ -212,12 +212,14 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
 class TableManager(FaustTableManager):  # type: ignore[misc]
     """Faust's table manager with this recovery, and without the second it waits for tables to be declared."""
 
+    _recovery: Recovery | None = None
+
     @property
     def recovery(self) -> Recovery:
         """Return the recovery service."""
         if self._recovery is None:
             self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery  # type: ignore[return-value]
+        return self._recovery
 
     async def on_start(self) -> None:
         """Register the tables and start recovery."""

@@ -8,7 +8,6 @@ up to where of the changelog a shard is complete (None: holds nothing, recover f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from faust.stores.base import Store
@@ -16,7 +15,7 @@ from faust.stores.base import Store
 from worker.stream.wheel import Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 MAX_DUE = 5_000
@@ -70,6 +69,7 @@ class MemoryShard:
         self._data: dict[bytes, bytes] = {}
         self._max_due = max_due
         self._wheel = Wheel(self._data.get)
+        self._unqueued = False
 
     def get(self, key: bytes) -> bytes | None:
         """Return the newest state of a key, None when there is none."""
@@ -100,6 +100,7 @@ class MemoryShard:
         """Apply changelog records in their order, the last of which lies at `offset`."""
         data = self._data
         for key, state in changes:
+            self._unqueued = True
             if state is None:
                 data.pop(key, None)
             else:
@@ -107,7 +108,10 @@ class MemoryShard:
         self.offset = offset
 
     def restored(self) -> None:
-        """Queue the wake-ups of everything restored."""
+        """Queue the wake-ups, when anything was restored."""
+        if not self._unqueued:
+            return
+        self._unqueued = False
         self._wheel = Wheel(self._data.get)
         for key, state in self._data.items():
             self._wheel.note(key, None, state)
@@ -155,6 +159,7 @@ class RocksShard:
         self._ahead: dict[bytes, bytes | None] = {}
         self._wheel = Wheel(self.get)
         self._count = 0
+        self._unqueued = True
         self.offset: int | None = None
         self._db = self._open()
         self.restored()
@@ -203,10 +208,15 @@ class RocksShard:
 
     def restore(self, changes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
         """Write changelog records in their order, and their last offset, in one atomic batch."""
-        self._write(changes, offset)
+        changed = list(changes)
+        self._unqueued = self._unqueued or bool(changed)
+        self._write(changed, offset)
 
     def restored(self) -> None:
-        """Count the keys and queue their wake-ups."""
+        """Count the keys and queue their wake-ups, when anything was restored."""
+        if not self._unqueued:
+            return
+        self._unqueued = False
         self._wheel, self._count = Wheel(self.get), 0
         for key, state in self.items():
             self._wheel.note(key, None, state)
@@ -237,6 +247,7 @@ class RocksShard:
         shutil.rmtree(self._path)
         self._ahead.clear()
         self._db = self._open()
+        self._unqueued = True
         self.restored()
 
     def close(self) -> None:
@@ -244,7 +255,7 @@ class RocksShard:
         self._db.close()
 
 
-class ShardStore(Store):  # type: ignore[misc,type-arg]  # Faust's stores are untyped
+class ShardStore(Store):  # type: ignore[misc]  # Faust is untyped
     """Faust table store that keeps a shard a partition.
 
     Faust asks it for `persisted_offset` and hands it changelog chunks; the agents use `shards` directly, because
@@ -328,10 +339,10 @@ class ShardStore(Store):  # type: ignore[misc,type-arg]  # Faust's stores are un
         for shard in self.shards.values():
             shard.clear()
 
-    async def backup_partition(self, tp: Any, flush: bool = True, purge: bool = False, keep: int = 1) -> None:  # noqa: ARG002, FBT001, FBT002  Faust's signature
+    async def backup_partition(self, tp: Any, flush: bool = True, purge: bool = False, keep: int = 1) -> None:  # noqa: FBT001, FBT002  Faust's signature
         """Do nothing: the changelog is the backup."""
 
-    def restore_backup(self, tp: Any, latest: bool = True, backup_id: int = 0) -> None:  # noqa: ARG002, FBT001, FBT002  Faust's signature
+    def restore_backup(self, tp: Any, latest: bool = True, backup_id: int = 0) -> None:  # noqa: FBT001, FBT002  Faust's signature
         """Do nothing: the changelog is the backup."""
 
     def _clear(self) -> None:

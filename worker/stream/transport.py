@@ -26,11 +26,12 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+
+    from faust.types import TP
 
     from worker.outcome import Record
 
@@ -42,7 +43,7 @@ class Chunk(NamedTuple):
     records: Sequence[Record]
 
 
-class ChunkSchema(faust.Schema):  # type: ignore[misc,type-arg]  # Faust's schema is untyped
+class ChunkSchema(faust.Schema):  # type: ignore[misc]  # Faust is untyped
     """Hands chunks through undecoded."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:

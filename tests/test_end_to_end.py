@@ -1,0 +1,167 @@
+"""The whole way of an event, from outside: the command line against a real broker and the real ClickHouse engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from worker.embedded.broker import free_port
+from worker.pipeline import user_key
+from worker.simulator import Simulator, profile
+from worker.stream.connection import KafkaSettings, aiokafka_options
+
+COMMAND = [sys.executable, "-m", "worker.cli"]
+BAD = [
+    b"{bad",
+    b"\xff\xfe",
+    b"[1]",
+    b'{"user_id": 5}',
+    b'{"tenant_id": "t", "user_id": "u", "user_agent": "x", "ip": "y"}',
+]
+
+
+def traffic(count: int = 3_000, seed: int = 3) -> list[Any]:
+    config = profile("demo", seed=seed, start_ms=1_790_000_000_000, users=200, rate=200.0, warmup_days=0.0)
+    events = Simulator(config).events()
+    return [event for event, _ in zip(events, range(count), strict=False)]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
+    done = run("query", "--data-dir", str(data_dir), "--format", "JSONEachRow", sql)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_file_is_replayed_and_again_with_the_same_findings(tmp_path: Path) -> None:
+    source = tmp_path / "events.jsonl"
+    lines = [event.value for event in traffic()]
+    source.write_bytes(b"\n".join([*lines[:1000], *BAD, b"", b"null", *lines[1000:], b"   ", b""]))
+    found = []
+    for name in ("one", "two"):
+        out = tmp_path / f"{name}.jsonl"
+        done = run("replay", str(source), "--data-dir", str(tmp_path / name), "--findings", str(out), "--json")
+        assert done.returncode == 0, done.stderr
+        summary = json.loads(done.stdout)
+        assert summary["read"] == len(lines) + len(BAD) + 1
+        assert (summary["accepted"], summary["rejected"], summary["ignored"]) == (len(lines), len(BAD), 1)
+        assert summary["rows"] == len(lines)
+        found.append(out.read_bytes())
+    assert found[0] == found[1]
+    assert found[0].count(b"\n") == summary["findings"] > 0
+    (counted,) = rows(tmp_path / "one", "SELECT count() AS n FROM session_events FINAL")
+    assert int(counted["n"]) == len(lines)
+    distinct = "SELECT uniqExact(session_uid) AS a, (SELECT count() FROM sessions FINAL) AS b FROM session_events FINAL"
+    (sessions,) = rows(tmp_path / "one", distinct)
+    assert sessions["a"] == sessions["b"]
+
+
+def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_letters(
+    broker: Any, tmp_path: Path
+) -> None:
+    prefix, port = f"w{uuid4().hex[:8]}", free_port()
+    names = {name: f"{prefix}.{name}" for name in ("events", "by_user", "dlq", "findings", "policies")}
+    environment = {
+        "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "SESSIONWATCH_DATA_DIR": str(tmp_path),
+        "SESSIONWATCH_WEB__PORT": str(port),
+        "SESSIONWATCH_STREAM__GROUP_ID": prefix,
+        "SESSIONWATCH_STREAM__SESSION_TIMEOUT_S": "6",
+        **{f"SESSIONWATCH_TOPICS__{name.upper()}": topic for name, topic in names.items()},
+    }
+    assert run("topics", "create", **environment).returncode == 0
+    options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
+    events = traffic(2_000, seed=5)
+    sent = asyncio.run(_produce(options, names["events"], events))
+    worker = subprocess.Popen([*COMMAND, "worker"], env={**os.environ, **environment}, stderr=subprocess.PIPE)
+    try:
+        _wait(lambda: _metric(port, "sessionwatch_accepted_total") >= len(events))
+        letters = asyncio.run(_read(options, names["dlq"], len(BAD)))
+        metrics = _get(f"http://127.0.0.1:{port}/metrics")
+        ready = _get(f"http://127.0.0.1:{port}/health/ready")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    assert sorted(letter.value for letter in letters) == sorted(BAD)
+    assert all(dict(letter.headers)["sw-error"] for letter in letters)
+    assert b"sessionwatch_forwarded_total" in metrics
+    assert json.loads(ready)["status"] == "ready"
+    (counted,) = rows(
+        tmp_path, "SELECT count() AS n, uniqExact(kafka_partition, kafka_offset) AS d FROM session_events FINAL"
+    )
+    assert int(counted["n"]) == int(counted["d"]) == sent - len(BAD)
+    (found,) = rows(tmp_path, "SELECT count() AS n, uniqExact(finding_uid) AS d FROM findings FINAL")
+    assert int(found["n"]) == int(found["d"]) > 0
+    messages = asyncio.run(_read(options, names["findings"], int(found["n"])))
+    told = {json.loads(message.value)["finding_info"]["uid"] for message in messages}
+    assert len(told) == int(found["n"])
+
+
+async def _produce(options: Any, topic: str, events: list[Any]) -> int:
+    """Half of the events are keyed as they should be; the others lie anywhere, between bad records."""
+    async with AIOKafkaProducer(**options, linger_ms=5) as producer:
+        for number, event in enumerate(events):
+            partition = None if number % 2 else number // 2 % 4
+            await producer.send(
+                topic, value=event.value, key=event.key, partition=partition, timestamp_ms=event.arrival_ms
+            )
+        for number, value in enumerate(BAD):
+            await producer.send(topic, value=value, partition=number % 4)
+    return len(events) + len(BAD)
+
+
+async def _read(options: Any, topic: str, count: int) -> list[Any]:
+    found: list[Any] = []
+    async with AIOKafkaConsumer(**options, auto_offset_reset="earliest") as consumer:
+        consumer.assign([TopicPartition(topic, partition) for partition in range(4)])
+        deadline = time.monotonic() + 30
+        while len(found) < count and time.monotonic() < deadline:
+            for batch in (await consumer.getmany(timeout_ms=500)).values():
+                found += batch
+    return found
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return bytes(answer.read())
+
+
+def _metric(port: int, name: str) -> float:
+    try:
+        text = _get(f"http://127.0.0.1:{port}/metrics").decode()
+    except OSError:
+        return 0.0
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+def _wait(until: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+
+
+def test_user_keys_survive_the_url() -> None:
+    assert urllib.parse.unquote(user_key("a/b", "c").decode()) == "a/b/c"

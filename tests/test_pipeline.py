@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+
+from worker.detections.catalogue import detections
+from worker.enrich.enricher import build_enricher
+from worker.outcome import Outcome
+from worker.pipeline import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Pipeline, user_key
+from worker.policies import Policies
+from worker.sessions.limits import DAY, Limits
+from worker.sessions.state import decode_user
+from worker.stream.store import MemoryShard
+
+T0 = 1_790_000_000_000
+TOPICS = SimpleNamespace(by_user="by-user", dlq="dlq", findings="findings")
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+)
+
+
+class Taken(NamedTuple):
+    value: bytes | None
+    offset: int
+    topic: str = "events"
+    partition: int = 0
+    timestamp: int = T0
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def session(**changes: Any) -> bytes:
+    base = {"uid": "s1", "user_id": "u1", "tenant_id": "acme", "user_agent": CHROME, "ip": "203.0.113.7",
+            "created_at": T0, "last_used_at": T0, "max_age_minutes": 60, "location": "Paris, FR"}  # fmt: skip
+    return orjson.dumps({**base, **changes})
+
+
+def pipeline(partition_of: Any = lambda _key: 0) -> Pipeline:
+    return Pipeline(
+        enricher=build_enricher(None, None),
+        judge=Policies(detections().values()).judge,
+        topics=TOPICS,
+        partition_of=partition_of,
+        limits=Limits(),
+    )
+
+
+def run(records: list[Taken], shard: MemoryShard, sizes: list[int] | None = None, **options: Any) -> list[Outcome]:
+    heart, outcomes, start = pipeline(**options), [], 0
+    for size in sizes or [len(records)]:
+        outcomes.append(heart.process(0, records[start : start + size], shard))
+        start += size
+    return outcomes
+
+
+def test_an_event_becomes_a_row_and_a_state() -> None:
+    shard = MemoryShard()
+    (outcome,) = run([Taken(session(), 0)], shard)
+    assert [len(rows) for rows in outcome.rows.values()] == [1]
+    assert list(outcome.states) == [user_key("acme", "u1")]
+    user = decode_user(shard.get(user_key("acme", "u1")) or b"")
+    assert user.head.sessions["s1"].expires == T0 + 3_600_000
+    assert outcome.counters == {("accepted",): 1}
+
+
+def test_good_neighbours_of_bad_records_are_unaffected() -> None:
+    bad = [b"{bad", b"\xff", b"[]", b"", b'{"user_id": 1}', b"x" * (2 << 20), b"[" * 100_000, session(ip="nonsense"),
+           session(created_at=1), session(created_at="2150-01-01T00:00:00Z"), session(last_used_at="soon")]  # fmt: skip
+    records = [Taken(value, offset) for offset, value in enumerate([session(), *bad, session(last_used_at=T0 + 1)])]
+    (outcome,) = run(records, MemoryShard())
+    assert outcome.counters[("accepted",)] == 2
+    letters = [message for message in outcome.messages if message.topic == "dlq"]
+    assert [letter.value for letter in letters] == bad
+    for offset, letter in enumerate(letters, 1):
+        headers = dict(letter.headers)
+        assert headers["sw-error"]
+        assert headers["sw-reason"]
+        assert headers[ORIGIN_TOPIC] == b"events"
+        assert headers[ORIGIN_OFFSET] == str(offset).encode()
+    fields = [dict(letter.headers)["sw-field"] for letter in letters]
+    assert fields[4] == b"user_id"
+    assert fields[7:] == [b"ip", b"created_at", b"created_at", b"last_used_at"]
+
+
+def test_nothing_is_ignored_silently() -> None:
+    values = [None, b"null", b'{"op": "t", "ts_ms": 1790000000000}']
+    (outcome,) = run([Taken(value, offset) for offset, value in enumerate(values)], MemoryShard())
+    assert sum(outcome.counters.values()) == 3
+    assert {key[0] for key in outcome.counters} == {"ignored"}
+
+
+def test_a_record_read_again_is_skipped() -> None:
+    shard, records = MemoryShard(), [Taken(session(), 0), Taken(session(last_used_at=T0 + 1), 1)]
+    run(records, shard)
+    before = shard.get(user_key("acme", "u1"))
+    (again,) = run(records, shard)
+    assert again.counters == {("skipped",): 2}
+    assert not again.rows
+    assert shard.get(user_key("acme", "u1")) == before
+
+
+def test_a_misplaced_record_is_forwarded_with_its_origin_and_applied_there() -> None:
+    (sent,) = run([Taken(session(), 7, partition=3, key=b"other")], MemoryShard(), partition_of=lambda _key: 2)
+    (message,) = sent.messages
+    assert (message.topic, message.partition, message.timestamp) == ("by-user", 2, T0)
+    assert dict(message.headers)[ORIGIN_PARTITION] == b"3"
+    shard = MemoryShard()
+    arrived = Taken(message.value, 99, "by-user", 2, T0, message.key, message.headers)
+    outcome = pipeline(lambda _key: 2).process(2, [arrived, arrived._replace(offset=100)], shard)
+    assert outcome.counters == {("accepted",): 1, ("skipped",): 1}
+    assert decode_user(shard.get(user_key("acme", "u1")) or b"").offsets == {3: 7}
+
+
+def test_a_forward_that_names_no_origin_is_a_dead_letter() -> None:
+    (outcome,) = run([Taken(session(), 0, topic="by-user")], MemoryShard())
+    assert outcome.counters == {("rejected", "missing-field"): 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batches_cut_differently_give_the_same(seed: int) -> None:
+    chosen = random.Random(seed)
+    places = [("203.0.113.7", "Paris, FR"), ("198.51.100.7", "Tokyo, JP"), ("192.0.2.9", "Berlin, DE")]
+    records = []
+    for offset in range(200):
+        ip, place = chosen.choice(places)
+        used = T0 + offset * 60_000 - chosen.choice([0, 0, 0, 5_400_000])
+        value = session(uid=f"s{chosen.randrange(4)}", user_id=f"u{chosen.randrange(3)}", ip=ip, location=place,
+                        last_used_at=used, is_deleted=chosen.random() < 0.02)  # fmt: skip
+        records.append(Taken(value, offset, timestamp=T0 + offset * 60_000))
+    whole, cut = MemoryShard(), MemoryShard()
+    one = run(records, whole)
+    sizes = [chosen.randrange(1, 40) for _ in range(200)]
+    many = run(records, cut, sizes)
+    assert dict(whole.items()) == dict(cut.items())
+    assert _rows(one, "session_events") == _rows(many, "session_events")
+    assert _last(one) == _last(many)
+    assert [m for o in one for m in o.messages] == [m for o in many for m in o.messages]
+
+
+def _rows(outcomes: list[Outcome], table: str) -> list[bytes]:
+    return [row for outcome in outcomes for row in outcome.rows.get(table, [])]
+
+
+def _last(outcomes: list[Outcome]) -> dict[str, Any]:
+    return {finding.uid: finding for outcome in outcomes for finding in outcome.findings}
+
+
+def test_time_alone_ends_sessions_and_forgets_users() -> None:
+    shard = MemoryShard()
+    run([Taken(session(), 0)], shard)
+    heart = pipeline()
+    assert not heart.sweep(0, T0 + 3_600_000, shard).rows
+    ended = heart.sweep(0, T0 + 3_600_000 + 120_000, shard)
+    assert len(ended.rows["sessions"]) == 1
+    assert ended.counters == {("expired",): 1}
+    assert not heart.sweep(0, T0 + DAY, shard).rows
+    forgotten = heart.sweep(0, T0 + 121 * DAY, shard)
+    assert forgotten.states == {user_key("acme", "u1"): None}
+    assert len(shard) == 0
+
+
+def test_keys_are_unambiguous() -> None:
+    assert user_key("a/b", "c") != user_key("a", "b/c")
+    assert user_key("a%2Fb", "c") != user_key("a/b", "c")
