@@ -103,10 +103,23 @@ def decode(
 
 
 def _is_plain(value: bytes, session: AuthSession) -> bool:
-    """Tell for sure that a valid snapshot has no unknown, nested or doubled keys, and no NUL."""
+    """Tell for sure that a valid snapshot has no unknown or doubled keys, and no NUL.
+
+    Every key is followed by `":`; where there are no more of these than keys were understood, no key stands twice.
+    """
     if _BACKSLASH in value and b"\\u0000" in value:
         return False
-    return value.count(b'":') == len(session.__pydantic_fields_set__) and _SPACED(value) is None
+    keys = len(session.__pydantic_fields_set__)
+    if session.meta_data:
+        keys += _keys(session.meta_data)
+    return value.count(b'":') == keys and _SPACED(value) is None
+
+
+def _keys(document: Any) -> int:
+    """Count the keys of nested objects."""
+    if isinstance(document, dict):
+        return len(document) + sum([_keys(each) for each in document.values() if isinstance(each, dict | list)])
+    return sum([_keys(each) for each in document if isinstance(each, dict | list)])
 
 
 def _decode_slowly(value: bytes, record_time: int, skew_ms: int) -> SessionEvent | Ignored | Rejected:

@@ -139,9 +139,7 @@ def test_the_heart_does_no_io_and_reads_no_clock(path: Any) -> None:
     assert not side_effects(tree_of(path), IMPURE)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in SOURCES if name_of(path).startswith("worker.enrich")], ids=name_of
-)
+@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith("worker.enrich")], ids=name_of)
 def test_enrichment_has_no_network(path: Any) -> None:
     assert not {module for module in imports_of(tree_of(path)) if module.split(".")[0] in NETWORK}
 

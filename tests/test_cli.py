@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, NoBrokersAvailable
@@ -25,9 +26,6 @@ from worker.cli.live import LiveView, render, sparkline
 from worker.observe.snapshot import FindingLine, Snapshot, Summary
 from worker.settings import Settings, SettingsError
 from worker.simulator import write_geo
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Importing any of these costs more than `--help` may take.
 HEAVY = {
@@ -119,9 +117,7 @@ def test_the_libraries_exceptions_have_exit_codes() -> None:
 
 
 def test_an_error_is_told_in_one_line_without_secrets() -> None:
-    assert (
-        told(ConnectionError("cannot\n reach clickhouse://a:hunter2@b/c")) == "cannot reach clickhouse://a:***@b/c"
-    )
+    assert told(ConnectionError("cannot\n reach clickhouse://a:hunter2@b/c")) == "cannot reach clickhouse://a:***@b/c"
     assert told(ModuleNotFoundError("No module named 'chdb'", name="chdb")).endswith("'sessionwatch[embedded]'")
     assert told(ValueError()) == "ValueError"
 
@@ -138,6 +134,32 @@ def test_detections_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> 
     assert "area_km = 100.0" in shown
     assert run(["detections", "show", "ip-change", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"]["area_km"] == 100.0
+
+
+CASES = Path(__file__).parent / "cases"
+
+
+def test_cases_are_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["detections", "test", "--cases", str(CASES), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cases"] >= len(list(CASES.glob("*.yaml"))) * 2
+    assert found["failed"] == []
+    assert run(["detections", "test", "ip-change", "--cases", str(CASES)]) == 0
+
+
+def test_a_case_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = "{name: wrong, events: [{at: 0m, from: home}, {at: 5m, from: office}], expect: [{severity: critical}]}"
+    (tmp_path / "ip-change.yaml").write_text(f"detection: ip-change\ncases: [{case}]\n", encoding="utf-8")
+    assert run(["detections", "test", "--cases", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("ip-change: wrong\n")
+    assert "error: 1 of 1 cases failed" in err
+
+
+@pytest.mark.parametrize("arguments", [["--cases", "nowhere"], ["no-such-detection", "--cases", str(CASES)]])
+def test_cases_that_are_not_there_are_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["detections", "test", *arguments]) == 2
+    assert "error: there " in capsys.readouterr().err
 
 
 # --- doctor ---
@@ -270,9 +292,7 @@ def drawn(snapshot: Snapshot, width: int, height: int, **options: object) -> lis
     return console.export_text(styles=False).splitlines()
 
 
-@pytest.mark.parametrize(
-    ("width", "height"), [(80, 24), (200, 60), (120, 30), (60, 18), (59, 17), (40, 10), (20, 5)]
-)
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (120, 30), (60, 18), (59, 17), (40, 10), (20, 5)])
 @pytest.mark.parametrize("snapshot", [SNAPSHOT, Snapshot()], ids=["busy", "empty"])
 def test_the_view_fills_the_screen_exactly(snapshot: Any, width: Any, height: Any) -> None:
     lines = drawn(snapshot, width, height)
@@ -283,8 +303,8 @@ def test_the_view_fills_the_screen_exactly(snapshot: Any, width: Any, height: An
 def test_the_view_shows_what_matters_at_80_by_24() -> None:
     text = "\n".join(drawn(SNAPSHOT, 80, 24))
     for shown in ("4,821", "402,112", "lag 12", "session_events 401,000", "invalid-json 3", "p50 41 ms",
-                  "p99 1.9 s", "tenant-0", "CRIT", "08:53:20", "http://127.0.0.1:6066/metrics", "http://127.0.0.1:8123", "1:23",
-                  "high 10"):  # fmt: skip
+                  "p99 1.9 s", "tenant-0", "CRIT", "08:53:20", "http://127.0.0.1:6066/metrics",
+                  "http://127.0.0.1:8123", "1:23", "high 10"):  # fmt: skip
         assert shown in text
     assert "session moved" in text
 

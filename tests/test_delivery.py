@@ -30,13 +30,15 @@ class World:
             gate.set()
         self.member = True
         self.fatal: list[BaseException] = []
-        self.aborted = 0
+        self.lost: list[int] = []
+        self.released = 0
+        self.taken_over = False
         self.offset = -1
         self.error: Exception | None = None
         self.shard = MemoryShard()
         self.delivery = Delivery(
             writer=self, publish=self.publish, changelog=self, ack=self.ack, is_member=lambda: self.member,
-            on_fatal=self.fatal.append, limits=Limits(**{"insert_delay": 0.01, **limits}),
+            on_fatal=self.fatal.append, on_lost=self.lost.append, limits=Limits(**{"insert_delay": 0.01, **limits}),
         )  # fmt: skip
 
     async def insert(self, rows: Mapping[str, list[tuple[object, ...]]]) -> None:
@@ -54,12 +56,15 @@ class World:
     ) -> tuple[int, int]:
         await self.gates["changelog"].wait()
         await may_send()
+        if self.taken_over:
+            raise AbandonedError("another worker writes")
         self.log.append(("changelog", partition, dict(states)))
         first, self.offset = self.offset + 1, self.offset + len(states)
         return first, self.offset
 
-    async def abort(self) -> None:
-        self.aborted += 1
+    async def release(self, partition: int) -> None:
+        assert partition == 0
+        self.released += 1
 
     def ack(self, tp: TP, offset: int) -> None:
         self.log.append(("ack", tp, offset))
@@ -224,13 +229,26 @@ def test_no_later_step_of_an_abandoned_partition_runs(blocked: str) -> None:
         await world.delivery.submit(0, outcome(2, message=True), source=(INPUT, 2))
         await settle()
         assert await world.delivery.close(0) is False
-        assert world.aborted == (blocked == "changelog")
+        assert world.released == (blocked == "changelog")
         assert world.delivery.inflight_rows == 0
         world.gates[blocked].set()
         await settle()
         assert not world.steps("changelog", "ack")
         with pytest.raises(AbandonedError):
             await world.delivery.submit(0, outcome(3), source=(INPUT, 3))
+
+    run(scenario)
+
+
+def test_a_partition_that_another_worker_took_is_abandoned_and_told() -> None:
+    async def scenario(world: World) -> None:
+        world.taken_over = True
+        await world.delivery.submit(0, outcome(1), source=(INPUT, 1))
+        await settle()
+        assert world.lost == [0]
+        assert not world.delivery.is_open(0)
+        assert not world.steps("ack")
+        assert world.fatal == []
 
     run(scenario)
 

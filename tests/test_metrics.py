@@ -21,9 +21,7 @@ def test_every_metric_is_declared_once_and_collected() -> None:
     assert written
     assert [name for name, count in Counter(written).items() if count > 1] == []
     assert len(written) == len(declared())
-    assert {family.name for family in metrics.REGISTRY.collect()} == {
-        name.removesuffix("_total") for name in written
-    }
+    assert {family.name for family in metrics.REGISTRY.collect()} == {name.removesuffix("_total") for name in written}
 
 
 @pytest.mark.parametrize("name", NAMES)

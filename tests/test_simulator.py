@@ -214,9 +214,7 @@ def test_benign_users_never_outrun_a_plane(tmp_path: Any) -> None:
         if session.activity_time is None or place is None or owner["network_kind"] not in {"isp", "mobile"}:
             continue
         point = place["location"]
-        seen[session.tenant_id, session.user_id].append(
-            (session.activity_time, point["latitude"], point["longitude"])
-        )
+        seen[session.tenant_id, session.user_id].append((session.activity_time, point["latitude"], point["longitude"]))
     for track in seen.values():
         track.sort()
         for (t0, *a), (t1, *b) in pairwise(track):

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALLOWED = [
-    ip_network(text)
-    for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32")
+    ip_network(text) for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32")
 ]
 NETWORKS = list(internet().networks())
 

@@ -79,9 +79,7 @@ async def get(app: App, path: str, **headers: str) -> tuple[int, Any]:
 
 async def fill(bootstrap: str, group: str) -> dict[TP, int]:
     topics = await sc.make_topics(bootstrap, group, PARTITIONS)
-    made = [
-        (partition_of(key, PARTITIONS), key, user.encode()) for user in USERS if (key := user_key("acme", user))
-    ]
+    made = [(partition_of(key, PARTITIONS), key, user.encode()) for user in USERS if (key := user_key("acme", user))]
     await sc.produce(bootstrap, topics.events, made)
     async with AIOKafkaConsumer(**sc.options(bootstrap)) as consumer:
         ends = await consumer.end_offsets([TopicPartition(topics.events, p) for p in range(PARTITIONS)])

@@ -8,18 +8,24 @@ import os
 import signal
 import sys
 import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import stream_counting as sc
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from brokers import ApacheKafka, missing
 
+from worker.outcome import Message
 from worker.stream.app import AFTER_COMMIT, App, Observer, caught_up, create_app, running
-from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT, Limits
+from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT, AbandonedError, Limits
+from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import restore
 from worker.stream.store import MemoryShard
-from worker.stream.topics import changelog_name
+from worker.stream.topics import TopicSpec, changelog_name, create
+from worker.stream.wheel import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +149,7 @@ def test_an_idle_worker_inserts_an_event_within_250_ms(bootstrap: str, group: st
 
 
 def test_a_blocked_store_bounds_what_is_in_flight_and_catches_up(bootstrap: str, group: str) -> None:
-    seconds, count = 6, 100_000
+    seconds, count = 5, 100_000
     limits = Limits(insert_rows=5_000, max_rows=10_000, stall_seconds=2)
 
     async def main() -> None:
@@ -251,6 +257,130 @@ def test_a_second_worker_takes_a_share_and_gives_it_back(bootstrap: str, group: 
     asyncio.run(main())
 
 
+@pytest.mark.kafka
+def test_the_broker_refuses_states_of_a_partition_that_has_a_new_owner(kafka_broker: Any, group: str) -> None:
+    async def main() -> None:
+        address = kafka_broker.bootstrap_servers
+        await sc.make_topics(address, group, PARTITIONS)
+        topic = changelog_name(group)
+        frozen, owner = (ChangelogWriter(sc.options(address), topic, group) for _ in range(2))
+
+        async def sure() -> None:
+            """Be as sure as a process that was frozen right here."""
+
+        await frozen.take(0)
+        await frozen.take(1)
+        await frozen.write(0, {b"a/b": sc.encode(NEVER, n=1, sum=1)}, sure)
+        await owner.take(0)
+        await owner.write(0, {b"a/b": sc.encode(NEVER, n=3, sum=3)}, sure)
+        with pytest.raises(AbandonedError):
+            await asyncio.wait_for(frozen.write(0, {b"a/b": sc.encode(NEVER, n=2, sum=2)}, sure), 10)
+        await frozen.write(1, {b"c/d": sc.encode(NEVER, n=1, sum=1)}, sure)
+        await frozen.stop()
+        await owner.stop()
+        assert await recovered(address, group) == {"a/b": (3, 3), "c/d": (1, 1)}
+
+    asyncio.run(main())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("before", [60, 100])
+def test_a_changelog_whose_head_or_whole_was_deleted_does_not_hang(kafka_broker: Any, group: str, before: int) -> None:
+    async def main() -> None:
+        address = kafka_broker.bootstrap_servers
+        topic = changelog_name(group)
+        # What only compacts cannot be deleted from on demand.
+        await create(sc.options(address), [TopicSpec(topic, 4, 1, {"cleanup.policy": "compact,delete"})])
+        writer = ChangelogWriter(sc.options(address), topic, group)
+
+        async def sure() -> None:
+            """Be sure."""
+
+        await writer.take(0)
+        await writer.write(0, {b"a/%d" % i: sc.encode(NEVER, n=1, sum=i) for i in range(1, 100)}, sure)
+        await writer.stop()
+        admin = AIOKafkaAdminClient(**sc.options(address))
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=before)})
+        await admin.close()
+        found = await asyncio.wait_for(recovered(address, group), 10)
+        assert found == {f"a/{i}": (1, i) for i in range(before, 100)}
+        # A shard that holds some of what was deleted goes on; one that holds more than there is starts anew.
+        shard = MemoryShard()
+        shard.restore([(b"a/1", sc.encode(NEVER, n=1, sum=1))], 1)
+        await asyncio.wait_for(restore(sc.options(address), topic, {0: shard}), 10)
+        assert len(shard) == 101 - before
+        shard.restore([], 5_000)
+        await asyncio.wait_for(restore(sc.options(address), topic, {0: shard}), 10)
+        assert (len(shard), shard.offset) == (100 - before, 99)
+
+    asyncio.run(main())
+
+
+@pytest.mark.kafka
+def test_a_message_that_is_too_large_loses_its_value_and_not_its_neighbours(kafka_broker: Any, group: str) -> None:
+    async def main() -> None:
+        address, topic = kafka_broker.bootstrap_servers, f"{group}.small"
+        await create(sc.options(address), [TopicSpec(topic, PARTITIONS, 1, {"max.message.bytes": "2000"})])
+        told: list[tuple[str, int]] = []
+        publisher = Publisher(sc.options(address), on_oversize=lambda *about: told.append(about))
+        values = [b"one", b"x" * 5_000, b"three" * 300, b"four" * 300]
+        messages = [Message(topic, b"key", value, (("h", b"1"),), timestamp=1_000) for value in values]
+        await asyncio.wait_for(publisher.publish(messages), 10)
+        await publisher.stop()
+        records = await read_all(address, topic)
+        found = {record.value: dict(record.headers) for record in records}
+        assert found[b""] == {"h": b"1", "sw-truncated": b"5000"}
+        assert set(found) == {b"", b"one", b"three" * 300, b"four" * 300}
+        assert {record.timestamp for record in records} == {1_000}
+        assert told == [(topic, 5_000)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.kafka
+def test_a_broker_that_dies_and_comes_back_costs_nothing(group: str, tmp_path: Path) -> None:
+    if missing():
+        pytest.skip(missing())
+
+    async def main(kafka: ApacheKafka) -> None:
+        address = kafka.bootstrap_servers
+        topics = await sc.make_topics(address, group, PARTITIONS)
+        writer = sc.ListWriter()
+        made = sc.events(20_000, PARTITIONS)
+        ends = await sc.produce(address, topics.events, made)
+        async with running(make(address, group, writer, limits=Limits(insert_rows=200, max_rows=400))) as app:
+            await eventually(lambda: len(writer.rows["events"]) > 2_000)
+            await asyncio.to_thread(kafka.kill)
+            await asyncio.sleep(3)
+            assert app.delivery.inflight_rows <= 600
+            await asyncio.to_thread(kafka.start)
+            await catch_up(app, ends, 60)
+            assert sc.shard_totals(app.delivery.lanes.values()) == sc.totals(made)
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+        assert await recovered(address, group) == sc.totals(made)
+
+    with ApacheKafka(tmp_path / "kafka") as kafka:
+        asyncio.run(main(kafka))
+
+
+def test_a_store_that_refuses_for_good_ends_the_worker(bootstrap: str, group: str) -> None:
+    class Refusing:
+        async def insert(self, rows: Any) -> None:  # noqa: ARG002  the port's signature
+            raise LookupError("no such table")
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        await sc.produce(bootstrap, topics.events, sc.events(10, PARTITIONS))
+        with pytest.raises(LookupError, match="no such table"):
+            async with running(make(bootstrap, group, Refusing())) as app:
+                await eventually(lambda: app.failure is not None)
+                assert "no such table" in app.problems[0]
+        assert await recovered(bootstrap, group) == {}
+
+    asyncio.run(main())
+
+
 class Child:
     """A worker in a process of its own."""
 
@@ -258,13 +388,13 @@ class Child:
         self.process = process
 
     @classmethod
-    async def start(cls, log: Path, **args: Any) -> Child:
+    async def start(cls, log: Path, stack: AsyncExitStack, **args: Any) -> Child:
         with log.open("ab") as errors:
-            return cls(
-                await asyncio.create_subprocess_exec(
-                    sys.executable, str(HELPER), json.dumps(args), stdout=asyncio.subprocess.PIPE, stderr=errors
-                )
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(HELPER), json.dumps(args), stdout=asyncio.subprocess.PIPE, stderr=errors
             )
+        stack.callback(lambda: process.kill() if process.returncode is None else None)
+        return cls(process)
 
     async def assigned(self, seconds: float = 30) -> list[int]:
         assert self.process.stdout is not None
@@ -290,23 +420,27 @@ def test_a_crash_at_any_step_changes_nothing(bootstrap: str, group: str, tmp_pat
     path = tmp_path / "rows"
     steps = [BEFORE_INSERT, AFTER_INSERT, AFTER_CHANGELOG, AFTER_COMMIT]
 
-    async def main() -> None:
+    async def main(stack: AsyncExitStack) -> None:
         topics = await sc.make_topics(bootstrap, group, PARTITIONS)
         made: list[sc.Event] = []
         args = {"bootstrap": bootstrap, "group": group, "partitions": PARTITIONS, "rows": str(path)}
         for step, times in zip(steps, [2, 3, 4, 1], strict=True):
             made += sc.events(1_500, PARTITIONS, start=len(made))
             await sc.produce(bootstrap, topics.events, made[-1_500:])
-            worker = await Child.start(tmp_path / "log", **args, fault=step, times=times)
+            worker = await Child.start(tmp_path / "log", stack, **args, fault=step, times=times)
             assert await worker.ended() == 77, step
-        worker = await Child.start(tmp_path / "log", **args)
+        worker = await Child.start(tmp_path / "log", stack, **args)
         await eventually(lambda: len(sc.deduplicated(rows_in(path))) == len(made), 30)
         assert await worker.stop() == 0
         assert len(rows_in(path)) > len(made), "no crash made anything be computed again"
         assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
         assert await recovered(bootstrap, group) == sc.totals(made)
 
-    asyncio.run(main())
+    async def all_ended() -> None:
+        async with AsyncExitStack() as stack:
+            await main(stack)
+
+    asyncio.run(all_ended())
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -315,12 +449,12 @@ def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
 ) -> None:
     path = tmp_path / "rows"
 
-    async def main() -> None:
+    async def main(stack: AsyncExitStack) -> None:
         topics = await sc.make_topics(bootstrap, group, PARTITIONS)
         args = {"bootstrap": bootstrap, "group": group, "partitions": PARTITIONS, "rows": str(path)}
-        one = await Child.start(tmp_path / "log1", **args)
+        one = await Child.start(tmp_path / "log1", stack, **args)
         assert len(await one.assigned()) == PARTITIONS
-        two = await Child.start(tmp_path / "log2", **args)
+        two = await Child.start(tmp_path / "log2", stack, **args)
         assert len(await two.assigned()) == len(await one.assigned()) == PARTITIONS // 2
         made = sc.events(3_000, PARTITIONS)
         await sc.produce(bootstrap, topics.events, made)
@@ -338,4 +472,8 @@ def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
         assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
         assert await recovered(bootstrap, group) == sc.totals(made)
 
-    asyncio.run(main())
+    async def all_ended() -> None:
+        async with AsyncExitStack() as stack:
+            await main(stack)
+
+    asyncio.run(all_ended())

@@ -214,9 +214,7 @@ class _Batch:
             return None
         return new_user(event.tenant_id, event.user_id)
 
-    def _apply(
-        self, record: Record, event: SessionEvent, user: User, key: bytes, origin: tuple[str, int, int]
-    ) -> None:
+    def _apply(self, record: Record, event: SessionEvent, user: User, key: bytes, origin: tuple[str, int, int]) -> None:
         seen = self._enrich(event.ip, event.location, event.user_agent)
         applied = apply(user, event, seen, self._judge(event.tenant_id), self._limits)
         found: tuple[str, ...] = ()

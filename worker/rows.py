@@ -141,4 +141,5 @@ def _travel(finding: Finding, after: Context | None, before: Context | None) -> 
     if after is None or before is None:
         return None, None
     speed = orjson.loads(finding.evidence)["observed"].get("speed_kmh")
-    return distance_km(before.place, after.place), speed
+    # The store takes no integer for a float.
+    return distance_km(before.place, after.place), None if speed is None else float(speed)

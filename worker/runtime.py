@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import sys
+import socket
 import time
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 from pydantic import SecretStr
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.stream.app import App
 
+log = structlog.get_logger(__name__)
 LONG = 86_400.0
 """Seconds: what has to become durable is waited for."""
 EMBEDDED_SESSION_TIMEOUT = 6.0
@@ -114,35 +116,39 @@ def _policy_taker(policies: Policies) -> Callable[[str, bytes | None], None]:
         try:
             policies.set(tenant_id, document)
         except BadPolicyError as error:
-            # The tenant's last good policy stays in force.
-            print(f"policy of tenant {tenant_id!r} refused: {error}", file=sys.stderr)  # noqa: T201
+            log.warning("policy refused, the tenant's last good one stays in force", tenant=tenant_id, why=str(error))
 
     return take
 
 
 def _stream_settings(settings: Settings, sweep_clock: str, *, web: bool) -> StreamSettings:
-    delivery = settings.delivery
-    limits = DeliveryLimits(
-        insert_rows=delivery.max_rows,
-        insert_delay=delivery.max_delay_ms / 1000,
-        max_rows=delivery.max_inflight_rows,
-    )
+    delivery, stream = settings.delivery, settings.stream
     return StreamSettings(
         kafka=aiokafka_options(settings.kafka),
-        group=settings.stream.group_id,
+        group=stream.group_id,
         events=settings.topics.events,
         by_user=settings.topics.by_user,
         dlq=settings.topics.dlq,
         policies=settings.topics.policies,
         partitions=settings.topics.partitions,
         replication=settings.topics.replication,
-        session_timeout=settings.stream.session_timeout_s,
-        chunk_records=settings.stream.max_batch_records,
-        limits=limits,
+        session_timeout=stream.session_timeout_s,
+        commit_interval=stream.commit_interval_s,
+        chunk_records=stream.max_batch_records,
+        limits=DeliveryLimits(
+            insert_rows=delivery.max_rows,
+            insert_delay=delivery.max_delay_ms / 1000,
+            max_rows=delivery.max_inflight_rows,
+            max_bytes=delivery.max_inflight_bytes,
+            stall_seconds=delivery.stall_s,
+        ),
+        sweep_interval=stream.sweep_interval_s,
         sweep_clock="stream" if sweep_clock == "stream" else "wall",
+        drain_seconds=stream.drain_s,
         state_dir=settings.data_dir / "state" if settings.state.store == "rocksdb" else None,
         web=web,
         web_bind=settings.web.host,
+        web_host=settings.web.advertised_host or settings.web.host,
         web_port=settings.web.port,
     )
 
@@ -155,14 +161,27 @@ def serve(settings: Settings) -> int:
         MigrationError: its tables are not those of this version.
         KafkaConnectionError: Kafka does not answer.
     """
+    placed = _placed(settings)
     with ExitStack() as stack:
         if settings.store_dsn().startswith("chdb:"):
-            stack.enter_context(_sql_endpoint(settings))
+            url = stack.enter_context(_sql_endpoint(settings))
+            log.info("SQL is served", url=url)
         with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
             migrations.up(client)
         asyncio.run(_create_topics(settings))
         settle_memory()
-        return run_worker(lambda: build_worker(settings).app)
+        return run_worker(lambda: build_worker(placed).app)
+
+
+def _placed(settings: Settings) -> Settings:
+    """Return settings whose web port is a real one."""
+    if settings.web.port:
+        return settings
+    with socket.socket() as probe:
+        probe.bind((settings.web.host, 0))
+        port = int(probe.getsockname()[1])
+    log.info("the web server's port was chosen", port=port)
+    return settings.model_copy(update={"web": settings.web.model_copy(update={"port": port})})
 
 
 def settle_memory() -> None:

@@ -95,7 +95,9 @@ class WebSettings(Group):
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 6066
-    """Port of metrics, health and the live views; 0 takes a free one."""
+    """Port of metrics, health and the live views; 0 takes a free one, and the log says which."""
+    advertised_host: str | None = None
+    """Name or address by which other workers reach this one; unset: `host`."""
 
 
 class DeliverySettings(Group):

@@ -22,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would more than double the time `--help` takes
 )
 for _command in (demo.demo, replay.replay, query.query, worker.worker, simulate.simulate, doctor.doctor):
     app.command()(_command)

@@ -24,7 +24,7 @@ def demo(
     rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """Show everything at work: embedded broker and store, a worker, labelled traffic."""
+    """Show everything at work, on simulated traffic."""
     from rich.console import Console  # noqa: PLC0415  `--help` needs none of it
 
     from worker import runtime  # noqa: PLC0415

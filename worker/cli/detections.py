@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.common import Json, print_json
-from worker.cli.errors import UsageError
+from worker.cli.common import Json, print_json, say
+from worker.cli.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
     from worker.detections.form import Detection
+    from worker.detections.testing import CaseResult
 
 app = typer.Typer(help="The catalogue of detections, and its cases.", no_args_is_help=True)
 CASES = Path("tests/cases")
@@ -95,5 +96,31 @@ def run(
     cases: Annotated[Path, typer.Option(help="Folder of the cases, one file a detection.")] = CASES,
     as_json: Json = False,
 ) -> None:
-    """Run the cases of the detections."""
-    raise NotImplementedError
+    """Run the cases of the detections; fails when one does not come out as expected."""
+    from worker.detections.catalogue import detections  # noqa: PLC0415  `--help` needs none of it
+    from worker.detections.testing import run_cases  # noqa: PLC0415
+
+    results = run_cases(_files(cases, uids), detections().values())
+    failed = [each for each in results if each.problems]
+    if as_json:
+        print_json({"cases": len(results), "failed": [_result(each) for each in failed]})
+    else:
+        for each in failed:
+            typer.echo(f"{each.case.detection}: {each.case.name}\n  " + "\n  ".join(each.problems))
+        say(f"{len(results)} cases, {len(failed)} failed")
+    if failed:
+        raise CheckFailedError(f"{len(failed)} of {len(results)} cases failed")
+
+
+def _files(cases: Path, uids: list[str] | None) -> list[Path]:
+    if not cases.is_dir():
+        raise UsageError(f"there is no folder {cases}; name the one with the cases by --cases")
+    files = {path.stem: path for path in sorted(cases.glob("*.yaml"))}
+    unknown = [uid for uid in uids or () if uid not in files]
+    if unknown:
+        raise UsageError(f"there are no cases of {', '.join(unknown)} in {cases}")
+    return [files[uid] for uid in uids] if uids else list(files.values())
+
+
+def _result(result: CaseResult) -> dict[str, Any]:
+    return {"detection": result.case.detection, "case": result.case.name, "problems": list(result.problems)}

@@ -19,7 +19,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
 
 
 def doctor(context: typer.Context, *, as_json: Json = False) -> None:
-    """Check Kafka, topics, ClickHouse, geo databases and settings; each with what to do about it."""
+    """Check everything the worker needs."""
     from worker.cli.checks import run_checks  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from worker.sinks.migrations import Migration, State
 
-app = typer.Typer(help="ClickHouse migrations.", no_args_is_help=True)
+app = typer.Typer(help="Apply and inspect ClickHouse migrations.", no_args_is_help=True)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the statements instead of running them.")]
 
 

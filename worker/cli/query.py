@@ -20,7 +20,7 @@ def query(
         str | None, typer.Option("--format", help="ClickHouse output format, e.g. JSONEachRow, CSV, Vertical.")
     ] = None,
 ) -> None:
-    """Run SQL against the store, e.g. `sessionwatch query "SELECT count() FROM findings FINAL"`."""
+    """Run SQL against the store."""
     from worker.sinks.query import run_query  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)

@@ -18,7 +18,7 @@ def replay(
     findings: Annotated[Path | None, typer.Option(help="Write findings there, as JSON lines.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a file of events through the whole pipeline; ends when everything is durable."""
+    """Run a file of events through the whole pipeline."""
     from worker import runtime  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)

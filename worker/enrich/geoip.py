@@ -1,18 +1,24 @@
-"""Places and autonomous systems of addresses, from MaxMind-format files the operator gives."""
+"""Places and autonomous systems of addresses, from MaxMind-format files the operator gives.
+
+Replace such a file by renaming the new one over it, as `geoipupdate` does: it is mapped into memory, and a file that
+is written over in place changes under the reader.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import maxminddb
 
-from worker.enrich.model import UNKNOWN_PLACE, Place
+from worker.enrich.model import UNKNOWN_PLACE, NetworkKind, Place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_RADIUS_KM = 50.0
 """For records without `accuracy_radius`: MaxMind's own say 5 to 1,000; a city-level guess."""
+WHOLE_ADDRESS = 128
+"""A prefix length that no /24 or /64 fits into."""
 
 
 class GeoFileError(Exception):
@@ -20,7 +26,7 @@ class GeoFileError(Exception):
 
 
 class System(NamedTuple):
-    """An autonomous system, with the kind of network if the file says it (key `network_kind`, our extension)."""
+    """An autonomous system, with the kind of network if the file says it (`NetworkKind`'s values, else `""`)."""
 
     number: int
     organisation: str
@@ -28,6 +34,13 @@ class System(NamedTuple):
 
 
 NO_SYSTEM = System(0, "", "")
+
+
+class Records(Protocol):
+    """Tells what is on record for an address."""
+
+    def find(self, ip: str) -> tuple[dict[str, Any], int]:
+        """Return the record of an address, empty when there is none, and how many leading bits it holds for."""
 
 
 class GeoFile:
@@ -39,21 +52,33 @@ class GeoFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._open()
+        self._stamp = self._modified()
+        self._reader = self._opened()
 
-    def _open(self) -> None:
+    def _modified(self) -> tuple[int, int]:
         try:
-            self._stamp = self.path.stat().st_mtime_ns
-            self._reader = maxminddb.open_database(self.path)
+            found = self.path.stat()
+        except OSError as error:
+            raise GeoFileError(f"{self.path}: {error.strerror}") from error
+        return found.st_mtime_ns, found.st_ino
+
+    def _opened(self) -> maxminddb.Reader:
+        try:
+            return maxminddb.open_database(self.path)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
             raise GeoFileError(f"{self.path}: {error}") from error
 
     def reload(self) -> bool:
-        """Open the file anew if it changed; tell whether it did."""
-        if self.path.stat().st_mtime_ns == self._stamp:
+        """Open the file anew if it changed; tell whether it did.
+
+        Raises:
+            GeoFileError: it is gone or broken; what was read before stays in force, and a repaired file is taken up.
+        """
+        stamp = self._modified()
+        if stamp == self._stamp:
             return False
-        old = self._reader
-        self._open()
+        new, old = self._opened(), self._reader
+        self._reader, self._stamp = new, stamp
         old.close()
         return True
 
@@ -62,35 +87,90 @@ class GeoFile:
         """When the file was made, seconds since the epoch."""
         return int(self._reader.metadata().build_epoch)
 
-    def get(self, ip: str) -> dict[str, Any]:
-        """Return the record of an address, empty when there is none."""
+    def find(self, ip: str) -> tuple[dict[str, Any], int]:
+        """Return the record of an address, empty when there is none, and how many leading bits it holds for.
+
+        Damaged records and addresses that cannot be read count as none.
+        """
         try:
-            found = self._reader.get(ip)
-        except ValueError:  # a v6 address in a v4-only file
-            return {}
-        return found if isinstance(found, dict) else {}
+            found, length = self._reader.get_with_prefix_len(ip)
+        except (ValueError, maxminddb.InvalidDatabaseError):
+            return {}, WHOLE_ADDRESS
+        return (found if isinstance(found, dict) else {}), length
 
 
 def place_of(record: dict[str, Any]) -> Place:
-    """Return the place of a city record; country alone when it has no coordinates."""
-    country = str(record.get("country", {}).get("iso_code", ""))
-    location = record.get("location", {})
-    latitude, longitude = location.get("latitude"), location.get("longitude")
-    if not country and latitude is None:
-        return UNKNOWN_PLACE
-    if latitude is None or longitude is None:
-        return Place(country, "", None, None, 0.0, "ip")
-    city = str(record.get("city", {}).get("names", {}).get("en", ""))
-    radius = float(location.get("accuracy_radius", DEFAULT_RADIUS_KM))
-    return Place(country, city, float(latitude), float(longitude), radius, "ip")
+    """Return the place of a city or country record; country alone when it has no coordinates.
+
+    `registered_country` is not looked at: it is where the network's owner is, not its user.
+    """
+    country = _text(_part(record, "country").get("iso_code"))
+    location = _part(record, "location")
+    latitude, longitude = _number(location.get("latitude")), _number(location.get("longitude"))
+    if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
+        return Place(country, "", None, None, 0.0, "ip") if country else UNKNOWN_PLACE
+    city = _text(_part(_part(record, "city"), "names").get("en"))
+    radius = _number(location.get("accuracy_radius"))
+    return Place(country, city, latitude, longitude, DEFAULT_RADIUS_KM if radius is None else radius, "ip")
 
 
 def system_of(record: dict[str, Any]) -> System:
     """Return the autonomous system of an ASN record."""
     if not record:
         return NO_SYSTEM
+    number = record.get("autonomous_system_number")
     return System(
-        int(record.get("autonomous_system_number", 0)),
-        str(record.get("autonomous_system_organization", "")),
-        str(record.get("network_kind", "")),
+        number if isinstance(number, int) else 0,
+        _text(record.get("autonomous_system_organization")),
+        kind_told(record),
     )
+
+
+_KINDS = frozenset(kind.value for kind in NetworkKind)
+# MaxMind's names: dev.maxmind.com/geoip/docs/databases/anonymous-ip and …/enterprise, the first that is true wins.
+_FLAGS = (
+    ("is_tor_exit_node", NetworkKind.TOR),
+    ("is_anonymous_vpn", NetworkKind.VPN),
+    ("is_public_proxy", NetworkKind.VPN),
+    ("is_hosting_provider", NetworkKind.HOSTING),
+    ("is_satellite_provider", NetworkKind.SATELLITE),
+)
+_USERS = {
+    "cellular": NetworkKind.MOBILE,
+    "hosting": NetworkKind.HOSTING,
+    "content_delivery_network": NetworkKind.HOSTING,
+    "search_engine_spider": NetworkKind.HOSTING,
+    "satellite": NetworkKind.SATELLITE,
+    "consumer_privacy_network": NetworkKind.RELAY,
+}
+
+
+def kind_told(record: dict[str, Any]) -> str:
+    """Return the kind of network a record tells, `""` when it tells none.
+
+    By our own key `network_kind` (a value of `NetworkKind`), else by MaxMind's traits, in `traits` or at the top.
+    Residential proxies are not told: their addresses are mostly used by those who live there.
+    """
+    told = record.get("network_kind")
+    if isinstance(told, str) and told in _KINDS:
+        return told
+    traits = _part(record, "traits") or record
+    flagged = next((kind for flag, kind in _FLAGS if traits.get(flag) is True), None)
+    return (flagged or _user(traits.get("user_type")) or _user(traits.get("connection_type"))).value
+
+
+def _user(told: object) -> NetworkKind:
+    return _USERS.get(told.lower(), NetworkKind.UNKNOWN) if isinstance(told, str) else NetworkKind.UNKNOWN
+
+
+def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
+    part = record.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

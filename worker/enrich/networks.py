@@ -3,65 +3,152 @@
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Protocol
 
 import iporigin
+from iporigin.core import dataset
 
 from worker.enrich.model import NetworkKind
 
-SATELLITE_ASNS = frozenset({14593, 45700, 27277, 40306, 7155, 16491, 6621, 63062, 22351, 201554})
-"""Starlink (14593, 45700, 27277), ViaSat (40306, 7155, 16491), Hughes (6621, 63062), Intelsat (22351), Eutelsat's
-Konnect (201554); RIR whois. Their addresses are placed at ground stations, not at users."""
-MOBILE_ASNS = frozenset(
-    {21928, 20057, 22394, 6167, 26599, 26615, 55836, 45609, 25135, 12576, 206067, 21334, 28885, 24400, 56040, 9808}
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Autonomous systems by the names their registries (whois) and PeeringDB give them; only those that carry nothing else,
+# or next to nothing else, stand here. Everything finer is what the geo file's `network_kind` and traits are for.
+SATELLITE_ASNS = frozenset(
+    {
+        14593,  # SPACEX-STARLINK
+        45700,  # Starlink, Asia
+        800,  # OneWeb
+        7155,  # VIASAT-SP-BACKBONE
+        40306,  # ViaSat
+        6621,  # HNS-DIRECPC: Hughes
+        22351,  # INTELSAT
+        29286,  # SKYLOGIC: Eutelsat
+        60725,  # O3b: SES
+    }
 )
-"""Networks that carry mobile customers only or above all: T-Mobile US 21928, AT&T Mobility 20057, Verizon Wireless
-22394 and 6167, Vivo 26599, TIM Brasil 26615, Jio 55836, Airtel Mobile 45609, Vodafone UK 25135, EE 12576, Three UK
-206067, Vodafone HU 21334, Omantel Mobile 28885, China Mobile 24400, 56040 and 9808; RIR whois and PeeringDB."""
+"""Their addresses are placed at ground stations, not at users."""
+MOBILE_ASNS = frozenset(
+    {
+        21928,  # T-MOBILE-AS21928 (US)
+        20057,  # ATT-MOBILITY-LLC-AS20057 (US)
+        22394,  # CELLCO: Verizon Wireless (US)
+        6167,  # CELLCO-PART: Verizon Wireless (US)
+        12576,  # EE (GB)
+        25135,  # VODAFONE-UK, mobile (GB)
+        206067,  # H3GUK: Three (GB)
+        51207,  # FREEM: Free Mobile (FR)
+        16232,  # ASN-TIM: Telecom Italia Mobile (IT)
+        45609,  # BHARTI-MOBILITY-AS-AP: Airtel, GPRS (IN)
+        55836,  # RELIANCEJIO-IN (IN)
+        9605,  # DOCOMO (JP)
+    }
+)
 RELAY_ASNS = frozenset({36183})
-"""Akamai's egress for iCloud Private Relay (https://mask-api.icloud.com/egress-ip-ranges.csv). Its other partners
-share their systems with ordinary hosting and are left to the offline list."""
-_ORIGINS = {
+"""Akamai's egress for iCloud Private Relay (https://mask-api.icloud.com/egress-ip-ranges.csv). Cloudflare and Fastly,
+its other partners, use systems that carry much else (13335, 54113): of those the published ranges alone decide."""
+RELAYS = frozenset({"Apple Private Relay"})
+"""Providers that iporigin counts among VPNs and that hide everybody by default, without choice of a place."""
+_KINDS_OF_RANGES = {
     iporigin.HOSTING: NetworkKind.HOSTING,
+    # People do not sit in front of a CDN or a crawler: what comes from there is somebody's server.
     iporigin.CDN: NetworkKind.HOSTING,
     iporigin.BOT: NetworkKind.HOSTING,
     iporigin.VPN: NetworkKind.VPN,
     iporigin.TOR: NetworkKind.TOR,
 }
-_ORDINARY = tuple(
-    map(
-        ipaddress.ip_network,
-        ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"),
-    )
+_SPECIAL_V4 = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "224.0.0.0/3",
 )
-"""Documentation and benchmark ranges (RFC 5737, 2544, 3849): ordinary networks here; tests and demos use them."""
-_KINDS = {kind.value: kind for kind in NetworkKind}
+_SPECIAL_V6 = ("2001::/23", "2002::/16", "3fff::/20")
+"""What of the address space is nobody's in public, or no host's: IANA's special-purpose registries
+(https://www.iana.org/assignments/iana-ipv4-special-registry, …-ipv6-…), RFC 6598 (CGNAT) and 3056 (6to4) among them.
+Of IPv6 only 2000::/3 is public at all (RFC 4291). Documentation and benchmark ranges (RFC 5737, 2544, 3849) are
+ordinary networks here: tests and demos live on them."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _ranges(networks: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the first and the last addresses of networks, as numbers in their order."""
+    known = sorted((ipaddress.ip_network(each) for each in networks), key=lambda each: int(each.network_address))
+    return [int(each.network_address) for each in known], [int(each.broadcast_address) for each in known]
+
+
+_V4_FIRST, _V4_LAST = _ranges(_SPECIAL_V4)
+_V6_FIRST, _V6_LAST = _ranges(_SPECIAL_V6)
 
 
 def is_private(address: Address) -> bool:
     """Tell whether an address belongs to nobody in public: private, shared (CGNAT), loopback, link-local."""
-    return not address.is_global and not any(
-        address in network for network in _ORDINARY if network.version == address.version
-    )
+    number = int(address)
+    if address.version == 4:
+        place = bisect_right(_V4_FIRST, number) - 1
+        return place >= 0 and number <= _V4_LAST[place]
+    place = bisect_right(_V6_FIRST, number) - 1
+    return number >> 125 != 1 or (place >= 0 and number <= _V6_LAST[place])
 
 
 def prefix_of(address: Address) -> str:
     """Return the /24 or /64 around an address."""
-    length = 24 if address.version == 4 else 64
-    return str(ipaddress.ip_network((address, length), strict=False))
+    if address.version == 4:
+        return f"{str(address).rpartition('.')[0]}.0/24"
+    return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
 
 
-def kind_of(address: Address, asn: int, told: str) -> NetworkKind:
-    """Return the kind of a public network: as the ASN file tells, else by its number, else by the offline list."""
-    if told in _KINDS and told:
-        return _KINDS[told]
+class Ranges(Protocol):
+    """Tells what kind of network published ranges make an address part of."""
+
+    def kind(self, address: Address) -> NetworkKind:
+        """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address."""
+
+
+class PublishedRanges:
+    """The ranges that the package iporigin ships: what providers, VPNs, Tor and crawlers publish about themselves.
+
+    Offline only. The package's own `classify` answers the same, eight times slower; a test holds the two together.
+    """
+
+    def __init__(self) -> None:
+        self._table = dataset()
+
+    @property
+    def built(self) -> int:
+        """When the ranges were collected, seconds since the epoch."""
+        return int(self._table.built_at)
+
+    def kind(self, address: Address) -> NetworkKind:
+        """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address."""
+        found = self._table.find(int(address), address.version)
+        if found is None:
+            return NetworkKind.UNKNOWN
+        provider, kind = found
+        return NetworkKind.RELAY if provider in RELAYS else _KINDS_OF_RANGES.get(kind, NetworkKind.UNKNOWN)
+
+
+def kind_of(asn: int, published: NetworkKind) -> NetworkKind:
+    """Return the kind of a public network that no geo file tells the kind of.
+
+    Args:
+        asn: its autonomous system, 0 when unknown.
+        published: what `Ranges` says of the address.
+    """
     if asn in SATELLITE_ASNS:
         return NetworkKind.SATELLITE
     if asn in RELAY_ASNS:
         return NetworkKind.RELAY
-    found = _ORIGINS.get(iporigin.classify(address).kind)  # type: ignore[no-untyped-call]
-    if found is not None:
-        return found
+    if published:
+        return published
     if asn in MOBILE_ASNS:
         return NetworkKind.MOBILE
     return NetworkKind.ISP if asn else NetworkKind.UNKNOWN

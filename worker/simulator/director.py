@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 class Director:
     """Plans the attacks and finds their victims; each attack is a task on the wire."""
 
-    def __init__(
-        self, config: SimulatorConfig, rng: Random, world: Internet, wire: Wire, users: list[User]
-    ) -> None:
+    def __init__(self, config: SimulatorConfig, rng: Random, world: Internet, wire: Wire, users: list[User]) -> None:
         self.config = config
         self.rng = rng
         self.world = world

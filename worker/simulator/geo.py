@@ -152,8 +152,7 @@ def _isps(registry: _Registry) -> dict[City, tuple[Network, ...]]:
 
 def _offices(registry: _Registry) -> dict[City, Network]:
     return {
-        city: registry.network(registry.asn(large=True), f"{city.name} Business Net", "isp", city)
-        for city in CITIES
+        city: registry.network(registry.asn(large=True), f"{city.name} Business Net", "isp", city) for city in CITIES
     }
 
 
@@ -266,9 +265,7 @@ def _write(path: Path, database_type: str, record: Any) -> None:
     from mmdb_writer import MMDBWriter, TreeWriter  # noqa: PLC0415  # an optional extra
     from netaddr import IPSet  # noqa: PLC0415  # comes with it
 
-    writer = MMDBWriter(
-        6, database_type, ["en"], "Simulated networks on documentation ranges", ipv4_compatible=True
-    )
+    writer = MMDBWriter(6, database_type, ["en"], "Simulated networks on documentation ranges", ipv4_compatible=True)
     for net in _all():
         writer.insert_network(IPSet(_prefixes(net)), record(net))
     meta = {**writer._build_meta(), "build_epoch": _EPOCH}  # noqa: SLF001  # no public way to fix the date

@@ -299,18 +299,14 @@ def _flying(user: User, world: Internet, rng: Random, office: Office) -> None:
 
 def _private(user: User, world: Internet, rng: Random, office: Office) -> None:
     del world
-    ips = [
-        f"10.{int(rng.random() * 256)}.{int(rng.random() * 256)}.{1 + int(rng.random() * 250)}" for _ in range(3)
-    ]
+    ips = [f"10.{int(rng.random() * 256)}.{int(rng.random() * 256)}.{1 + int(rng.random() * 250)}" for _ in range(3)]
     nets = (nowhere(office.city, "private"),)
     user.desks = (Desk(0, tuple(Seat(nets, ip) for ip in (*ips, "192.168.1.20")), 0.3),)
 
 
 def _unlisted(user: User, world: Internet, rng: Random, office: Office) -> None:
     del world
-    seats = tuple(
-        Seat((nowhere(office.city, ""),), f"{prefix}{1 + int(rng.random() * 250)}") for prefix in UNLISTED_V4
-    )
+    seats = tuple(Seat((nowhere(office.city, ""),), f"{prefix}{1 + int(rng.random() * 250)}") for prefix in UNLISTED_V4)
     user.desks = (Desk(0, seats, 0.3),)
 
 

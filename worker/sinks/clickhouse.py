@@ -25,7 +25,7 @@ FORMAT = "MsgPack"
 """Rows come encoded; decoding them is the store's work, in its own threads."""
 _COLUMNS = {name: [column.name for column in table.columns] for name, table in TABLES.items()}
 
-REFUSED = frozenset({6, 16, 27, 33, 36, 38, 41, 43, 44, 47, 53, 60, 62, 70, 73, 81, 115, 117, 349})
+REFUSED = frozenset({6, 16, 27, 38, 41, 43, 44, 47, 53, 60, 62, 70, 73, 81, 115, 117, 349})
 """ClickHouse error codes that waiting does not cure: wrong types, broken bytes, unknown columns, tables, databases,
 formats or settings (https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp). All others do
 pass, or can be cured at the server: no memory (241), too many parts (252), read-only (164, 242), quota (201), …"""
@@ -98,8 +98,8 @@ def _plain(dsn: str) -> tuple[str, bool]:
     parts = urlsplit(dsn)
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise ValueError("not chdb:///directory and not clickhouse://user:password@host:8123/database")
-    if "@" in parts.path:
-        raise ValueError("write / in the password as %2F, @ as %40")
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("percent-encode the password: / is %2F, ? is %3F, # is %23")
     options = dict(parse_qsl(parts.query))
     secure = options.pop("secure", "").lower() in ("1", "true") or parts.scheme in SECURE_SCHEMES
     return parts._replace(scheme="clickhouse", query=urlencode(options)).geturl(), secure

@@ -27,7 +27,7 @@ from worker.stream.delivery import AbandonedError, Delivery, Limits, Writer
 from worker.stream.policies import PolicyReader
 from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import TableManager
-from worker.stream.store import MemoryShard, RocksShard, ShardStore
+from worker.stream.store import MAX_DUE, MemoryShard, RocksShard, ShardStore
 from worker.stream.transport import Chunk, ChunkSchema, Consumer
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ log = get_logger(__name__)
 TABLE = "user-state"
 AFTER_COMMIT = "after-commit"
 EXIT_OK, EXIT_CRASHED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 3, 130
+STOP_SECONDS = 5.0
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; readiness tells of it."""
 
@@ -70,6 +71,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         state_dir: directory of the RocksDB state; None keeps state in memory.
         web: whether the web server runs.
         web_bind: address it listens on.
+        web_host: name by which other workers reach it.
         web_port: port it listens on.
     """
 
@@ -94,6 +96,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: Path | None = None
     web: bool = False
     web_bind: str = "127.0.0.1"
+    web_host: str = "127.0.0.1"
     web_port: int = 6066
 
 
@@ -159,7 +162,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.clock = clock
         self.changelog = f"{settings.group}-{TABLE}-changelog"
         self.publisher = Publisher(settings.kafka, on_oversize=observer.on_oversize)
-        self.changelog_writer = ChangelogWriter(settings.kafka, self.changelog)
+        self.changelog_writer = ChangelogWriter(settings.kafka, self.changelog, settings.group)
         self.delivery = Delivery(
             writer=writer,
             publish=self.publisher.publish,
@@ -167,6 +170,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             ack=self._ack,
             is_member=self._is_member,
             on_fatal=self._on_fatal,
+            on_lost=self._on_lost,
             limits=settings.limits,
             on_insert=observer.on_insert,
             faults=faults,
@@ -175,7 +179,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.newest: dict[int, int] = {}
         self._next: dict[TP, int] = {}
         self._ends: Mapping[TP, int | None] = {}
-        self._stopping = False
+        self._failure: BaseException | None = None
         self.shards = self._declare_table()
         self._declare_agent()
 
@@ -189,6 +193,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     def _on_drop(self, partition: int) -> None:
         self.newest.pop(partition, None)
+        self.changelog_writer.discard(partition)
 
     def _make_shard(self, partition: int) -> DurableShard:
         if self.settings.state_dir is None:
@@ -289,8 +294,9 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         while more and (shard := self.delivery.lanes.get(partition)) is not None and self.flow_control.is_active():
             started = time.perf_counter()
             outcome = self.processor.sweep(partition, now, shard)
-            more = bool(outcome.states)
-            if more or outcome.rows or outcome.messages:
+            # As many as `due` gives at once: there may be more. Fewer: these were all, put off or not.
+            more = len(outcome.states) >= MAX_DUE
+            if outcome.states or outcome.rows or outcome.messages:
                 self.observer.on_sweep(partition, time.perf_counter() - started, outcome)
                 await self.delivery.submit(partition, outcome)
 
@@ -325,9 +331,29 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         age: float = self.consumer.heartbeat_age
         return age < self.settings.session_timeout * 0.75
 
+    def _on_lost(self, partition: int) -> None:
+        """Wait for the rebalance that must be under way; without one, somebody took what is ours."""
+        generation = self.consumer_generation_id
+        log.warning("Partition %s has another writer by now: abandoned", partition)
+        self.shards.drop(partition)
+
+        def check() -> None:
+            if self.consumer_generation_id == generation and not self.rebalancing and not self.should_stop:
+                self._on_fatal(AbandonedError(f"partition {partition} was taken, but the group says it is ours"))
+
+        asyncio.get_running_loop().call_later(2 * self.settings.session_timeout, check)
+
     def _on_fatal(self, error: BaseException) -> None:
+        """Take in that nothing can go on. Faust's `crash` would end the consumer's thread under our feet."""
         log.error("The worker cannot go on: %r", error, exc_info=error)
-        self._crash(error)
+        self._failure = self._failure or error
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the worker failed of and has to be stopped for; None while it runs."""
+        if self._failure is None and self.crashed:
+            return self.crash_reason or RuntimeError("a service of the worker crashed")
+        return self._failure
 
     # What the transport and recovery tell
 
@@ -372,15 +398,13 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:  # noqa: ARG002  Faust's signature
         """Let what is in flight become durable, for a while; abandon the rest. Called before partitions go."""
-        await self.delivery.drain(self.settings.drain_seconds)
+        if self.failure is None and self._is_member():
+            await self.delivery.drain(self.settings.drain_seconds)
         for partition in list(self.delivery.lanes):
             if not await self.delivery.close(partition):
                 log.warning("Partition %s goes with batches in flight; its next owner computes them again", partition)
                 self.shards.drop(partition)
-        try:
-            await asyncio.wait_for(consumer.commit(), self.settings.drain_seconds)
-        except (TimeoutError, KafkaError) as error:
-            log.warning("The last offsets are not committed: %r", error)
+        await consumer.last_commit(self.settings.drain_seconds)
 
     def _on_rebalance_when_stopped(self) -> None:
         """Abandon everything: a rebalance while stopping may have given our partitions away."""
@@ -391,7 +415,6 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         """Connect, and read the policies, before there is anything to process."""
         await super().on_start()
         await self.publisher.start()
-        await self.changelog_writer.start()
         await self.delivery.start()
         if self.policy_reader is not None:
             await self.policy_reader.start()
@@ -411,10 +434,10 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     async def on_shutdown(self) -> None:
         """Disconnect."""
-        await self.publisher.stop()
-        await self.changelog_writer.stop()
         for partition in list(self.shards.shards):
             self.shards.drop(partition)
+        await self.publisher.stop()
+        await self.changelog_writer.stop()
 
     def _create_directories(self) -> None:
         """Do nothing: Faust's data directory stays unused."""
@@ -423,6 +446,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     def problems(self) -> list[str]:
         """Why this worker is not ready; empty when it is."""
         found = []
+        if self.failure is not None:
+            found.append(f"the worker failed: {self.failure!r}")
         if self.rebalancing or not self.tables.actives_ready:
             found.append("partitions are being assigned or their state recovered")
         if not self.delivery.ready:
@@ -474,7 +499,10 @@ def create_app(
         table_standby_replicas=0,
         web_enabled=settings.web,
         web_bind=settings.web_bind,
-        web_host=settings.web_bind,
+        web_host=settings.web_host,
+        # Only our own pages are served.
+        web_router_enabled=False,
+        web_tables_enabled=False,
         web_port=settings.web_port,
         datadir=str(settings.state_dir or "."),
     )
@@ -508,16 +536,26 @@ async def running(app: App) -> AsyncIterator[App]:
     """
     try:
         await app.start()
-        _raise_crash(app)
+        _raise_failure(app)
         yield app
-        _raise_crash(app)
+        _raise_failure(app)
     finally:
-        await app.stop()
+        await _stop(app)
 
 
-def _raise_crash(app: App) -> None:
-    if app.crashed:
-        raise app.crash_reason or RuntimeError("the worker crashed")
+def _raise_failure(app: App) -> None:
+    if app.failure is not None:
+        raise app.failure
+
+
+async def _stop(app: App) -> bool:
+    """Stop a worker; False when that takes too long, which it may after a crash of one of Faust's services."""
+    try:
+        await asyncio.wait_for(app.stop(), 2 * app.settings.drain_seconds + STOP_SECONDS)
+    except TimeoutError:
+        log.error("The worker did not stop in time")  # noqa: TRY400  the traceback is the timer's
+        return False
+    return True
 
 
 async def caught_up(app: App, end_offsets: Mapping[TP, int], *, poll_seconds: float = 0.05) -> None:
@@ -543,11 +581,11 @@ async def _until_done(app: App, ends: Mapping[TP, int], poll_seconds: float) -> 
     """
     ends = {tp: end for tp, end in ends.items() if end}
     while not all(_is_done(app, tp, end) for tp, end in ends.items()):
-        _raise_crash(app)
+        _raise_failure(app)
         await asyncio.sleep(poll_seconds)
     fetched = {tp: app.consumer.highwater(tp) for tp in ends}
     while not all(_is_done(app, tp, end) for tp, end in fetched.items()):
-        _raise_crash(app)
+        _raise_failure(app)
         await asyncio.sleep(poll_seconds)
 
 
@@ -583,17 +621,18 @@ async def _run(make_app: Callable[[], App]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     starting = asyncio.create_task(app.start())
-    crashed = await _until_asked(app, starting, asked)
-    await app.stop()
-    return crashed
+    code = await _until_asked(app, starting, asked)
+    if not await _stop(app):
+        os._exit(code or EXIT_CRASHED)
+    return code
 
 
 async def _until_asked(app: App, starting: asyncio.Task[Any], asked: asyncio.Event) -> int:
     waiting = asyncio.create_task(asked.wait())
-    while not asked.is_set() and not app.crashed:
+    while not asked.is_set() and app.failure is None:
         await asyncio.wait([waiting, starting] if not starting.done() else [waiting], timeout=0.2,
                            return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
         if starting.done() and (error := starting.exception()) is not None:
             log.error("The worker could not start: %r", error)
             return EXIT_UNREACHABLE if isinstance(error, KafkaConnectionError | OSError) else EXIT_CRASHED
-    return EXIT_CRASHED if app.crashed else EXIT_OK
+    return EXIT_OK if app.failure is None else EXIT_CRASHED

@@ -14,9 +14,7 @@ class KafkaSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bootstrap_servers: str = Field(
-        "127.0.0.1:9092", description="Brokers to start from: host:port, comma-separated."
-    )
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers to start from: host:port, comma-separated.")
     client_id: str = Field("sessionwatch", description="Name the brokers see.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Encryption and authentication of connections."

@@ -67,10 +67,14 @@ class Changelog(Protocol):
         states: Mapping[bytes, bytes | None],
         may_send: Callable[[], Awaitable[None]],
     ) -> tuple[int, int]:
-        """Return the offsets of the first and the last state when all are durable."""
+        """Return the offsets of the first and the last state when all are durable.
 
-    async def abort(self) -> None:
-        """Drop everything that waits to be sent."""
+        Raises:
+            AbandonedError: another worker has taken the partition.
+        """
+
+    async def release(self, partition: int) -> None:
+        """Drop everything of a partition that waits to be sent."""
 
 
 class Limits(NamedTuple):
@@ -141,6 +145,7 @@ class Delivery:
         ack: takes a partition and the last offset that is durable.
         is_member: whether it is certain at this moment that nobody else owns our partitions.
         on_fatal: told of an error after which nothing can go on.
+        on_lost: told of a partition that was abandoned because another worker has it.
         limits: bounds.
         on_insert: called after each insert with rows by table and seconds.
         faults: called with the name of each step passed, for tests that kill the worker there.
@@ -155,6 +160,7 @@ class Delivery:
         ack: Callable[[TP, int], None],
         is_member: Callable[[], bool],
         on_fatal: Callable[[BaseException], None],
+        on_lost: Callable[[int], None],
         limits: Limits | None = None,
         on_insert: Callable[[Mapping[str, int], float], None] | None = None,
         faults: Callable[[str], None] | None = None,
@@ -166,6 +172,7 @@ class Delivery:
         self._ack = ack
         self._is_member = is_member
         self._on_fatal = on_fatal
+        self._on_lost = on_lost
         self._on_insert = on_insert
         self._faults = faults
         self._lanes: dict[int, Lane] = {}
@@ -199,7 +206,7 @@ class Delivery:
         lane = self._lanes[partition] = Lane(partition, shard)
         lane.tasks = [
             asyncio.create_task(self._guarded(self._publish_forever(lane))),
-            asyncio.create_task(self._guarded(self._finish_forever(lane))),
+            asyncio.create_task(self._guarded(self._finish_forever(lane), lane)),
         ]
 
     def is_open(self, partition: int) -> bool:
@@ -219,7 +226,7 @@ class Delivery:
             await asyncio.gather(*lane.tasks, return_exceptions=True)
         if writing:
             # What waits in the producer would still be sent, some time.
-            await self._changelog.abort()
+            await self._changelog.release(partition)
         return clean
 
     def abandon(self, partition: int) -> bool:
@@ -414,8 +421,8 @@ class Delivery:
         Raises:
             AbandonedError: it is not.
         """
-        while lane.open and not self._is_member():
-            await asyncio.sleep(FENCE_SECONDS)  # noqa: ASYNC110  what it waits for is the age of a heartbeat
+        while lane.open and not self._is_member():  # noqa: ASYNC110  the age of a heartbeat is waited for
+            await asyncio.sleep(FENCE_SECONDS)
         if not lane.open:
             raise AbandonedError(f"partition {lane.partition}")
 
@@ -427,11 +434,13 @@ class Delivery:
             self._ack(tp, offset)
         self._account(batches)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None], lane: Lane | None = None) -> None:
         try:
             await work
         except AbandonedError:
-            return
+            if lane is not None and lane.open:
+                self.abandon(lane.partition)
+                self._on_lost(lane.partition)
         except Exception as error:  # noqa: BLE001  whatever it is, nothing can go on
             for partition in list(self._lanes):
                 self.abandon(partition)

@@ -75,8 +75,8 @@ class PolicyReader:
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         consumer.subscribe([self._topic])
-        while not (found := consumer.partitions_for_topic(self._topic)):
-            await asyncio.sleep(RETRY_SECONDS / 10)  # noqa: ASYNC110  aiokafka does not tell of metadata
+        while not (found := consumer.partitions_for_topic(self._topic)):  # noqa: ASYNC110  aiokafka does not tell
+            await asyncio.sleep(RETRY_SECONDS / 10)
         consumer.unsubscribe()
         return [TopicPartition(self._topic, partition) for partition in sorted(found)]
 

@@ -9,7 +9,9 @@ back-pressure of `worker.stream.delivery`, since nothing more is accepted while 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     IncompatibleBrokerVersion,
+    InvalidProducerEpoch,
     KafkaError,
     MessageSizeTooLargeError,
+    ProducerFenced,
     RecordListTooLargeError,
     UnknownError,
     UnsupportedVersionError,
@@ -27,16 +31,20 @@ from aiokafka.partitioner import murmur2
 from mode import get_logger
 
 from worker.outcome import Message
+from worker.stream.delivery import AbandonedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 log = get_logger(__name__)
 
 BATCH_BYTES = 512 << 10
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 TRUNCATED = "sw-truncated"
+MARK = b""
+"""Key of the records in the changelog that say that a new owner begins."""
 NO_IDEMPOTENCE = (UnknownError, IncompatibleBrokerVersion, UnsupportedVersionError, ClusterAuthorizationFailedError)
+FENCED = (ProducerFenced, InvalidProducerEpoch)
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -66,13 +74,15 @@ class Producer:
 
     Args:
         options: aiokafka connection options.
+        fencing_id: brokers refuse what older producers of this name still send; see `ChangelogWriter`.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], *, fencing_id: str | None = None) -> None:
         self._options = {
             **options,
             "acks": "all",
             "enable_idempotence": True,
+            "transactional_id": fencing_id,
             "max_batch_size": BATCH_BYTES,
             # Batches are built whole; one record alone may be larger than the batch size.
             "max_request_size": 64 << 20,
@@ -91,13 +101,14 @@ class Producer:
             return self._producer
 
     async def _connect(self) -> AIOKafkaProducer:
+        if self._met:
+            return await self._new()
         try:
-            producer = await self._new()
+            with _without_its_error_lines("aiokafka.producer.sender"):
+                producer = await self._new()
         except NO_IDEMPOTENCE as error:
-            if self._met:
-                raise
             log.info("This broker does not do idempotent producers, going on without: %r", error)
-            self._options["enable_idempotence"] = False
+            self._options |= {"enable_idempotence": False, "transactional_id": None}
             producer = await self._new()
         self._met = True
         return producer
@@ -109,6 +120,9 @@ class Producer:
         except BaseException:
             await _kill(producer)
             raise
+        if producer._txn_manager is not None:  # noqa: SLF001
+            # From here on it is a plain idempotent producer, with the epoch that starting it has raised.
+            producer._txn_manager.transactional_id = None  # noqa: SLF001
         return producer
 
     @staticmethod
@@ -132,6 +146,20 @@ class Producer:
         """Return the number of partitions of a topic."""
         producer = await self.start()
         return len(await producer.partitions_for(topic))
+
+
+@contextmanager
+def _without_its_error_lines(logger: str) -> Iterator[None]:
+    """Keep a library from logging an error that is expected, and handled."""
+
+    def is_less(entry: logging.LogRecord) -> bool:
+        return entry.levelno < logging.ERROR
+
+    logging.getLogger(logger).addFilter(is_less)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).removeFilter(is_less)
 
 
 async def _kill(producer: AIOKafkaProducer) -> None:
@@ -172,11 +200,16 @@ class _Sequence:
         attempt = 0
         while True:
             try:
+                if may_send is not None:
+                    # Before, because starting again takes the partition; after, because that may have taken long.
+                    await may_send()
                 producer = await self._producer.start()
                 batch, count = _batch_of(producer, entries)
                 if may_send is not None:
                     await may_send()
                 return await self._producer.send(self._topic, self._partition, batch), count
+            except FENCED:
+                raise
             except TOO_LARGE:
                 if count == 1:
                     raise
@@ -298,43 +331,67 @@ class Publisher:
 
 
 class ChangelogWriter:
-    """Writes states to the changelog, partition by partition.
+    """Writes states to the changelog, partition by partition, as their only writer.
 
-    What is guaranteed: states of one partition are appended in the order of the calls; when `write` returns they
-    are on all in-sync replicas; `may_send` has been asked right before each batch was handed to the producer, and
-    after `abort` nothing that was waiting in it will be sent.
+    Each partition has a producer of its own, named after group and partition. Taking a partition has the broker
+    raise that producer's epoch, then appends a mark (a record with an empty key), after which the partition's
+    leader refuses whatever an earlier owner still sends: a worker that was frozen, cut off, or slow to notice that
+    it lost the partition. Recovery reads what is before the mark, so nothing is written that it does not see.
+    The records are not transactional; only the fencing of transactional producers is made use of.
 
-    What is not: a batch that is on the wire, or that a process frozen between `may_send` and the socket sends
-    when it wakes, reaches the log even if the partition has a new owner by then. The broker does not check who
-    writes. That does harm only when the new owner has meanwhile written newer states of the same keys and does not
-    write them again before its own end: these states would then be recovered too old. Rows and findings are not
-    affected. A transactional producer a partition, whose epoch the broker fences, closes this gap; it would take
-    the place of this class.
+    What is guaranteed: states of one partition are appended in the order of the calls, once each; when `write`
+    returns they are on all in-sync replicas; `may_send` has been asked right before each batch was handed to the
+    producer; after another worker took the partition nothing of this one is appended.
+
+    What is not: a broker that has no idempotent producers (Tansu) fences nothing. There only `may_send` protects,
+    and a batch that a process, frozen between it and the socket, sends when it wakes is appended. States of the
+    keys in it would be recovered too old if their new owner does not write them again. Rows and findings are not
+    affected.
 
     Args:
-        options: aiokafka connection options.
+        options: aiokafka connection options. With ACLs, the principal needs to write to the transactional ids
+            that begin with `name`.
         topic: the changelog; its partition numbers are the input's.
+        name: what the producers are named after, the same for all workers of the group.
     """
 
-    def __init__(self, options: Mapping[str, Any], topic: str) -> None:
-        self._producer = Producer(options)
+    def __init__(self, options: Mapping[str, Any], topic: str, name: str) -> None:
+        self._options = options
         self._topic = topic
+        self._name = name
+        self._producers: dict[int, Producer] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Connect.
+    async def take(self, partition: int) -> None:
+        """Become the only writer of a partition, unless it is that already."""
+        if partition in self._producers:
+            return
+        producer = Producer(self._options, fencing_id=f"{self._name}-{partition}")
+        self._producers[partition] = producer
+        try:
+            await _Sequence(producer, self._topic, partition).send([Message(self._topic, MARK, b"")], None)
+        except BaseException:
+            await self.release(partition)
+            raise
 
-        Raises:
-            KafkaError: no broker is reached.
-        """
-        await self._producer.start()
+    def discard(self, partition: int) -> None:
+        """Do what `release` does, without waiting for it to have happened."""
+        producer = self._producers.pop(partition, None)
+        if producer is not None:
+            task = asyncio.create_task(producer.abort())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def release(self, partition: int) -> None:
+        """Drop the producer of a partition with everything unsent in it."""
+        self.discard(partition)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Disconnect; what `write` has not returned for may or may not be durable."""
-        await self._producer.abort()
-
-    async def abort(self) -> None:
-        """Drop everything that waits to be sent; whatever other partitions had in there is sent again."""
-        await self._producer.abort()
+        """Release all partitions."""
+        for partition in list(self._producers):
+            self.discard(partition)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def write(
         self,
@@ -345,15 +402,19 @@ class ChangelogWriter:
         """Return the offsets of the first and the last state when all are durable.
 
         Args:
-            partition: the partition number of input and changelog.
+            partition: a partition that was taken.
             states: newest state per key; None deletes.
             may_send: awaited right before each attempt to send; raises when the partition is no longer ours.
 
         Raises:
+            AbandonedError: another worker has taken the partition.
             StateTooLargeError: a single state exceeds what the topic takes.
         """
         entries = [Message(self._topic, key, state) for key, state in states.items()]
+        sequence = _Sequence(self._producers[partition], self._topic, partition)
         try:
-            return await _Sequence(self._producer, self._topic, partition).send(entries, may_send)
+            return await sequence.send(entries, may_send)
+        except FENCED as error:
+            raise AbandonedError(f"another worker writes the changelog of partition {partition}") from error
         except TOO_LARGE as error:
             raise StateTooLargeError(f"a state is too large for {self._topic}: raise its max.message.bytes") from error

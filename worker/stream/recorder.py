@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from schemas.finding import SEVERITIES, Activity, Finding
+from schemas.finding import SEVERITIES, Activity, Finding, Severity
 from worker.observe.snapshot import FindingLine
 from worker.stream.observer import MetricsObserver
 
@@ -25,7 +25,7 @@ class Recorder(MetricsObserver):
 
     Attributes:
         read: records processed. rows: durable rows by table. rejected: records by reason.
-        severities: new findings by severity. findings: the newest, newest first.
+        severities: new findings by severity. findings: the newest above informational, newest first.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -35,6 +35,7 @@ class Recorder(MetricsObserver):
         self.rejected: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
         self.findings: deque[FindingLine] = deque(maxlen=NEWEST)
+        self._started = clock()
         self._counts: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
 
@@ -68,7 +69,11 @@ class Recorder(MetricsObserver):
             return
         severity = SEVERITIES[finding.severity]
         self.severities[severity] += 1
-        self._latencies.append(max(self._clock() - finding.detected_at, 0.0) / 1000)
+        if finding.detected_at >= self._started:
+            # What is read of the past says nothing of how fast the present is.
+            self._latencies.append(max(self._clock() - finding.detected_at, 0.0) / 1000)
+        if finding.severity == Severity.INFORMATIONAL:
+            return
         self.findings.appendleft(
             FindingLine(
                 time=finding.event_time,

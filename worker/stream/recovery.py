@@ -107,7 +107,8 @@ class _Restore:
         if shard.offset is not None and records[0].offset <= shard.offset:
             # What we hold was beyond the end, so the consumer went back to the beginning.
             self._start_anew(tp, records[0].offset)
-        shard.restore(((r.key or b"", r.value) for r in records), records[-1].offset)
+        # A record with an empty key is a new owner's mark.
+        shard.restore(((r.key, r.value) for r in records if r.key), records[-1].offset)
         self._on_progress(tp.partition, len(records))
 
     def _start_anew(self, tp: TopicPartition, end: int) -> None:
@@ -173,6 +174,8 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
             started = monotonic()
             shards = {tp.partition: table.data.open(tp.partition) for tp in tps}
             if shards:
+                # First nobody else may write any more, then what they wrote is read.
+                await asyncio.gather(*(self.app.changelog_writer.take(partition) for partition in shards))
                 await restore(self.app.kafka_options, table.changelog_topic.get_topic_name(), shards)
             self.app.on_restored(shards, monotonic() - started)
 

@@ -327,7 +327,7 @@ class ShardStore(Store):  # type: ignore[misc]  # Faust is untyped
         """Apply changelog chunks, as the batch transport delivers them."""
         for event in batch:
             message = event.message
-            changes = ((record.key, record.value) for record in message.value.records)
+            changes = ((record.key, record.value) for record in message.value.records if record.key)
             self.open(message.partition).restore(changes, message.offset)
 
     async def need_active_standby_for(self, tp: Any) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 DAY_MS = 86_400_000
+VISIBLE_SECONDS = 15.0
+POLL_SECONDS = 0.05
 LARGEST = 8 << 20
 """Bytes a record may have, so that even what is far too large for a session finds its way to the dead letters."""
 
@@ -74,72 +78,122 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
 
 
 async def create(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list[str]:
-    """Create the topics that do not exist; return their names.
+    """Create the topics that do not exist, and wait until all are to be seen; return the names of the new ones.
 
     Args:
         options: keyword arguments for aiokafka clients.
         wanted: the topics.
 
     Raises:
-        KafkaError: Kafka is not reached, or refuses one.
+        KafkaError: Kafka is not reached, refuses a topic, or does not show it within `VISIBLE_SECONDS`.
     """
+    wanted = list(wanted)
     async with _admin(options) as admin:
         existing = set(await admin.list_topics())
-        missing = [spec for spec in wanted if spec.name not in existing]
-        for spec in missing:
-            await _create(admin, spec)
-    return [spec.name for spec in missing]
+        created = [spec.name for spec in wanted if spec.name not in existing and await _create(admin, spec)]
+        await _visible(admin, {spec.name for spec in wanted})
+    return created
 
 
-async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> None:
+async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
+    """Create a topic; False when somebody else has meanwhile."""
     topic = NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=dict(spec.config))
     response = await admin.create_topics([topic])
-    for name, code, *rest in response.topic_errors:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:
-            raise error(f"topic {name}: {rest[0] if rest else 'refused'}")
+    ((name, code, *rest),) = response.topic_errors
+    error = for_code(code)
+    if code and error is not TopicAlreadyExistsError:
+        raise error(f"topic {name}: {rest[0] if rest and rest[0] else 'refused'}")
+    return not code
+
+
+async def _visible(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Wait for metadata, which follows a topic's creation on Apache Kafka after some time."""
+    try:
+        async with asyncio.timeout(VISIBLE_SECONDS):
+            while not names.issubset(await admin.list_topics()):  # noqa: ASYNC110  it happens in the broker
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError as error:
+        raise KafkaTimeoutError(f"topics were created, but not seen within {VISIBLE_SECONDS:g} s") from error
 
 
 async def check(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list[Problem]:
     """Compare the topics there are with those there should be.
+
+    What a broker does not report (the embedded one has few settings) is not known to be wrong.
 
     Raises:
         KafkaError: Kafka is not reached.
     """
     problems: list[Problem] = []
     async with _admin(options) as admin:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        # Asked for one that does not exist, the embedded broker would create it.
         existing = set(await admin.list_topics())
         for spec in wanted:
-            if spec.name not in existing:
-                problems.append(Problem(spec.name, "does not exist", "run `sessionwatch topics create`"))
-                continue
-            problems += await _compare(admin, spec)
+            if spec.name in existing:
+                (described,) = await admin.describe_topics([spec.name])
+                problems += compare(spec, described["partitions"], await _config(admin, spec.name))
+            else:
+                problems += absent(spec, brokers)
     return problems
 
 
-async def _compare(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[Problem]:
-    (described,) = await admin.describe_topics([spec.name])
-    problems = []
-    count = len(described["partitions"])
-    if count != spec.partitions:
-        problems.append(
-            Problem(
-                spec.name,
-                f"has {count} partitions, not {spec.partitions}",
-                "state is kept by partition: set topics.partitions to what the topics have, or start a new group "
-                "with new topics",
-            )
-        )
-    actual = await _config(admin, spec.name)
-    for name, value in spec.config.items():
-        # The embedded broker reports few of them; what is not reported is not known to be wrong.
-        if name in actual and actual[name] != value and name != "retention.ms":
-            advice = f"kafka-configs --alter --topic {spec.name} --add-config {name}={value}"
-            problems.append(Problem(spec.name, f"{name} is {actual[name]}, not {value}", advice))
+def absent(spec: TopicSpec, brokers: int) -> list[Problem]:
+    """Return what is wrong when a topic does not exist, on a cluster of so many brokers."""
+    problems = [Problem(spec.name, "does not exist", "run `sessionwatch topics create`")]
+    if spec.replication > brokers:
+        what = f"is to have {spec.replication} replicas, but there are {brokers} brokers"
+        problems.append(Problem(spec.name, what, "lower topics.replication, or add brokers"))
     return problems
 
 
-async def _config(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+def compare(
+    spec: TopicSpec, partitions: Sequence[Mapping[str, Any]], config: Mapping[str, str | None]
+) -> list[Problem]:
+    """Return what is wrong with a topic.
+
+    Args:
+        spec: what it must be like.
+        partitions: its partitions as Kafka's metadata describes them.
+        config: its settings, as far as the broker reports them.
+    """
+    found = [_count(spec, len(partitions)), _replication(spec, partitions), _leaders(spec, partitions)]
+    found += [_setting(spec, name, config.get(name)) for name in spec.config]
+    return [problem for problem in found if problem]
+
+
+def _count(spec: TopicSpec, count: int) -> Problem | None:
+    if count == spec.partitions:
+        return None
+    advice = "state is kept by partition: set topics.partitions to that, or start a new group with new topics"
+    return Problem(spec.name, f"has {count} partitions, not {spec.partitions}", advice)
+
+
+def _replication(spec: TopicSpec, partitions: Sequence[Mapping[str, Any]]) -> Problem | None:
+    fewest = min((len(partition["replicas"]) for partition in partitions), default=spec.replication)
+    if fewest >= spec.replication:
+        return None
+    advice = "kafka-reassign-partitions, or set topics.replication to what the topic has"
+    return Problem(spec.name, f"has {fewest} replicas, not {spec.replication}", advice)
+
+
+def _leaders(spec: TopicSpec, partitions: Sequence[Mapping[str, Any]]) -> Problem | None:
+    without = sorted(partition["partition"] for partition in partitions if partition["leader"] < 0)
+    if not without:
+        return None
+    numbers = ", ".join(map(str, without))
+    return Problem(spec.name, f"has no leader for partitions {numbers}", "start the brokers that hold them")
+
+
+def _setting(spec: TopicSpec, name: str, actual: str | None) -> Problem | None:
+    wanted = spec.config[name]
+    if actual is None or actual == wanted or (name == "max.message.bytes" and int(actual) >= int(wanted)):
+        return None
+    advice = f"kafka-configs --alter --entity-type topics --entity-name {spec.name} --add-config {name}={wanted}"
+    return Problem(spec.name, f"{name} is {actual}, not {wanted}", advice)
+
+
+async def _config(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str | None]:
     try:
         responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     except KafkaError:
@@ -147,13 +201,11 @@ async def _config(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
     return {entry[0]: entry[1] for response in responses for *_, entries in response.resources for entry in entries}
 
 
-class _admin:  # noqa: N801  used like a function
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._client = AIOKafkaAdminClient(**options)
-
-    async def __aenter__(self) -> AIOKafkaAdminClient:
-        await self._client.start()
-        return self._client
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+@asynccontextmanager
+async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(**options)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()

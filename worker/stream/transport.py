@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from worker.outcome import Record
 
 
+LAST_COMMIT_SECONDS = 2.0
+
+
 class Chunk(NamedTuple):
     """Consecutive records of one topic-partition, in their order; never empty."""
 
@@ -149,8 +152,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             await self._ensure_consumer().commit(
                 {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
             )
-        except (CommitFailedError, IllegalStateError) as error:
-            self.log.info("Offsets not committed, the group has moved on: %r", error)
+        except (CommitFailedError, IllegalStateError):
+            self.log.info("Offsets not committed: the group has moved on")
             return False
         except KafkaError as error:
             self.log.warning("Offsets not committed, will be with the next: %r", error)
@@ -238,6 +241,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._committed_offset.update(mine)
         self.app.on_committed(mine)
         return True
+
+    async def last_commit(self, seconds: float) -> None:
+        """Commit what is durable before partitions go, if that is possible in time."""
+        if self.crashed:
+            return  # its thread answers no more
+        try:
+            await asyncio.wait_for(self.commit(), seconds)
+        except (TimeoutError, KafkaError) as error:
+            self.log.warning("The last offsets are not committed: %r", error)
+
+    async def on_stop(self) -> None:
+        """Commit, and stop."""
+        await self.last_commit(LAST_COMMIT_SECONDS)
+        self.transport._topic_waiters.clear()  # noqa: SLF001  as Faust's consumer does
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: a partition that waits for the store is healthy, and readiness tells."""
