@@ -60,9 +60,18 @@ def test_a_wrong_partition_count_is_a_problem(
 
 
 async def count(broker: str, topic: str) -> int:
+    """Read to the end: Tansu tells ends that are too low when it is asked for them."""
     async with AIOKafkaConsumer(bootstrap_servers=broker) as consumer:
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        return sum((await consumer.end_offsets(partitions)).values()) if partitions else 0
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        read = 0
+        while any([await consumer.position(tp) < (consumer.highwater(tp) or 1) for tp in partitions]):
+            records = await consumer.getmany(timeout_ms=500)
+            read += sum(map(len, records.values()))
+            if not records:
+                break
+        return read
 
 
 def test_simulate_sends_what_it_says(broker: str, capsys: pytest.CaptureFixture[str]) -> None:

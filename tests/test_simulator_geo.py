@@ -26,7 +26,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 
 def addresses(net: Network) -> list[str]:
-    rng = Random(1)  # noqa: S311  # any draw will do
+    rng = Random(1)  # any draw will do
     v4 = [net.address(rng) for _ in range(3)] if net.v4 else []
     return v4 + ([net.address6(77, rng)] if net.v6 else [])
 

@@ -369,13 +369,16 @@ def test_a_store_that_refuses_for_good_ends_the_worker(bootstrap: str, group: st
         async def insert(self, rows: Any) -> None:  # noqa: ARG002  the port's signature
             raise LookupError("no such table")
 
+    async def until_failed(app: App) -> None:
+        async with running(app):
+            await eventually(lambda: app.failure is not None)
+            assert "no such table" in app.problems[0]
+
     async def main() -> None:
         topics = await sc.make_topics(bootstrap, group, PARTITIONS)
         await sc.produce(bootstrap, topics.events, sc.events(10, PARTITIONS))
         with pytest.raises(LookupError, match="no such table"):
-            async with running(make(bootstrap, group, Refusing())) as app:
-                await eventually(lambda: app.failure is not None)
-                assert "no such table" in app.problems[0]
+            await until_failed(make(bootstrap, group, Refusing()))
         assert await recovered(bootstrap, group) == {}
 
     asyncio.run(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Awaitable, Callable, Iterable
 
     from worker.simulator import SimEvent
@@ -16,8 +17,8 @@ EARLY_MS = 5
 class Producer(Protocol):
     """What is needed of aiokafka's producer."""
 
-    async def send(self, topic: str, *, value: bytes, key: bytes, timestamp_ms: int) -> object:
-        """Put a record into the next batch."""
+    async def send(self, topic: str, *, value: bytes, key: bytes, timestamp_ms: int) -> Future[object]:
+        """Put a record into the next batch; the future is done when that is acknowledged."""
 
 
 class Feed:
@@ -32,6 +33,7 @@ class Feed:
 
     Attributes:
         sent: events handed to the producer so far.
+        failed: the first error of one of them.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Feed:
         until_ms: float = float("inf"),
     ) -> None:
         self.sent = 0
+        self.failed: BaseException | None = None
         self._events = events
         self._topic = topic
         self._clock = clock
@@ -51,9 +54,9 @@ class Feed:
         self._until = until_ms
 
     async def run(self, producer: Producer) -> None:
-        """Send until the events or the time are up."""
+        """Send until the events or the time are up, or a send failed."""
         for event in self._events:
-            if event.arrival_ms > self._until:
+            if self.failed is not None or event.arrival_ms > self._until:
                 return
             ahead = event.arrival_ms - self._clock()
             if ahead > EARLY_MS:
@@ -62,5 +65,10 @@ class Feed:
 
     async def _send(self, producer: Producer, event: SimEvent) -> None:
         timestamp = int(event.arrival_ms)
-        await producer.send(self._topic, value=event.value, key=event.key, timestamp_ms=timestamp)
+        sending = await producer.send(self._topic, value=event.value, key=event.key, timestamp_ms=timestamp)
+        sending.add_done_callback(self._on_sent)
         self.sent += 1
+
+    def _on_sent(self, sending: Future[object]) -> None:
+        if not sending.cancelled():
+            self.failed = self.failed or sending.exception()

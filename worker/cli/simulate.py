@@ -68,6 +68,8 @@ async def _run(feed: Feed, kafka: KafkaSettings) -> None:
 
     async with AIOKafkaProducer(**aiokafka_options(kafka), acks="all", linger_ms=5) as producer:
         await feed.run(producer)
+    if feed.failed is not None:
+        raise feed.failed
 
 
 def _report(feed: Feed, simulator: Simulator, labels: Path | None, *, as_json: bool) -> None:

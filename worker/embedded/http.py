@@ -49,6 +49,9 @@ _TYPES = {
     "CSVWithNames": "text/csv; charset=UTF-8; header=present",
 }
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+# Of `INSERT … FORMAT Values` and `INSERT … VALUES` the data are SQL.
+_INSERTS = re.compile(rb"\s*INSERT\s.*\sFORMAT\s+(?!VALUES\b)\w+\s*", re.IGNORECASE | re.DOTALL)
+_INSERTS_LINE = re.compile(rb"\s*INSERT\s[^;]*?\sFORMAT\s+(?!VALUES\b)\w+[ \t]*\r?\n", re.IGNORECASE)
 _WRITES = re.compile(
     rb"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:INSERT|CREATE|DROP|ALTER|TRUNCATE|RENAME|EXCHANGE|OPTIMIZE|SYSTEM|SET|USE)\b",
     re.IGNORECASE | re.DOTALL,
@@ -151,15 +154,23 @@ async def _read(request: web.Request) -> Asked:
     body = await request.read()
     if request.headers.get("Content-Encoding") == "lz4":
         body = lz4.frame.decompress(body)
-    query = arguments.get("query", "").encode()
     given = request.headers.get("X-ClickHouse-Format") or arguments.get("default_format") or "TabSeparated"
     parameters = {name[6:]: value for name, value in arguments.items() if name.startswith("param_")}
     settings = {
         name: value for name, value in arguments.items() if name not in _NOT_SETTINGS and not name.startswith("param_")
     }
     database = request.headers.get("X-ClickHouse-Database") or arguments.get("database", "")
-    sql = query + b"\n" + body if query and body else query or body
-    return Asked(sql, given, parameters, settings, database)
+    sql, data = _statement(arguments.get("query", "").encode(), body)
+    return Asked(sql, data, given, parameters, settings, database)
+
+
+def _statement(query: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """Return the statement of a request, and the data it inserts."""
+    if _INSERTS.fullmatch(query):
+        return query, body
+    if not query and (found := _INSERTS_LINE.match(body)):
+        return found[0], body[found.end() :]
+    return query + b"\n" + body if query and body else query or body, b""
 
 
 def _respond(asked: Asked, answer: Answer, query_id: str) -> web.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from itertools import pairwise
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import chdb
@@ -25,14 +26,28 @@ _OUTSIDE = frozenset({"file", "python"})
 _HIDDEN = frozenset({"dialect", "readonly"})
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\"|\w+|\S", re.DOTALL)
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
+_QUOTE = "'"
 _CODE = re.compile(r"Code: (\d+)")
+_INSERT = re.compile(
+    rb"(?P<into>\s*INSERT\s.*?)\s(?P<rest>(?:SETTINGS\s.*?\s)?FORMAT\s+\w+)\s*\Z", re.IGNORECASE | re.DOTALL
+)
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
 class Asked(NamedTuple):
-    """A statement and how to run it. `parameters` are escaped as in TabSeparated, as ClickHouse takes them."""
+    """A statement and how to run it.
+
+    Attributes:
+        sql: the statement.
+        data: what an `INSERT … FORMAT …` inserts.
+        format: of the answer, unless the statement names one.
+        parameters: by name, escaped as in TabSeparated, as ClickHouse takes them.
+        settings: by name.
+        database: `""` is the default one.
+    """
 
     sql: bytes
+    data: bytes
     format: str
     parameters: Mapping[str, str]
     settings: Mapping[str, str]
@@ -92,12 +107,28 @@ class EmbeddedStore:
         for name, value in {**LIMITS, **asked.settings}.items():
             if not _NAME.match(name) or (self._read_only and name in _HIDDEN):
                 raise RefusedError(f"Code: 115. DB::Exception: Setting {name!r} cannot be set. (UNKNOWN_SETTING)")
-            connection.query(f"SET {name} = {_quoted(value, chr(39))}")
+            connection.query(f"SET {name} = {_quoted(value, _QUOTE)}")
         if self._read_only:
             _check_reads(_normal(connection, asked.sql))
             connection.query(f"SET readonly = {READ_ONLY}")
-        result = connection.query(asked.sql, asked.format, params=dict(asked.parameters))
-        return Answer(result.bytes(), result.rows_read(), result.bytes_read(), result.elapsed())
+        with NamedTemporaryFile(suffix=".data") as file:
+            file.write(asked.data)
+            file.flush()
+            sql = _reading(asked.sql, file.name) if asked.data else asked.sql
+            result = connection.query(sql, asked.format, params=dict(asked.parameters))
+            return Answer(result.bytes(), result.rows_read(), result.bytes_read(), result.elapsed())
+
+
+def _reading(sql: bytes, file: str) -> bytes:
+    """Return an insert that reads a file; in the statement itself the engine ends data at the first empty line.
+
+    Raises:
+        RefusedError: it is no insert that names a format.
+    """
+    found = _INSERT.match(sql)
+    if found is None:
+        raise RefusedError(f"Code: {SYNTAX_ERROR}. DB::Exception: Data need INSERT INTO … FORMAT …. (SYNTAX_ERROR)")
+    return b"%s FROM INFILE %s COMPRESSION 'none' %s" % (found["into"], _quoted(file, _QUOTE).encode(), found["rest"])
 
 
 def _quoted(text: str, mark: str) -> str:

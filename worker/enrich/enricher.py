@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from worker.enrich.gazetteer import gazetteer
-from worker.enrich.geoip import NO_SYSTEM, GeoFile, place_of, system_of
+from worker.enrich.geoip import GeoFile, place_of, system_of
 from worker.enrich.model import UNKNOWN_PLACE, Device, Network, NetworkKind, Place
-from worker.enrich.networks import is_private, kind_of, prefix_of
+from worker.enrich.networks import PublishedRanges, is_private, kind_of, prefix_of
 from worker.enrich.useragent import device_of
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Enricher:
     def __init__(
         self, city: GeoFile | None, asn: GeoFile | None, resolver: Resolver, cache_size: int = 1 << 17
     ) -> None:
-        self._city, self._asn = city, asn
+        self._city, self._asn, self._ranges = city, asn, PublishedRanges()
         self._addresses = Cache(self._look_up, cache_size)
         self._locations = Cache(resolver.resolve, cache_size)
         self._devices = Cache(device_of, cache_size)
@@ -109,16 +108,16 @@ class Enricher:
         """Return where knowledge comes from, for checks and metrics."""
         files = [("geo.city_db", self._city), ("geo.asn_db", self._asn)]
         known = [Source(name, str(file.path), file.built) for name, file in files if file is not None]
-        return [*known, Source("networks", f"iporigin {version('iporigin')}", 0)]
+        return [*known, Source("networks", "iporigin", self._ranges.built)]
 
     def _look_up(self, ip: str) -> tuple[Network, Place]:
         address = ipaddress.ip_address(ip)
         if is_private(address):
             return Network(ip, address.version, "", 0, "", NetworkKind.PRIVATE.value), UNKNOWN_PLACE
-        system = system_of(self._asn.get(ip)) if self._asn else NO_SYSTEM
-        kind = kind_of(address, system.number, system.kind)
-        network = Network(ip, address.version, prefix_of(address), system.number, system.organisation, kind.value)
-        return network, place_of(self._city.get(ip)) if self._city else UNKNOWN_PLACE
+        system = system_of(self._asn.find(ip) if self._asn else {})
+        kind = system.kind or kind_of(system.number, self._ranges.kind(ip)).value
+        network = Network(ip, address.version, prefix_of(address), system.number, system.organisation, kind)
+        return network, place_of(self._city.find(ip)) if self._city else UNKNOWN_PLACE
 
 
 def build_enricher(city_db: Path | None, asn_db: Path | None, cache_size: int = 1 << 17) -> Enricher:

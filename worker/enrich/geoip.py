@@ -6,7 +6,7 @@ is written over in place changes under the reader.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import maxminddb
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RADIUS_KM = 50.0
 """For records without `accuracy_radius`: MaxMind's own say 5 to 1,000; a city-level guess."""
-WHOLE_ADDRESS = 128
-"""A prefix length that no /24 or /64 fits into."""
 
 
 class GeoFileError(Exception):
@@ -34,13 +32,6 @@ class System(NamedTuple):
 
 
 NO_SYSTEM = System(0, "", "")
-
-
-class Records(Protocol):
-    """Tells what is on record for an address."""
-
-    def find(self, ip: str) -> tuple[dict[str, Any], int]:
-        """Return the record of an address, empty when there is none, and how many leading bits it holds for."""
 
 
 class GeoFile:
@@ -87,16 +78,16 @@ class GeoFile:
         """When the file was made, seconds since the epoch."""
         return int(self._reader.metadata().build_epoch)
 
-    def find(self, ip: str) -> tuple[dict[str, Any], int]:
-        """Return the record of an address, empty when there is none, and how many leading bits it holds for.
+    def find(self, ip: str) -> dict[str, Any]:
+        """Return the record of an address, empty when there is none.
 
         Damaged records and addresses that cannot be read count as none.
         """
         try:
-            found, length = self._reader.get_with_prefix_len(ip)
+            found = self._reader.get(ip)
         except (ValueError, maxminddb.InvalidDatabaseError):
-            return {}, WHOLE_ADDRESS
-        return (found if isinstance(found, dict) else {}), length
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def place_of(record: dict[str, Any]) -> Place:

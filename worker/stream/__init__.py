@@ -1,0 +1,1 @@
+"""Kafka and Faust: transport, table, recovery and the delivery protocol."""

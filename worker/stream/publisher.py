@@ -136,10 +136,18 @@ class Producer:
         if producer is not None:
             await _kill(producer)
 
-    async def send(self, topic: str, partition: int, batch: Any) -> int:
-        """Send one batch and return the offset of its first record when it is durable."""
-        producer = await self.start()
-        metadata = await (await producer.send_batch(batch, topic, partition=partition))
+    async def send(self, producer: AIOKafkaProducer, topic: str, partition: int, batch: Any) -> int:
+        """Send one batch and return the offset of its first record when it is durable.
+
+        After an error the producer is replaced: the batch that failed has used up sequence numbers, and brokers
+        refuse what comes after the gap.
+        """
+        try:
+            metadata = await (await producer.send_batch(batch, topic, partition=partition))
+        except KafkaError:
+            if self._producer is producer:
+                await self.abort()
+            raise
         return int(metadata.offset)
 
     async def partitions(self, topic: str) -> int:
@@ -207,7 +215,7 @@ class _Sequence:
                 batch, count = _batch_of(producer, entries)
                 if may_send is not None:
                     await may_send()
-                return await self._producer.send(self._topic, self._partition, batch), count
+                return await self._producer.send(producer, self._topic, self._partition, batch), count
             except FENCED:
                 raise
             except TOO_LARGE:

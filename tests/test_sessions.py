@@ -1,0 +1,222 @@
+"""Properties of the state: order of arrival has no say, repeats change nothing, everything is bounded."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.event import EventKind, SessionEvent
+from schemas.finding import Activity
+from worker.detections.catalogue import CatalogueJudge, detections
+from worker.detections.testing import COMMON_DEVICES, COMMON_NETWORKS, START, make_event, network_of
+from worker.enrich.model import Device
+from worker.sessions import user as module
+from worker.sessions.limits import DAY, HOUR, MINUTE, Limits
+from worker.sessions.risk import decayed, raised
+from worker.sessions.state import (
+    NEVER,
+    UnknownFormatError,
+    User,
+    decode_user,
+    encode_fold,
+    encode_user,
+    new_user,
+)
+from worker.sessions.strength import strength
+from worker.sessions.user import apply, expired, is_forgotten, wake_time
+
+LIMITS = Limits()
+JUDGE = CatalogueJudge(detections().values())
+NETWORKS = ("home", "home-next", "home-v6", "office", "berlin", "tokyo", "vpn", "private", "unknown")
+DEVICES = ("laptop", "laptop-upgraded", "phone", "curl", "unknown")
+Step = tuple[int, int, str, str, int]
+
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 110 * MINUTE),
+        st.integers(0, 3),
+        st.sampled_from(NETWORKS),
+        st.sampled_from(DEVICES),
+        st.integers(0, 9),
+    ),
+    min_size=1,
+    max_size=24,
+)
+
+
+def event(step: Step) -> tuple[SessionEvent, Any]:
+    at, session, network, device, luck = step
+    seen = (*network_of(COMMON_NETWORKS, network), Device(*COMMON_DEVICES[device]))
+    kind = EventKind.DELETED if luck == 0 else EventKind.CHANGED if luck == 1 else EventKind.REFRESHED
+    made = make_event(START + at, f"s{session}", seen[0].ip, kind, {"created": "0m", "max_age": 60})
+    return made, seen
+
+
+def applied(events: list[tuple[SessionEvent, Any]], limits: Limits = LIMITS) -> tuple[User, dict[str, Any]]:
+    """Return the user after all events, and the findings that stand."""
+    user, found = new_user("acme", "u1"), {}
+    for made, seen in events:
+        for change in apply(user, made, seen, JUDGE, limits).changes:
+            if change.activity is Activity.CLOSE:
+                del found[change.uid]
+            else:
+                found[change.uid] = content(change.group)
+        user = decode_user(encode_user(user, NEVER))
+    return user, found
+
+
+def content(group: Any) -> dict[str, Any]:
+    plain = msgspec.structs.asdict(group)
+    return {name: value for name, value in plain.items() if name not in ("context", "before")}
+
+
+def sessions(user: User) -> dict[str, dict[str, Any]]:
+    hidden = ("context", "v4", "v6", "trail")
+    plain = {uid: msgspec.structs.asdict(session) for uid, session in user.head.sessions.items()}
+    return {uid: {k: v for k, v in each.items() if k not in hidden} for uid, each in plain.items()}
+
+
+@given(steps, st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_the_order_of_arrival_has_no_say(plan: list[Step], chance: random.Random) -> None:
+    in_order = [event(step) for step in sorted(plan)]
+    shuffled = list(in_order)
+    chance.shuffle(shuffled)
+    one, found = applied(in_order)
+    other, found_shuffled = applied(shuffled)
+    assert found == found_shuffled
+    assert sessions(one) == sessions(other)
+    assert one.head.history == other.head.history
+
+
+@given(steps)
+@settings(max_examples=80, deadline=None)
+def test_an_event_that_comes_twice_changes_nothing(plan: list[Step]) -> None:
+    events = [event(step) for step in sorted(plan)]
+    once, found = applied(events)
+    twice, found_twice = applied([each for pair in zip(events, events, strict=True) for each in pair])
+    assert found == found_twice
+    assert sessions(once) == sessions(twice)
+
+
+# Few changes and long gaps: what is nearly routine is where the short way may go wrong.
+near_routine = st.lists(
+    st.tuples(
+        st.integers(0, 30 * HOUR),
+        st.integers(0, 1),
+        st.sampled_from(["home", "home", "home", "tokyo", "vpn"]),
+        st.sampled_from(["laptop", "laptop", "laptop", "phone"]),
+        st.sampled_from([0, 1, 5, 5, 5, 5, 5, 5]),
+    ),
+    max_size=40,
+)
+
+
+@given(steps | near_routine)
+@settings(max_examples=200, deadline=None)
+def test_the_short_way_of_routine_events_is_the_long_way(plan: list[Step]) -> None:
+    events = [event(step) for step in sorted(plan)]
+    short, found = applied(events)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_routine", lambda *_: False)
+        long, found_long = applied(events)
+    assert found == found_long
+    assert encode_user(short, NEVER) == encode_user(long, NEVER)
+    assert encode_fold(short.head) == encode_fold(long.head)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_short_way_is_the_long_way_over_days(seed: int) -> None:
+    chance = random.Random(seed)
+    where = {number: chance.choice(["home", "tokyo", "home-v6", "vpn"]) for number in range(3)}
+    now, plan = 0, []
+    for _ in range(150):
+        now += chance.choice([1, 1, 5, 20, 20, 50, 130, 700]) * MINUTE + chance.randrange(MINUTE)
+        number = chance.randrange(3)
+        if chance.random() < 0.05:
+            where[number] = chance.choice(NETWORKS)
+        plan.append((now, number, where[number], "laptop", chance.choice([0, 1] + [5] * 60)))
+    events = [event(step) for step in plan]
+    limits = Limits(window=chance.choice([12, 64]))
+    short, found = applied(events, limits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_routine", lambda *_: False)
+        long, found_long = applied(events, limits)
+    assert found == found_long
+    assert encode_user(short, NEVER) == encode_user(long, NEVER)
+
+
+wild = st.tuples(
+    st.integers(-3 * DAY, 40 * DAY),
+    st.integers(0, 40),
+    st.sampled_from(NETWORKS),
+    st.sampled_from(DEVICES),
+    st.integers(0, 9),
+)
+
+
+@given(st.lists(wild, max_size=60))
+@settings(max_examples=80, deadline=None)
+def test_no_sequence_raises_and_everything_is_bounded(plan: list[Step]) -> None:
+    limits = Limits(sessions=8, window=12, groups=6)
+    user, _ = applied([event(step) for step in plan], limits)
+    assert len(user.head.sessions) <= limits.sessions
+    assert user.window_size == len(user.observations()) <= limits.window
+    assert len(user.head.groups) <= limits.groups
+    assert len(user.contexts) <= limits.window + 4 * limits.sessions * (3 + limits.trail) + 2 * limits.groups
+    assert all(len(session.trail) <= limits.trail for session in user.head.sessions.values())
+    assert len(user.head.waiting) <= limits.waiting
+
+
+def test_a_busy_session_stays_small() -> None:
+    user = new_user("acme", "u1")
+    for number in range(5_000):
+        apply(user, *event((number * 1_000, 0, "home", "laptop", 5)), JUDGE, LIMITS)
+    assert user.head.sessions["s0"].events == 5_000
+    assert user.window_size <= LIMITS.window
+    assert len(encode_user(user, NEVER)) < 3_000
+
+
+def test_later_than_allowed_is_told_and_not_judged() -> None:
+    user = new_user("acme", "u1")
+    apply(user, *event((3 * HOUR, 0, "home", "laptop", 5)), JUDGE, LIMITS)
+    assert apply(user, *event((59 * MINUTE, 0, "tokyo", "laptop", 5)), JUDGE, LIMITS).late
+    assert not apply(user, *event((60 * MINUTE, 0, "office", "laptop", 5)), JUDGE, LIMITS).late
+
+
+def test_an_expiry_is_reported_once_and_again_when_it_slid() -> None:
+    user = new_user("acme", "u1")
+    apply(user, *event((0, 0, "home", "laptop", 5)), JUDGE, LIMITS)
+    assert wake_time(user, LIMITS) == START + HOUR + LIMITS.skew + 1
+    assert expired(user, START + HOUR, LIMITS) == []
+    assert expired(user, START + 2 * HOUR, LIMITS) == ["s0"]
+    assert expired(user, START + 3 * HOUR, LIMITS) == []
+    apply(user, *event((30 * MINUTE, 0, "home", "laptop", 5)), JUDGE, LIMITS)
+    assert expired(user, START + 3 * HOUR, LIMITS) == ["s0"]
+    assert not is_forgotten(user, START + 100 * DAY, LIMITS)
+    assert is_forgotten(user, START + 121 * DAY, LIMITS)
+
+
+def test_a_state_of_the_future_is_refused() -> None:
+    with pytest.raises(UnknownFormatError, match="format 9"):
+        decode_user(b"\x09" + bytes(20))
+
+
+def test_risk_adds_up_and_fades() -> None:
+    assert raised(0.0, 47) == pytest.approx(47)
+    assert raised(raised(0.0, 73), 73) == pytest.approx(92.71)
+    assert decayed(80.0, HOUR, HOUR) == pytest.approx(40.0)
+    assert raised(100.0, 99) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    ("amr", "level"),
+    [(("pwd",), 1), (("otp", "pwd"), 3), (("hwk",), 4), (("sms",), 2), ((), 0), (None, -1), (("nonsense",), 0)],
+)
+def test_strength_of_an_authentication(amr: tuple[str, ...] | None, level: int) -> None:
+    assert strength(amr) == level
