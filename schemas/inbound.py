@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +19,12 @@ import orjson
 from pydantic import ValidationError
 
 from schemas.event import EventKind, SessionEvent, Shape
-from schemas.session import AuthSession, OutOfRangeError, milliseconds
+from schemas.session import SESSION, OutOfRangeError, canonical_ip, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from schemas.session import AuthSession
 
 MAX_BYTES = 1 << 20
 MAX_META_DATA = 64 << 10
@@ -74,8 +77,9 @@ class _Envelope(NamedTuple):
 
 _BARE = _Envelope(Shape.SNAPSHOT, None, "", None)
 _BACKSLASH = ord("\\")
-_validate_json = AuthSession.__pydantic_validator__.validate_json
-_validate_python = AuthSession.__pydantic_validator__.validate_python
+# The compiled core: the adapter's own methods look up the caller's names at each call.
+_validate_json = SESSION.validator.validate_json
+_validate_python = SESSION.validator.validate_python
 
 
 def decode(
@@ -103,23 +107,29 @@ def decode(
 
 
 def _is_plain(value: bytes, session: AuthSession) -> bool:
-    """Tell for sure that a valid snapshot has no unknown or doubled keys, and no NUL.
+    """Tell for sure that a valid snapshot has no unknown or doubled keys, and no NUL."""
+    if _BACKSLASH in value and b"\\u0000" in value:
+        return False
+    meta_data = session.get("meta_data")
+    return _are_single(len(session) + (_keys(meta_data) if meta_data else 0), value)
+
+
+def _are_single(keys: int, value: bytes) -> bool:
+    """Tell for sure that no object within a value, in which `keys` were found, names one twice; False when not sure.
 
     Every key is followed by `":`; where there are no more of these than keys were understood, no key stands twice.
     """
-    if _BACKSLASH in value and b"\\u0000" in value:
-        return False
-    keys = len(session.__pydantic_fields_set__)
-    if session.meta_data:
-        keys += _keys(session.meta_data)
     return value.count(b'":') == keys and _SPACED(value) is None
 
 
 def _keys(document: Any) -> int:
     """Count the keys of nested objects."""
     if isinstance(document, dict):
-        return len(document) + sum([_keys(each) for each in document.values() if isinstance(each, dict | list)])
-    return sum([_keys(each) for each in document if isinstance(each, dict | list)])
+        return len(document) + sum([_keys(each) for each in document.values() if each.__class__ in _NESTED])
+    return sum([_keys(each) for each in document if each.__class__ in _NESTED])
+
+
+_NESTED = frozenset({dict, list})
 
 
 def _decode_slowly(value: bytes, record_time: int, skew_ms: int) -> SessionEvent | Ignored | Rejected:
@@ -131,7 +141,8 @@ def _decode_slowly(value: bytes, record_time: int, skew_ms: int) -> SessionEvent
         return Ignored("null")
     if not isinstance(document, dict):
         return Rejected(RejectReason.NOT_AN_OBJECT, "", "the record is not a JSON object")
-    opened = _doubled(value) or _nul(document) or _open(document)
+    doubled = None if _are_single(_keys(document), value) else _doubled(value)
+    opened = doubled or _nul(value, document) or _open(document)
     if isinstance(opened, Ignored | Rejected):
         return opened
     envelope, body = opened
@@ -142,9 +153,9 @@ def _decode_slowly(value: bytes, record_time: int, skew_ms: int) -> SessionEvent
     return _event(session, envelope, record_time, skew_ms)
 
 
-def _nul(document: Any) -> Rejected | None:
+def _nul(value: bytes, document: Any) -> Rejected | None:
     """Reject NUL characters: databases and logs cut text at them."""
-    if "\\u0000" in orjson.dumps(document).decode():
+    if _BACKSLASH in value and "\\u0000" in orjson.dumps(document).decode():
         return Rejected(RejectReason.INVALID_VALUE, "", "text must not contain NUL characters")
     return None
 
@@ -268,13 +279,14 @@ def _open_change(change: dict[str, Any], path: str) -> tuple[_Envelope, Any] | I
 
 
 def _event(session: AuthSession, envelope: _Envelope, record_time: int, skew_ms: int) -> SessionEvent | Rejected:
+    created_at, updated_at, used_at = session.get("created_at"), session.get("updated_at"), session.get("last_used_at")
+    document = session.get("meta_data")
     try:
-        created, updated, used = (
-            _stamp(session.created_at),
-            _stamp(session.updated_at),
-            _stamp(session.last_used_at),
-        )
-        meta_data = _canonical(session.meta_data)
+        created = None if created_at is None else _stamp(created_at)
+        updated = None if updated_at is None else _stamp(updated_at)
+        used = None if used_at is None else _stamp(used_at)
+        meta_data = None if document is None else _canonical(document)
+        ip = canonical_ip(session["ip"])
     except (ValueError, OverflowError):
         return _culprit(session, envelope)
     newest = max(created or 0, updated or 0, used or 0)
@@ -288,10 +300,10 @@ def _event(session: AuthSession, envelope: _Envelope, record_time: int, skew_ms:
     acted = None if deleted else used or created
     if acted is not None and acted > limit:
         acted = limit
-    scopes, amr, types, uid = session.scopes, session.amr, session.session_type, session.uid
+    scopes, amr, types, uid = session.get("scopes"), session.get("amr"), session.get("session_type"), session.get("uid")
     return SessionEvent(
-        tenant_id=session.tenant_id,
-        user_id=session.user_id,
+        tenant_id=session["tenant_id"],
+        user_id=session["user_id"],
         session_uid=uid or derived_uid(session, created),
         uid_derived=not uid,
         kind=kind,
@@ -303,21 +315,26 @@ def _event(session: AuthSession, envelope: _Envelope, record_time: int, skew_ms:
         last_used_at=used,
         future_by=ahead if ahead > skew_ms else 0,
         is_deleted=deleted,
-        max_age_minutes=session.max_age_minutes,
-        ip=session.ip,
-        user_agent=session.user_agent,
-        location=session.location,
-        scopes=None if scopes is None else _unique(scopes.split() if isinstance(scopes, str) else scopes),
-        amr=None if amr is None else _unique(amr),
-        aud=session.aud,
-        workspace_id=session.workspace_id,
+        max_age_minutes=session.get("max_age_minutes"),
+        ip=ip,
+        user_agent=session["user_agent"],
+        location=session.get("location"),
+        scopes=None if scopes is None else _unique(tuple(scopes.split() if isinstance(scopes, str) else scopes)),
+        amr=None if amr is None else _unique(tuple(amr)),
+        aud=session.get("aud"),
+        workspace_id=session.get("workspace_id"),
         session_type=types.casefold() if types else None,
         meta_data=meta_data,
     )
 
 
-def _unique(words: list[str]) -> tuple[str, ...]:
+# Few combinations of words make up all traffic, and most times come twice in a record and again in later ones.
+@lru_cache(maxsize=1 << 14)
+def _unique(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(words)))
+
+
+_stamp = lru_cache(maxsize=1 << 14, typed=True)(milliseconds)
 
 
 def _path(envelope: _Envelope, name: str) -> str:
@@ -331,10 +348,12 @@ def _culprit(session: AuthSession, envelope: _Envelope) -> Rejected:
         ("updated_at", _stamp),
         ("last_used_at", _stamp),
         ("meta_data", _canonical),
+        ("ip", canonical_ip),
     )
     for name, check in checks:
         try:
-            check(getattr(session, name))
+            if (value := session.get(name)) is not None:
+                check(value)
         except OutOfRangeError as error:
             return Rejected(RejectReason.OUT_OF_RANGE, _path(envelope, name), str(error))
         except (ValueError, OverflowError) as error:
@@ -342,16 +361,12 @@ def _culprit(session: AuthSession, envelope: _Envelope) -> Rejected:
     raise AssertionError("a culprit was asked for where there is none")
 
 
-def _stamp(stamp: str | float | None) -> int | None:
-    return None if stamp is None else milliseconds(stamp)
-
-
 _CREATED, _REFRESHED, _CHANGED, _DELETED = EventKind
 
 
 def _kind(session: AuthSession, envelope: _Envelope, created: int, updated: int, used: int) -> EventKind:
     hinted = envelope.kind
-    if session.is_deleted or hinted is _DELETED:
+    if session.get("is_deleted") or hinted is _DELETED:
         return _DELETED
     if hinted is _CREATED:
         return _CREATED
@@ -364,13 +379,11 @@ def _kind(session: AuthSession, envelope: _Envelope, created: int, updated: int,
 
 def derived_uid(session: AuthSession, created: int | None) -> str:
     """Return the uid of a session that has none: `d-` and 32 hex digits of what identifies it."""
-    parts = [session.tenant_id, session.user_id, session.aud, session.user_agent, created]
+    parts = [session["tenant_id"], session["user_id"], session.get("aud"), session["user_agent"], created]
     return "d-" + blake2b(orjson.dumps(parts), digest_size=16).hexdigest()
 
 
-def _canonical(meta_data: dict[str, Any] | None) -> str | None:
-    if meta_data is None:
-        return None
+def _canonical(meta_data: dict[str, Any]) -> str:
     text = orjson.dumps(meta_data, option=orjson.OPT_SORT_KEYS)
     if len(text) > MAX_META_DATA:
         raise ValueError(f"longer than {MAX_META_DATA} bytes")

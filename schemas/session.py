@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Annotated, Any, Final, Required
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
+from typing_extensions import TypedDict
 
 EARLIEST, LATEST = 631_152_000_000, 4_102_444_800_000
 """The years 1990 and 2100 begin: a time outside is no session's. Milliseconds."""
@@ -28,33 +28,31 @@ def milliseconds(stamp: str | float) -> int:
         ValueError: it is none of these.
         OutOfRangeError: it lies before 1990 or after 2099.
     """
-    if isinstance(stamp, str):
-        if not stamp.isdigit():
-            return _in_range(_iso(stamp))
-        stamp = int(stamp[:20])
+    if isinstance(stamp, str) and not stamp.isdigit():
+        moment = _parse(stamp)
+        found = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    else:
+        found = _scaled(int(stamp[:20]) if isinstance(stamp, str) else stamp)
+    if EARLIEST <= found < LATEST:
+        return found
+    raise OutOfRangeError("a time before 1990 or after 2099 is no session's")
+
+
+def _scaled(stamp: float) -> int:
     if isinstance(stamp, bool):
         raise ValueError("a timestamp is text or a number, not a boolean")  # noqa: TRY004  one error for the caller
     for limit, unit in ((1e11, 1000), (1e14, 1), (1e17, 1e-3)):
         if abs(stamp) < limit:
-            return _in_range(round(stamp * unit))
-    return _in_range(round(stamp * 1e-6))
-
-
-def _iso(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
-
-
-def _in_range(stamp: int) -> int:
-    if EARLIEST <= stamp < LATEST:
-        return stamp
-    raise OutOfRangeError("a time before 1990 or after 2099 is no session's")
+            return round(stamp * unit)
+    return round(stamp * 1e-6)
 
 
 class OutOfRangeError(ValueError):
     """A time no session can have."""
+
+
+_parse = datetime.fromisoformat
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -62,64 +60,88 @@ def canonical_ip(text: str) -> str:
     """Return an address in its canonical form: no port, no zone id, v4-mapped v6 as v4.
 
     Raises:
-        PydanticCustomError: it is not an IP address.
+        ValueError: it is not an IP address.
     """
-    bare = text.strip()
-    ported = _IPV4_PORT.match(bare) or _IPV6_PORT.match(bare)
-    bare = (ported.group(1) if ported else bare).partition("%")[0]
     try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        raise PydanticCustomError("ip_address", "is not an IPv4 or IPv6 address") from None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+        return _canonical_ip(text)
+    except (OSError, ValueError):
+        bare = text.strip()
+    ported = _IPV4_PORT.match(bare) or _IPV6_PORT.match(bare)
+    try:
+        return _canonical_ip((ported.group(1) if ported else bare).partition("%")[0])
+    except (OSError, ValueError):
+        raise ValueError("is not an IPv4 or IPv6 address") from None
+
+
+def _canonical_ip(text: str) -> str:
+    # The C library's functions: the ones of `ipaddress` cost ten times as much.
+    if ":" not in text:
+        return inet_ntop(AF_INET, inet_pton(AF_INET, text))
+    packed = inet_pton(AF_INET6, text)
+    if packed.startswith(_MAPPED):
+        return inet_ntop(AF_INET, packed[12:])
+    return inet_ntop(AF_INET6, packed)
 
 
 Identifier = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=256)]
 Text = Annotated[str, StringConstraints(strict=True, max_length=4096)]
-Timestamp = Annotated[str, StringConstraints(strict=True, max_length=64)] | int | float
+Timestamp = Annotated[
+    Annotated[str, StringConstraints(strict=True, max_length=64)] | int | float, Field(union_mode="left_to_right")
+]
 Word = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=256)]
 Method = Annotated[str, StringConstraints(strict=True, to_lower=True, min_length=1, max_length=64)]
 
 
-class AuthSession(BaseModel):
+class AuthSession(TypedDict, total=False):
     """An authentication session of a user or service. An optional property that is null counts as omitted.
 
-    Only what the validator's compiled core does is checked here; ranges of times, NUL characters and doubled keys
-    are checked by `schemas.inbound`, where they cost less.
+    Only what the validator's compiled core does is checked here; addresses, ranges of times, NUL characters and
+    doubled keys are checked by `schemas.inbound`, where they cost less. A dictionary is half as dear as a model.
     """
 
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    __pydantic_config__ = ConfigDict(extra="ignore", hide_input_in_errors=True)  # type: ignore[misc]  # pydantic's way
 
-    uid: Annotated[str, StringConstraints(strict=True, strip_whitespace=True, max_length=256)] | None = Field(
-        None, description="Unique identifier for the entity."
-    )
-    created_at: Timestamp | None = Field(None, description="Date and time the entity was created.")
-    updated_at: Timestamp | None = Field(None, description="Date and time the entity was last updated.")
-    is_deleted: Annotated[bool, Field(strict=True)] | None = Field(
-        default=False, description="Whether the entity has been deleted."
-    )
-    meta_data: dict[str, Any] | None = None
-    user_id: Identifier
-    tenant_id: Identifier
-    workspace_id: Text | None = None
-    aud: Text | None = None
-    scopes: Annotated[list[Word], Field(max_length=1024)] | Text | None = Field(
-        None, description="A list, or one text with the scopes separated by spaces."
-    )
-    amr: Annotated[list[Method], Field(max_length=64)] | None = Field(
-        None, description="Authentication methods used to create the session."
-    )
-    last_used_at: Timestamp | None = Field(
-        None, description="Timestamp of the last session refresh (for sliding expiration)."
-    )
-    max_age_minutes: Annotated[float, Field(strict=True, ge=0, le=52_560_000, allow_inf_nan=False)] | None = None
-    user_agent: Annotated[Text, Field(description="User agent string of the client initiating the session.")]
-    ip: Annotated[
-        str,
-        StringConstraints(strict=True, max_length=128),
-        AfterValidator(canonical_ip),
-        Field(description="IP address from which the session was initiated."),
+    uid: Annotated[
+        Annotated[str, StringConstraints(strict=True, strip_whitespace=True, max_length=256)] | None,
+        Field(description="Unique identifier for the entity."),
     ]
-    location: Text | None = None
-    session_type: Text | None = Field(None, description="An open set (`user`, `service`, …), case-folded.")
+    created_at: Annotated[Timestamp | None, Field(description="Date and time the entity was created.")]
+    updated_at: Annotated[Timestamp | None, Field(description="Date and time the entity was last updated.")]
+    is_deleted: Annotated[
+        Annotated[bool, Field(strict=True)] | None,
+        Field(description="Whether the entity has been deleted; false when omitted."),
+    ]
+    meta_data: Annotated[dict[str, Any] | None, Field(description="Additional properties of the session.")]
+    user_id: Required[Annotated[Identifier, Field(description="The user the session belongs to.")]]
+    tenant_id: Required[Annotated[Identifier, Field(description="The tenant the session belongs to.")]]
+    workspace_id: Annotated[Text | None, Field(description="The workspace the session belongs to.")]
+    aud: Annotated[Text | None, Field(description="The audience the session was issued for.")]
+    scopes: Annotated[
+        Annotated[Annotated[list[Word], Field(max_length=1024)] | Text, Field(union_mode="left_to_right")] | None,
+        Field(description="A list, or one text with the scopes separated by spaces."),
+    ]
+    amr: Annotated[
+        Annotated[list[Method], Field(max_length=64)] | None,
+        Field(description="Authentication methods used to create the session."),
+    ]
+    last_used_at: Annotated[
+        Timestamp | None, Field(description="Timestamp of the last session refresh (for sliding expiration).")
+    ]
+    max_age_minutes: Annotated[
+        Annotated[float, Field(strict=True, ge=0, le=52_560_000, allow_inf_nan=False)] | None,
+        Field(description="Lifetime since the last use, in minutes."),
+    ]
+    user_agent: Required[Annotated[Text, Field(description="User agent string of the client initiating the session.")]]
+    ip: Required[
+        Annotated[
+            str,
+            StringConstraints(strict=True, max_length=128),
+            Field(description="IP address from which the session was initiated."),
+        ]
+    ]
+    location: Annotated[Text | None, Field(description="Where the session was initiated.")]
+    session_type: Annotated[Text | None, Field(description="An open set (`user`, `service`, …), case-folded.")]
+
+
+SESSION: Final = TypeAdapter(AuthSession)
+"""Validates sessions, from bytes and from objects."""

@@ -58,6 +58,8 @@ IMPURE = NETWORK | {
     "structlog",
     "tempfile",
 }
+# Of `socket`, what only computes.
+COMPUTES = {"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"}
 CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "perf_counter"}
 SIDE_EFFECTS = {"open", "print", "input", "exec", "eval"}
 
@@ -78,10 +80,16 @@ def imports_of(tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "socket" and _names(node) <= COMPUTES:
+            continue
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, "relative imports hide where an arrow points"
             found.update(_from(node.module, alias.name) for alias in node.names)
     return found
+
+
+def _names(node: ast.ImportFrom) -> set[str]:
+    return {alias.name for alias in node.names}
 
 
 def _from(module: str, name: str) -> str:
@@ -147,6 +155,7 @@ def test_enrichment_has_no_network(path: Any) -> None:
 def test_a_side_effect_is_seen() -> None:
     assert side_effects(ast.parse("from datetime import datetime\nx = datetime.now()"), IMPURE) == {"datetime.now"}
     assert side_effects(ast.parse("import time"), IMPURE) == {"time"}
+    assert side_effects(ast.parse("from socket import create_connection"), IMPURE) == {"socket"}
     assert side_effects(ast.parse("open('x')"), IMPURE) == {"open"}
 
 

@@ -9,7 +9,9 @@ import signal
 import sys
 import uuid
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,7 @@ import stream_counting as sc
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from brokers import ApacheKafka, missing
+from faust.types import TP
 
 from worker.outcome import Message
 from worker.stream.app import AFTER_COMMIT, App, Observer, caught_up, create_app, running
@@ -29,8 +32,6 @@ from worker.stream.wheel import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from faust.types import TP
 
 PARTITIONS = 4
 HELPER = Path(__file__).with_name("stream_counting.py")
@@ -480,3 +481,26 @@ def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
             await main(stack)
 
     asyncio.run(all_ended())
+
+
+@pytest.mark.parametrize(
+    ("clock", "ends", "expected"),
+    [
+        ("wall", {0: 5}, 9_000),
+        ("wall", {0: 6}, 4_000),
+        ("wall", {0: None}, 4_000),
+        ("stream", {0: 5}, 4_000),
+    ],
+    ids=["caught up", "behind", "not known yet", "by the stream"],
+)
+def test_what_time_it_is_for_a_sweep(clock: str, ends: dict[int, int | None], expected: int) -> None:
+    tp = TP("events", 0)
+    consumer = SimpleNamespace(highwater=lambda tp: ends[tp.partition], done_offset=lambda _tp: 5)
+    app: Any = SimpleNamespace(
+        clock=lambda: 9_000, newest={0: 4_000}, settings=SimpleNamespace(sweep_clock=clock), consumer=consumer,
+        _inputs=lambda: {tp},
+    )  # fmt: skip
+    app._is_behind = partial(App._is_behind, app)
+    assert App._time_of(app, 0) == expected
+    app.newest[0] = 99_000
+    assert App._time_of(app, 0) == 9_000

@@ -65,7 +65,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         buffered_chunks: chunks that wait for the agent.
         limits: bounds of the delivery.
         sweep_interval: seconds between sweeps.
-        sweep_clock: what time it is for a sweep: `wall`, or `stream`, the newest record time of the partition.
+        sweep_clock: what time it is for a sweep: `wall`, unless the partition lags, or `stream`, the newest record
+            time of the partition.
         lag_interval: seconds between looks at the lag.
         drain_seconds: how long a rebalance or stop waits for batches in flight, before it abandons them.
         state_dir: directory of the RocksDB state; None keeps state in memory.
@@ -275,14 +276,29 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         while not self.should_stop:
             await self.sleep(self.settings.sweep_interval)
             for partition in list(self.delivery.lanes):
-                now = self.clock() if self.settings.sweep_clock == "wall" else self.newest.get(partition, 0)
                 try:
-                    await self.sweep(partition, now)
+                    await self.sweep(partition, self._time_of(partition))
                 except AbandonedError:
                     continue
                 except Exception as error:  # noqa: BLE001  state that cannot be swept must be looked at
                     self._on_fatal(error)
                     return
+
+    def _time_of(self, partition: int) -> int:
+        """Return what time it is in a partition, milliseconds.
+
+        As long as there are records to catch up with it is the time of the newest one processed: what expired by the
+        clock may have been refreshed by a record still to come.
+        """
+        now, newest = self.clock(), self.newest.get(partition, 0)
+        if self.settings.sweep_clock == "stream" or self._is_behind(partition):
+            return min(now, newest)
+        return now
+
+    def _is_behind(self, partition: int) -> bool:
+        inputs = [tp for tp in self._inputs() if tp.partition == partition]
+        ends = [(tp, self.consumer.highwater(tp)) for tp in inputs]
+        return any(end is None or self.consumer.done_offset(tp) < end for tp, end in ends)
 
     async def sweep(self, partition: int, now: int) -> None:
         """Do what time alone asks for in a partition by `now`, milliseconds, and hand it to the delivery.
