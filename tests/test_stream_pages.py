@@ -19,9 +19,9 @@ from worker.enrich.enricher import Source
 from worker.outcome import Outcome
 from worker.pipeline import user_key
 from worker.sessions.limits import Limits
-from worker.sessions.state import NEVER, encode_user, new_user
+from worker.sessions.state import NEVER, Session, encode_user, new_user
 from worker.stream.app import App, caught_up, create_app, running
-from worker.stream.observer import MetricsObserver, state_bytes
+from worker.stream.observer import MetricsObserver, state_sample
 from worker.stream.pages import add_pages
 from worker.stream.publisher import partition_of
 from worker.stream.store import MemoryShard
@@ -169,8 +169,13 @@ def is_complete(app: App) -> bool:
 
 def test_the_size_of_a_shard_is_extrapolated() -> None:
     shard = MemoryShard()
-    assert state_bytes(shard) == 0
+    assert state_sample(shard, 0) == (0, 0)
     for number in range(5_000):
-        shard.put(b"%d" % number, encode_user(new_user("acme", "u" * (number % 10)), NEVER))
+        user = new_user("acme", "u" * (number % 10))
+        expires = 3_600_000 if number % 3 else 600_000
+        user.head.sessions["s"] = Session(1, 1, 0, 1, 1, 1, expires, 0, None, None, -1, 0, 1, 0, 0.0, 0, 0, [])
+        shard.put(b"%d" % number, encode_user(user, NEVER))
     exact = sum(len(state) for _, state in shard.items())
-    assert state_bytes(shard) == pytest.approx(exact, rel=0.05)
+    size, active = state_sample(shard, 30 * 60_000)
+    assert size == pytest.approx(exact, rel=0.05)
+    assert active == pytest.approx(3_333, rel=0.05), "a third of the sessions last ten minutes, the others an hour"

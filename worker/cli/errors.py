@@ -34,6 +34,7 @@ _CODES = {
     "worker.settings.SettingsError": USAGE,
     "worker.detections.catalogue.UnknownDetectionError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
+    "worker.stream.app.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,
     "worker.embedded.broker.BrokerError": UNREACHABLE,
     "worker.sinks.errors.StoreUnreachableError": UNREACHABLE,

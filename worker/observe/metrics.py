@@ -123,9 +123,22 @@ FINDING_LATENCY = Histogram(
     registry=REGISTRY,
 )
 
+ROW_LATENCY = Histogram(
+    "sessionwatch_row_latency_seconds",
+    "From the timestamp of a batch's oldest record to its rows being durable in ClickHouse.",
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+
 # --- State ---
 
 STATE_USERS = Gauge("sessionwatch_state_users", "Users remembered.", ["partition"], registry=REGISTRY)
+ACTIVE_SESSIONS = Gauge(
+    "sessionwatch_active_sessions",
+    "Sessions neither deleted nor expired, extrapolated from a sample.",
+    ["partition"],
+    registry=REGISTRY,
+)
 STATE_BYTES = Gauge(
     "sessionwatch_state_bytes",
     "Size of the encoded state, extrapolated from a sample.",

@@ -13,7 +13,7 @@ import signal
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import faust
 import msgspec
@@ -110,8 +110,8 @@ class Observer:
     def on_sweep(self, partition: int, seconds: float, outcome: Outcome) -> None:
         """Take in that a sweep found something to do."""
 
-    def on_insert(self, rows: Mapping[str, int], seconds: float) -> None:
-        """Take in that rows, by table, became durable."""
+    def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
+        """Take in that rows, counted by table, became durable, and of which time, ms, their batches' oldest were."""
 
     def on_commit(self, tp: TP, offset: int) -> None:
         """Take in that everything before `offset` is committed."""
@@ -574,35 +574,59 @@ async def _stop(app: App) -> bool:
     return True
 
 
-async def caught_up(app: App, end_offsets: Mapping[TP, int], *, poll_seconds: float = 0.05) -> None:
+class StalledError(Exception):
+    """The input is not processed any more, and nobody says why."""
+
+
+async def caught_up(
+    app: App, end_offsets: Mapping[TP, int], *, poll_seconds: float = 0.05, patience: float = 120.0
+) -> None:
     """Wait until all input up to these offsets, and what was forwarded of it, is durable.
 
     Args:
         app: a running worker that has all partitions.
         end_offsets: for each partition of the input topic the offset after the last record of interest.
         poll_seconds: how often to look.
+        patience: seconds without any progress after which to give up.
 
     Raises:
+        StalledError: there was no progress for so long.
         Exception: what the worker crashed of, if it did.
     """
-    await _until_done(app, end_offsets, poll_seconds)
+    pace = Pace(poll_seconds, patience)
+    await _until_done(app, end_offsets, pace)
     # Forwards are published before the offset of their origin counts as done, so these ends are final.
-    await _until_done(app, await _forward_ends(app), poll_seconds)
+    await _until_done(app, await _forward_ends(app), pace)
 
 
-async def _until_done(app: App, ends: Mapping[TP, int], poll_seconds: float) -> None:
+class Pace(NamedTuple):
+    """How often to look whether something is done, and how long to bear no progress, in seconds."""
+
+    poll_seconds: float
+    patience: float
+
+
+async def _until_done(app: App, ends: Mapping[TP, int], pace: Pace) -> None:
     """Wait for these offsets, and then for the end as the broker's fetch answers have told it by then.
 
     The second is for ends that were asked of Tansu, which tells the first offset of the last batch plus one.
     """
     ends = {tp: end for tp, end in ends.items() if end}
+    await _until_at(app, ends, pace)
+    await _until_at(app, {tp: app.consumer.highwater(tp) for tp in ends}, pace)
+
+
+async def _until_at(app: App, ends: Mapping[TP, int], pace: Pace) -> None:
+    clock = asyncio.get_running_loop().time
+    done, since = -1, clock()
     while not all(_is_done(app, tp, end) for tp, end in ends.items()):
         _raise_failure(app)
-        await asyncio.sleep(poll_seconds)
-    fetched = {tp: app.consumer.highwater(tp) for tp in ends}
-    while not all(_is_done(app, tp, end) for tp, end in fetched.items()):
-        _raise_failure(app)
-        await asyncio.sleep(poll_seconds)
+        now_done = sum(app.consumer.done_offset(tp) for tp in ends)
+        if now_done != done:
+            done, since = now_done, clock()
+        elif clock() - since > pace.patience:
+            raise StalledError(f"no progress for {pace.patience:.0f} s: {'; '.join(app.problems) or 'no reason known'}")
+        await asyncio.sleep(pace.poll_seconds)
 
 
 async def _forward_ends(app: App) -> dict[TP, int]:

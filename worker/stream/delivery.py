@@ -34,7 +34,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
     from faust.types import TP
 
@@ -98,13 +98,26 @@ class Limits(NamedTuple):
 class Batch:
     """One outcome on its way."""
 
-    __slots__ = ("at", "inserted", "lane", "messages", "published", "rows", "size", "source", "states", "weight")
+    __slots__ = (
+        "at",
+        "inserted",
+        "lane",
+        "messages",
+        "published",
+        "record_time",
+        "rows",
+        "size",
+        "source",
+        "states",
+        "weight",
+    )
 
     def __init__(self, lane: Lane, outcome: Outcome, source: tuple[TP, int] | None, size: int, at: float) -> None:
         self.lane = lane
         self.messages = outcome.messages
         self.rows = outcome.rows
         self.states = outcome.states
+        self.record_time = outcome.record_time
         self.source = source
         self.size = size
         self.at = at
@@ -147,7 +160,8 @@ class Delivery:
         on_fatal: told of an error after which nothing can go on.
         on_lost: told of a partition that was abandoned because another worker has it.
         limits: bounds.
-        on_insert: called after each insert with rows by table and seconds.
+        on_insert: called after each insert with the count of rows by table, and for each batch among them the
+            timestamp of its oldest record.
         faults: called with the name of each step passed, for tests that kill the worker there.
     """
 
@@ -162,7 +176,7 @@ class Delivery:
         on_fatal: Callable[[BaseException], None],
         on_lost: Callable[[int], None],
         limits: Limits | None = None,
-        on_insert: Callable[[Mapping[str, int], float], None] | None = None,
+        on_insert: Callable[[Mapping[str, int], Sequence[int]], None] | None = None,
         faults: Callable[[str], None] | None = None,
     ) -> None:
         self.limits = limits or Limits()
@@ -372,12 +386,12 @@ class Delivery:
             for table, added in batch.rows.items():
                 rows.setdefault(table, []).extend(added)
             batch.rows = {}
-        started = _now()
         self._pass(BEFORE_INSERT)
         await self._writer.insert(rows)
         self._pass(AFTER_INSERT)
         if self._on_insert:
-            self._on_insert({table: len(added) for table, added in rows.items()}, _now() - started)
+            times = [batch.record_time for batch in group if batch.record_time]
+            self._on_insert({table: len(added) for table, added in rows.items()}, times)
         for batch in group:
             batch.inserted = True
             batch.lane.news.set()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from worker.observe import metrics
 from worker.observe.store import observe_findings
+from worker.sessions.fold import is_live
+from worker.sessions.state import decode_user
 from worker.stream.app import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from faust.types import TP
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from worker.stream.app import App
     from worker.stream.store import DurableShard
 
-SAMPLE = 1_000
-"""States of a partition looked at for their mean size."""
+SAMPLE = 250
+"""States of a partition looked at for their mean size and sessions, at a cost of some 2 ms."""
 
 
 class MetricsObserver(Observer):
@@ -49,10 +51,13 @@ class MetricsObserver(Observer):
         metrics.CHANGELOG_BYTES.inc(sum([len(state) for state in outcome.states.values() if state is not None]))
         observe_findings(outcome.findings, self._clock())
 
-    def on_insert(self, rows: Mapping[str, int], seconds: float) -> None:  # noqa: ARG002  the port's signature
-        """Take in that rows, by table, became durable."""
+    def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
+        """Take in that rows, counted by table, became durable, and of which time their batches' oldest were."""
         for table, count in rows.items():
             metrics.ROWS_OUT.labels(table).inc(count)
+        now = self._clock()
+        for time in record_times:
+            metrics.ROW_LATENCY.observe(max(now - time, 0.0) / 1000)
 
     def on_lag(self, tp: TP, records: int) -> None:
         """Take in how many records of an input partition are not durable yet."""
@@ -60,7 +65,7 @@ class MetricsObserver(Observer):
 
     def on_assigned(self, partitions: Iterable[int]) -> None:  # noqa: ARG002  the port's signature
         """Forget what was said of partitions that may be others' now."""
-        for gauge in (metrics.LAG, metrics.STATE_USERS, metrics.STATE_BYTES):
+        for gauge in (metrics.LAG, metrics.STATE_USERS, metrics.STATE_BYTES, metrics.ACTIVE_SESSIONS):
             gauge.clear()
 
     def on_restored(self, states: int, seconds: float) -> None:  # noqa: ARG002  the port's signature
@@ -82,11 +87,21 @@ def observe_app(app: App) -> None:
     metrics.IN_FLIGHT_ROWS.set(app.delivery.inflight_rows)
     for partition, shard in app.delivery.lanes.items():
         metrics.STATE_USERS.labels(partition).set(len(shard))
-        metrics.STATE_BYTES.labels(partition).set(state_bytes(shard))
+        size, active = state_sample(shard, app.clock())
+        metrics.STATE_BYTES.labels(partition).set(size)
+        metrics.ACTIVE_SESSIONS.labels(partition).set(active)
 
 
-def state_bytes(shard: DurableShard) -> float:
-    """Return the size of a shard's states in bytes, extrapolated from a sample spread over it."""
+def state_sample(shard: DurableShard, now: int) -> tuple[float, float]:
+    """Return the size of a shard's states in bytes and its active sessions, extrapolated from a sample over it.
+
+    Args:
+        shard: of users' states.
+        now: milliseconds.
+    """
     count = len(shard)
-    sizes = [len(state) for _, state in islice(shard.items(), 0, None, max(count // SAMPLE, 1))]
-    return sum(sizes) / len(sizes) * count if sizes else 0.0
+    states = [state for _, state in islice(shard.items(), 0, None, max(count // SAMPLE, 1))]
+    scale = count / len(states) if states else 0.0
+    users = [decode_user(state) for state in states]
+    active = sum(is_live(session, now) for user in users for session in user.head.sessions.values())
+    return sum(map(len, states)) * scale, active * scale

@@ -10,7 +10,7 @@ from worker.observe.snapshot import FindingLine
 from worker.stream.observer import MetricsObserver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from faust.types import TP
 
@@ -50,9 +50,9 @@ class Recorder(MetricsObserver):
         for finding in outcome.findings:
             self._remember(finding)
 
-    def on_insert(self, rows: Mapping[str, int], seconds: float) -> None:
+    def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
         """Take in that rows became durable."""
-        super().on_insert(rows, seconds)
+        super().on_insert(rows, record_times)
         self.rows.update(rows)
 
     def count(self, name: str) -> int:
