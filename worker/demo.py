@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.5
 SPEEDS = 60
-TENANTS, USERS, WARMUP_DAYS = 6, 1_200, 1.0
+TENANTS, USERS, WARMUP_DAYS = 6, 1_200, 0.25
 SAMPLE = 400
 """Users looked at per tick for the active sessions by tenant; the count is scaled up from them."""
 
@@ -96,7 +96,7 @@ async def watch(
 
 
 def feed_of(settings: Settings, rate: float, duration: float | None) -> Feed:
-    """Return the traffic of a demo: days of history at once, then `rate` events a second, with attacks."""
+    """Return the traffic of a demo: hours of history at once, then `rate` events a second, with attacks."""
     start = time.time_ns() // 1_000_000
     config = profile(
         "demo",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NEWEST = 50
 LATENCIES = 2_000
+RECENT_MS = 60_000
+"""Older latencies say nothing of how fast the present is."""
 
 
 class Recorder(MetricsObserver):
@@ -37,7 +39,7 @@ class Recorder(MetricsObserver):
         self.findings: deque[FindingLine] = deque(maxlen=NEWEST)
         self._started = clock()
         self._counts: Counter[str] = Counter()
-        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
 
     def on_batch(self, tp: TP, records: int, seconds: float, outcome: Outcome) -> None:
         """Take in a batch."""
@@ -60,8 +62,9 @@ class Recorder(MetricsObserver):
         return self._counts[name]
 
     def latency(self, quantile: float) -> float | None:
-        """Return a quantile of the last findings' latencies in seconds; None before the first."""
-        known = sorted(self._latencies)
+        """Return a quantile of the last minute's findings' latencies in seconds; None without any."""
+        since = self._clock() - RECENT_MS
+        known = sorted(latency for at, latency in self._latencies if at >= since)
         return known[min(int(len(known) * quantile), len(known) - 1)] if known else None
 
     def _remember(self, finding: Finding) -> None:
@@ -71,7 +74,8 @@ class Recorder(MetricsObserver):
         self.severities[severity] += 1
         if finding.detected_at >= self._started:
             # What is read of the past says nothing of how fast the present is.
-            self._latencies.append(max(self._clock() - finding.detected_at, 0.0) / 1000)
+            now = self._clock()
+            self._latencies.append((now, max(now - finding.detected_at, 0.0) / 1000))
         if finding.severity == Severity.INFORMATIONAL:
             return
         self.findings.appendleft(
