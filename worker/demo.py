@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.5
 SPEEDS = 60
-TENANTS, USERS, WARMUP_DAYS = 6, 1_200, 0.25
+TENANTS, USERS = 6, 1_200
+WARMUP_DAYS, SESSIONS = 15.0, 3
+"""As many days as a learning period has; few sessions in them, so that the present is caught up with in seconds."""
 SAMPLE = 400
 """Users looked at per tick for the active sessions by tenant; the count is scaled up from them."""
 
@@ -96,7 +98,7 @@ async def watch(
 
 
 def feed_of(settings: Settings, rate: float, duration: float | None) -> Feed:
-    """Return the traffic of a demo: hours of history at once, then `rate` events a second, with attacks."""
+    """Return the traffic of a demo: days of history at once, then `rate` events a second, with attacks."""
     start = time.time_ns() // 1_000_000
     config = profile(
         "demo",
@@ -106,6 +108,7 @@ def feed_of(settings: Settings, rate: float, duration: float | None) -> Feed:
         users=max(USERS, int(rate * 6)),
         rate=rate,
         warmup_days=WARMUP_DAYS,
+        history_sessions=SESSIONS,
     )
     until = float("inf") if duration is None else start + duration * 1000
     return Feed(
