@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from worker.embedded.broker import EmbeddedBroker, free_port
-from worker.feed import Feed
 from worker.simulator import Simulator, profile, write_geo
 from worker.stream.connection import KafkaSettings, aiokafka_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from worker.simulator import SimEvent
 
 PARTITIONS = 4
 POLL_SECONDS = 0.2
@@ -52,6 +53,7 @@ class Setting:
             "SESSIONWATCH_WEB__PORT": str(self.port),
             "SESSIONWATCH_STREAM__GROUP_ID": name,
             "SESSIONWATCH_STREAM__SESSION_TIMEOUT_S": "6",
+            "SESSIONWATCH_STREAM__FETCH_MAX_WAIT_MS": "25",
             "SESSIONWATCH_GEO__CITY_DB": str(city),
             "SESSIONWATCH_GEO__ASN_DB": str(asn),
             "SESSIONWATCH_LOG__LEVEL": "warning",
@@ -151,32 +153,45 @@ def textbook(setting: Setting, seconds: float) -> dict[str, Any]:
 
 async def latency(setting: Setting, rate: float, seconds: float) -> dict[str, Any]:
     """Send events at a steady rate; measure from a record's timestamp to its finding read off the topic."""
+    count = int(rate * seconds)
+    events = _recent(count)
     with setting.process("worker.cli", "worker"):
         await asyncio.to_thread(_wait_ready, setting)
-        start = time.time() * 1000 + 500
-        simulated = profile(
-            "demo", start_ms=int(start), rate=rate, users=int(rate * 10), warmup_days=0.0, attack_interval_ms=200,
-            late_share=0.0,
-        )  # fmt: skip
-        events = Simulator(simulated).events()
-        feed = Feed(
-            events,
-            setting.topic,
-            clock=lambda: time.time() * 1000,
-            sleep=asyncio.sleep,
-            until_ms=start + seconds * 1000,
-        )
         reading = asyncio.create_task(_delays(setting))
         async with AIOKafkaProducer(**setting.options, linger_ms=2) as producer:
-            await feed.run(producer)
+            took = await _send_steadily(producer, setting.topic, events, rate)
         await asyncio.sleep(2)
         reading.cancel()
         delays = sorted(await reading)
     cuts = quantiles(delays, n=100)
     return {
-        "rate": rate, "sent": feed.sent, "findings": len(delays),
+        "events_per_second": round(count / took), "sent": count, "findings": len(delays),
         "p50_ms": round(cuts[49], 1), "p95_ms": round(cuts[94], 1), "p99_ms": round(cuts[98], 1),
     }  # fmt: skip
+
+
+def _recent(count: int) -> list[SimEvent]:
+    """Return simulated events, the newest of which is of now: older sessions would all have expired."""
+    users, now = count // 10, int(time.time() * 1000)
+    for _, event in zip(
+        range(count), Simulator(profile("benchmark", start_ms=now, users=users)).events(), strict=False
+    ):
+        newest = event.arrival_ms
+    start = now - int(newest - now)
+    return list(Simulator(profile("benchmark", start_ms=start, users=users, max_events=count)).events())
+
+
+async def _send_steadily(producer: AIOKafkaProducer, topic: str, events: Sequence[SimEvent], rate: float) -> float:
+    """Send what is due every few milliseconds, stamped with the moment; return the seconds it took."""
+    started, sent = time.perf_counter(), 0
+    while sent < len(events):
+        due = min(int((time.perf_counter() - started) * rate), len(events))
+        now = int(time.time() * 1000)
+        for event in events[sent:due]:
+            await producer.send(topic, value=event.value, key=event.key, timestamp_ms=now)
+        sent = due
+        await asyncio.sleep(0.005)
+    return time.perf_counter() - started
 
 
 def _wait_ready(setting: Setting) -> None:

@@ -46,6 +46,8 @@ LONG = 86_400.0
 """Seconds: what has to become durable is waited for."""
 EMBEDDED_SESSION_TIMEOUT = 6.0
 """Seconds. The embedded broker lets a new group form after half of it."""
+EMBEDDED_FETCH_WAIT = 25
+"""Milliseconds. The embedded broker holds every answer back for half of it, whatever there is."""
 
 
 class Parts(NamedTuple):
@@ -82,6 +84,7 @@ def build_worker(settings: Settings, *, sweep_clock: str = "wall", web: bool = T
     recorder = Recorder(wall_clock)
     policies = Policies(detections().values())
     enricher = build_enricher(settings.geo.city_db, settings.geo.asn_db)
+    enricher.warm()
     writer = ClickHouseWriter(
         lambda: connect(settings.store_dsn(), **settings.store_options()),
         observer=StoreObserver(),
@@ -133,6 +136,7 @@ def _stream_settings(settings: Settings, sweep_clock: str, *, web: bool) -> Stre
         partitions=settings.topics.partitions,
         replication=settings.topics.replication,
         session_timeout=stream.session_timeout_s,
+        fetch_wait=stream.fetch_max_wait_ms / 1000,
         commit_interval=stream.commit_interval_s,
         chunk_records=stream.max_batch_records,
         limits=DeliveryLimits(
@@ -227,7 +231,9 @@ def embedded(settings: Settings) -> Iterator[tuple[Settings, dict[str, str]]]:
             update={"bootstrap_servers": broker.bootstrap_servers, "security_protocol": "PLAINTEXT"}
         )
         clickhouse = settings.clickhouse.model_copy(update={"dsn": SecretStr(dsn)})
-        stream = settings.stream.model_copy(update={"session_timeout_s": EMBEDDED_SESSION_TIMEOUT})
+        stream = settings.stream.model_copy(
+            update={"session_timeout_s": EMBEDDED_SESSION_TIMEOUT, "fetch_max_wait_ms": EMBEDDED_FETCH_WAIT}
+        )
         web = settings.web.model_copy(update={"port": usable_port(settings.web.host, settings.web.port)})
         changed = settings.model_copy(
             update={"kafka": kafka, "clickhouse": clickhouse, "stream": stream, "data_dir": data_dir, "web": web}

@@ -157,6 +157,8 @@ class StreamSettings(Group):
     """Consumer group; workers of one group share the partitions."""
     session_timeout_s: Seconds = 10.0
     """Seconds without a heartbeat after which a worker's partitions go to the others."""
+    fetch_max_wait_ms: Positive = 100
+    """Milliseconds a broker may hold an answer back while there is nothing to fetch; Tansu always does."""
     commit_interval_s: Seconds = 1.0
     """Seconds between commits of offsets."""
     sweep_interval_s: Seconds = 1.0

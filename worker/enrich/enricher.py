@@ -97,6 +97,12 @@ class Enricher:
                 place = named
         return network, place, self._devices.get(user_agent)
 
+    def warm(self) -> None:
+        """Load what is loaded at first use, so that the first events do not wait for it (over a second)."""
+        self._locations.get("Paris, FR")
+        self._devices.get("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/141.0.0.0 Safari/537.36")
+        self._ranges.kind("192.0.2.1")
+
     def reload(self) -> bool:
         """Take up geo files that were replaced; tell whether any was."""
         changed = [file.reload() for file in (self._city, self._asn) if file is not None]

@@ -58,11 +58,6 @@ def _parser() -> Resolver:
     return Resolver((browsers, systems, []))
 
 
-def warm() -> None:
-    """Compile the patterns now rather than for the first event."""
-    _parser()
-
-
 def device_of(user_agent: str) -> Device:
     """Return the device behind a user agent string; `UNKNOWN_DEVICE` when it cannot be told.
 

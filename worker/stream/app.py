@@ -59,6 +59,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         partitions: of `events`, `by_user` and the changelog, each.
         replication: of the changelog, if it is created here.
         session_timeout: seconds without heartbeat after which the group expels this worker.
+        fetch_wait: seconds a broker may hold back an answer while there is nothing to fetch.
         commit_interval: seconds between commits.
         chunk_records: most records of a chunk.
         fetch_bytes: most bytes fetched of a partition at once.
@@ -85,6 +86,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 4
     replication: int = 1
     session_timeout: float = 10.0
+    fetch_wait: float = 0.1
     commit_interval: float = 1.0
     chunk_records: int = 2_000
     fetch_bytes: int = 4 << 20

@@ -113,6 +113,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 "auto_offset_reset": conf.consumer_auto_offset_reset,
                 "max_poll_records": conf.broker_max_poll_records,
                 "max_poll_interval_ms": int(conf.broker_max_poll_interval * 1000),
+                "fetch_max_wait_ms": int(self.app.settings.fetch_wait * 1000),
                 "max_partition_fetch_bytes": conf.consumer_max_fetch_size,
                 "session_timeout_ms": int(conf.broker_session_timeout * 1000),
                 "rebalance_timeout_ms": int(conf.broker_rebalance_timeout * 1000),
