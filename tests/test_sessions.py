@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from schemas.event import EventKind, SessionEvent
 from schemas.finding import Activity
 from worker.detections.catalogue import CatalogueJudge, detections
+from worker.detections.session_burst import SessionBurst, usual_limit
 from worker.detections.testing import COMMON_DEVICES, COMMON_NETWORKS, START, make_event, network_of
 from worker.enrich.model import Device
 from worker.sessions import user as module
+from worker.sessions.history import count_start
 from worker.sessions.limits import DAY, HOUR, MINUTE, Limits
 from worker.sessions.risk import decayed, raised
 from worker.sessions.state import (
@@ -25,6 +27,7 @@ from worker.sessions.state import (
     decode_user,
     encode_fold,
     encode_user,
+    new_fold,
     new_user,
 )
 from worker.sessions.strength import strength
@@ -220,3 +223,27 @@ def test_risk_adds_up_and_fades() -> None:
 )
 def test_strength_of_an_authentication(amr: tuple[str, ...] | None, level: int) -> None:
     assert strength(amr) == level
+
+
+def test_bursts_become_usual() -> None:
+    history = new_fold().history
+    limits, parameters = Limits(), SessionBurst()
+    for day in range(12):
+        for number in range(14):
+            count_start(history, day * DAY + number * 10_000, limits.rate_half_life)
+    limit = usual_limit(history.rate, parameters)
+    assert limit is None, "11 days are behind it, and their weights fade"
+    for day in range(12, 40):
+        for number in range(10 + day % 5):
+            count_start(history, day * DAY + number * 10_000, limits.rate_half_life)
+    limit = usual_limit(history.rate, parameters)
+    assert limit is not None
+    assert 14 < limit < 20
+
+
+def test_one_at_a_time_makes_ten_unusual() -> None:
+    history = new_fold().history
+    for hour in range(0, 400, 6):
+        count_start(history, hour * 3_600_000, Limits().rate_half_life)
+    limit = usual_limit(history.rate, SessionBurst())
+    assert limit == pytest.approx(1.0, abs=0.01)

@@ -10,8 +10,10 @@ import time
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
+import orjson
 import structlog
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
@@ -31,12 +33,14 @@ from worker.stream.delivery import Limits as DeliveryLimits
 from worker.stream.pages import add_pages
 from worker.stream.publisher import partition_of
 from worker.stream.recorder import Recorder
+from worker.stream.store import MemoryShard
 from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from worker.enrich.enricher import Enricher
+    from worker.evaluation import Evaluation
     from worker.replay import Lines
     from worker.settings import Settings
     from worker.stream.app import App
@@ -382,3 +386,24 @@ def _on_interrupt() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ask)
     return asked
+
+
+def evaluate(settings: Settings, *, seed: int, users: int, attacks_per_kind: int) -> Evaluation:
+    """Run the catalogue over labelled simulated traffic, without broker and store, and hold it against the labels."""
+    from worker import evaluation  # noqa: PLC0415  with the simulator, which only it needs
+    from worker.simulator import Simulator, profile, write_geo  # noqa: PLC0415
+
+    simulator = Simulator(profile("evaluation", seed=seed, users=users, attacks_per_kind=attacks_per_kind))
+    policies = Policies(detections().values())
+    for tenant, policy in simulator.labels()["tenants"].items():
+        policies.set(tenant, orjson.dumps(policy))
+    with TemporaryDirectory() as directory:
+        pipeline = Pipeline(
+            enricher=build_enricher(*write_geo(Path(directory))),
+            judge=policies.judge,
+            topics=settings.topics,
+            partition_of=lambda _key: 0,
+            limits=settings.state.limits(),
+        )
+        count, findings = evaluation.run(simulator.events(), pipeline, MemoryShard())
+    return evaluation.evaluate(count, findings, simulator.labels())

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import demo, detections, doctor, migrate, query, replay, simulate, topics, worker
+from worker.cli import demo, detections, doctor, evaluate, migrate, query, replay, simulate, topics, worker
 from worker.cli.common import State, say
 from worker.cli.errors import USAGE, ending, told
 
@@ -24,7 +24,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would more than double the time `--help` takes
 )
-for _command in (demo.demo, replay.replay, query.query, worker.worker, simulate.simulate, doctor.doctor):
+for _command in (
+    demo.demo,
+    replay.replay,
+    query.query,
+    worker.worker,
+    simulate.simulate,
+    evaluate.evaluate,
+    doctor.doctor,
+):
     app.command()(_command)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(topics.app, name="topics")

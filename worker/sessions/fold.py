@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Severity, finding_uid
 from worker.enrich.model import is_anonymiser
-from worker.sessions.history import admit, network_key, release, strength_mark
+from worker.sessions.history import admit, count_start, network_key, release, strength_mark
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed, raised
 from worker.sessions.state import DELETED, KINDS, Context, Contexts, Fold, Group, Observation, Session
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.sessions.view import Judge, Verdict
 
 # Plain integers: flag arithmetic on IntFlag members costs a microsecond an operation.
-START, NETWORK, PLACE, DEVICE, GRANT, EXPIRED, ENDED, TRAVEL, CLOCK = (int(trigger) for trigger in Trigger)
+START, NETWORK, PLACE, DEVICE, GRANT, EXPIRED, ENDED, TRAVEL, CLOCK, RISK = (int(trigger) for trigger in Trigger)
 
 
 NEWS = START | NETWORK | PLACE | DEVICE
@@ -58,11 +58,12 @@ def step(fold: Fold, observation: Observation, owner: Owner) -> Step:
     trigger = _trigger(fold, session, observation, context, owner)
     verdicts: Sequence[Verdict] = ()
     if trigger & owner.judge.triggers:
-        verdicts = owner.judge(_view(fold, session, observation, context, trigger, owner))
+        view = _view(fold, session, observation, context, trigger, owner)
+        verdicts = owner.judge(view)
     evicted: Sequence[tuple[str, Session]] = ()
     if session is None:
         evicted = _make_room(fold, owner.limits)
-        session = _start(fold, observation, context)
+        session = _start(fold, observation, context, owner.limits)
         fold.sessions[context.uid] = session
     if observation.kind == DELETED:
         session.ended = session.ended or observation.time
@@ -71,7 +72,7 @@ def step(fold: Fold, observation: Observation, owner: Owner) -> Step:
     is_news = bool(trigger & NEWS) or observation.time // DAY != session.seen // DAY
     session.seen = observation.time
     session.events += 1
-    groups = [_group(fold, session, observation, verdict, owner) for verdict in verdicts]
+    groups = _judged(fold, session, observation, view, verdicts, owner) if verdicts else ()
     if is_news and observation.kind != DELETED and observation.activity:
         admit(fold, session, observation.context, owner.contexts, owner.limits)
     if fold.waiting:
@@ -166,13 +167,14 @@ def _view(
     )
 
 
-def _start(fold: Fold, observation: Observation, context: Context) -> Session:
+def _start(fold: Fold, observation: Observation, context: Context, limits: Limits) -> Session:
     history = fold.history
     history.first = history.first or observation.time
     if observation.kind != DELETED:
         history.sessions += 1
         history.last_session = observation.time
         history.starts = [*history.starts[-63:], observation.time]
+        count_start(history, observation.time, limits.rate_half_life)
         strength_mark(history, strength(context.amr))
         _mark_peak(fold, observation.time)
     return Session(
@@ -245,7 +247,24 @@ def _grant_to(session: Session, context: Context) -> None:
     session.created = max(session.created, context.created_at)
 
 
-def _group(fold: Fold, session: Session, observation: Observation, verdict: Verdict, owner: Owner) -> str:
+def _judged(
+    fold: Fold, session: Session, observation: Observation, view: View, verdicts: Sequence[Verdict], owner: Owner
+) -> list[str]:
+    """Group the verdicts on an event; when they take the session's risk over the threshold, judge that as well."""
+    half_life, now, threshold = owner.limits.risk_half_life, observation.time, owner.judge.policy.risk_threshold
+    before = decayed(session.risk, now - session.risk_at, half_life)
+    groups = [_group(fold, session, observation, verdict, owner) for verdict in verdicts]
+    after = decayed(session.risk, now - session.risk_at, half_life)
+    if before < threshold <= after and RISK & owner.judge.triggers:
+        view.trigger, view.verdicts, view.risk = Trigger.RISK, verdicts, after
+        groups += [_group(fold, session, observation, verdict, owner, sums_up=True) for verdict in owner.judge(view)]
+    return groups
+
+
+def _group(
+    fold: Fold, session: Session, observation: Observation, verdict: Verdict, owner: Owner, *, sums_up: bool = False
+) -> str:
+    """Put a verdict to its like; what only sums up others adds nothing to the risk."""
     limits, now = owner.limits, observation.time
     bucket = now - now % limits.grouping
     holder = verdict.owner or f"user:{owner.user_id}"
@@ -253,7 +272,8 @@ def _group(fold: Fold, session: Session, observation: Observation, verdict: Verd
     group = fold.groups.get(uid)
     if group is None:
         session.findings += 1
-        _alarm(fold, session, verdict, now, limits)
+        if not sums_up:
+            _alarm(fold, session, verdict, now, limits)
         fold.groups[uid] = _new_group(verdict, observation, bucket, owner.contexts)
         _bound_groups(fold, limits)
     else:

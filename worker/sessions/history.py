@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.sessions.limits import MINUTE
 from worker.sessions.risk import decayed
 from worker.sessions.state import Seen, Waiting
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from worker.sessions.state import Context, Fold, History, Session
 
 
+FIVE_MINUTES = 5 * MINUTE
+
+
 def network_key(network: Network) -> str:
     """Return the name of a network: its ASN where known, else its prefix, else `""`."""
     return f"as{network.asn}" if network.asn else network.prefix
@@ -23,6 +27,20 @@ def network_key(network: Network) -> str:
 def device_key(device: Device) -> str:
     """Return the name of a device: browser, operating system and class; `""` when it is unknown."""
     return f"{device.browser}/{device.os}/{device.kind}" if device.browser else ""
+
+
+def count_start(history: History, now: int, half_life: int) -> None:
+    """Count the start of a session into the user's rate."""
+    rate, bucket = history.rate, now // FIVE_MINUTES
+    if bucket <= rate.bucket:
+        rate.count += 1
+        return
+    fade = 0.5 ** ((bucket - rate.bucket) * FIVE_MINUTES / half_life)
+    known = 1.0 if rate.count else 0.0
+    rate.known = (rate.known + known) * fade
+    rate.total = (rate.total + rate.count) * fade
+    rate.squares = (rate.squares + rate.count * rate.count) * fade
+    rate.bucket, rate.count = bucket, 1
 
 
 def strength_mark(history: History, strength: int, keep: int = 10) -> None:

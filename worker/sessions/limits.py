@@ -24,6 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         grouping: event-time bucket within which repeats are one finding.
         quarantine: how long after a finding of medium or above observations stay out of the history.
         risk_half_life: in which risk halves. history_half_life: in which the weight of history halves.
+        rate_half_life: in which the weight of the rate of session starts halves.
     """
 
     skew: int = 60 * SECOND
@@ -41,3 +42,4 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: int = DAY
     risk_half_life: int = 4 * HOUR
     history_half_life: int = 30 * DAY
+    rate_half_life: int = 14 * DAY

@@ -101,6 +101,22 @@ class Seen(msgspec.Struct, gc=False, array_like=True):
     weight: float
 
 
+class Rate(msgspec.Struct, gc=False, array_like=True):
+    """How many sessions a user starts in five minutes, over the five minutes with any.
+
+    Attributes:
+        bucket: number of the newest five minutes since the epoch. `count`: starts in them.
+        known: how many fives of minutes are behind the sums, each weighing half after `Limits.rate_half_life`.
+        total, squares: sums of the counts and of their squares, weighed alike.
+    """
+
+    bucket: int
+    count: int
+    known: float
+    total: float
+    squares: float
+
+
 class History(msgspec.Struct, gc=False, array_like=True):
     """What is usual for a user: learned from observations nobody has reason to doubt.
 
@@ -112,6 +128,7 @@ class History(msgspec.Struct, gc=False, array_like=True):
         strengths: authentication strengths of the last sessions, newest last.
         starts: starts of the newest sessions, newest last.
         peaks: (day number, most sessions at once that day), newest last.
+        rate: of the starts.
     """
 
     first: int
@@ -123,6 +140,7 @@ class History(msgspec.Struct, gc=False, array_like=True):
     strengths: list[int]
     starts: list[int]
     peaks: list[tuple[int, int]]
+    rate: Rate
 
 
 class Waiting(msgspec.Struct, gc=False, array_like=True):
@@ -210,7 +228,7 @@ class Fold(msgspec.Struct, gc=False, array_like=True):
 
 def new_fold() -> Fold:
     """Return the fold of no events."""
-    cold = Cold(History(0, 0, 0, {}, {}, {}, [], [], []), {}, 0)
+    cold = Cold(History(0, 0, 0, {}, {}, {}, [], [], [], Rate(0, 0, 0.0, 0.0, 0.0)), {}, 0)
     return Fold(0, {}, (0, 0, 0.0, 0.0), [], 0.0, 0, cold)  # type: ignore[arg-type]  # see Fold.opened
 
 

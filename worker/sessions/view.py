@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntFlag
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
 from schemas.policy import TenantPolicy
 from worker.sessions.limits import Limits
 from worker.sessions.state import Context, Contexts, Fold, Observation, Session
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Trigger(IntFlag):
@@ -36,6 +34,8 @@ class Trigger(IntFlag):
     """Activity elsewhere than the user's last activity at a known and trusted place."""
     CLOCK = 256
     """A time ahead of the record's own, or a last use before the creation."""
+    RISK = 512
+    """The findings of this event took the session's risk over the tenant's threshold."""
 
 
 class View(msgspec.Struct, gc=False):
@@ -50,6 +50,7 @@ class View(msgspec.Struct, gc=False):
         same_family: the session's last context of the event's address family; None when there is none.
         user: the fold before this event.
         contexts: what `Session.context`, `Fold.place` and the like refer to.
+        verdicts: with the trigger `RISK`, what the event was found to be, and `risk` what the session's came to.
     """
 
     tenant_id: str
@@ -67,6 +68,8 @@ class View(msgspec.Struct, gc=False):
     contexts: Contexts
     limits: Limits
     policy: TenantPolicy
+    verdicts: Sequence[Verdict] = ()
+    risk: float = 0.0
 
 
 class Verdict(msgspec.Struct, frozen=True):
