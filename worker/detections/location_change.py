@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from worker.detections._compare import apart_km, hidden, other_country
+from typing import TYPE_CHECKING
+
+from worker.detections._compare import apart_km, hidden, other_country, other_device
 from worker.detections.evidence import place_name
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Context
+
+HOUR_MS = 3_600_000
 
 
 class LocationChange(Parameters):
@@ -12,6 +19,8 @@ class LocationChange(Parameters):
 
     area_km: float = 100.0
     """Within one country, two places closer than this are one."""
+    fastest_kmh: float = 900.0
+    """Cruising speed of an airliner: up to it a journey to where the user has been before is plausible."""
 
 
 def detect(view: View, parameters: LocationChange) -> Signal | None:
@@ -35,7 +44,17 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
         observed={"place": place_name(after.place), "distance_km": round(distance), "anonymiser": masked},
         expected={"place": place_name(before.place)},
         before=before,
+        suppressed_by=("plausible-travel",) if abroad and _is_plausible(view, before, distance, parameters) else (),
     )
+
+
+def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
+    """Tell whether the same device was carried, in the time there was, to a country the user is known in."""
+    after = view.context
+    same_device = bool(before.device.browser and after.device.browser) and not other_device(before.device, after.device)
+    elapsed = view.now - (view.session.seen if view.session else view.now)
+    in_time = distance <= parameters.fastest_kmh * elapsed / HOUR_MS
+    return same_device and in_time and after.place.country in view.user.history.countries
 
 
 DETECTION = Detection(
@@ -50,7 +69,7 @@ DETECTION = Detection(
     scope=Scope.SESSION,
     attacks=(Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),),
     false_positives=(
-        "A long-lived session carried across a border, by train or plane.",
+        "A long-lived session carried across a border, by train or plane, to a country that is new to the user.",
         "An address whose geo data has just been moved to another country.",
     ),
     runbook=(
