@@ -115,3 +115,34 @@ def test_ctrl_c_ends_simulate_with_a_summary(broker: str) -> None:
     assert started.returncode == 130
     assert err.startswith("sent ")
     assert "Traceback" not in err
+
+
+def test_a_policy_is_set_listed_read_and_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["topics", "create"])
+    policy = {"max_sessions": 3, "denied_countries": ["KP"]}
+    Path("acme.json").write_text(json.dumps(policy), "utf-8")
+    assert run(["policy", "set", "acme.json", "--tenant", "acme"]) == 0
+    assert run(["policy", "set", "acme.json", "--tenant", "b/c"]) == 0
+    capsys.readouterr()
+    assert run(["policy", "get", "--tenant", "acme"]) == 0
+    assert json.loads(capsys.readouterr().out) == policy
+    assert run(["policy", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"policies": {"acme": policy, "b/c": policy}}
+    assert run(["policy", "unset", "--tenant", "b/c"]) == 0
+    assert run(["policy", "get", "--tenant", "b/c"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ('{"max_sessions": 0}', "max_sessions"),
+        ('{"unheard_of": 1}', "unheard_of"),
+        ('{"detections": {"no-such": {}}}', "no-such"),
+        ('{"detections": {"impossible-travel": {"parameters": {"least_km": "far"}}}}', "least_km"),
+        ("{", "(document)"),
+    ],
+)
+def test_a_policy_that_cannot_be_used_is_refused(document: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.json").write_text(document, "utf-8")
+    assert run(["policy", "set", "bad.json", "--tenant", "bad"]) == 2
+    assert named in capsys.readouterr().err

@@ -12,6 +12,7 @@ from schemas.inbound import decode
 from worker import docs
 from worker.cli import app
 from worker.detections.catalogue import detections
+from worker.policies import check_policy
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -69,12 +70,19 @@ def test_every_command_is_in_the_table_and_no_other() -> None:
 
 
 def test_examples_of_input_are_accepted() -> None:
-    examples = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    told = README.partition("## What comes in")[2].partition("\n## ")[0]
+    examples = re.findall(r"```json\n(.*?)```", told, re.DOTALL)
     assert len(examples) == 3
     events = [decode(each.encode(), record_time=1_772_440_867_500) for each in examples]
     assert all(isinstance(event, SessionEvent) for event in events), events
     assert {event.shape.value for event in events} == {"snapshot", "cloudevents", "debezium"}
     assert {event.session_uid for event in events} == {"8c1f"}
+
+
+def test_the_example_of_a_policy_is_one() -> None:
+    told = README.partition("### Policies")[2].partition("\n## ")[0]
+    (example,) = re.findall(r"```json\n(.*?)```", told, re.DOTALL)
+    assert check_policy(example).max_sessions == 5
 
 
 QUERIES = """

@@ -78,6 +78,47 @@ def test_a_file_is_replayed_and_again_with_the_same_findings(tmp_path: Path) -> 
     assert sessions["a"] == sessions["b"]
 
 
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
+
+
+def moved(tenant: str) -> list[bytes]:
+    """A session that goes to another network, country and device."""
+    common = {"tenant_id": tenant, "user_id": "u", "uid": f"{tenant}-s", "created_at": "2026-03-02T08:00:00Z"}
+    places = (("203.0.113.7", "Lyon, FR", CHROME), ("198.51.100.9", "Tokyo, JP", FIREFOX))
+    return [
+        json.dumps({**common, "last_used_at": f"2026-03-02T08:0{number}:00Z", "ip": ip, "location": location,
+                    "user_agent": agent}).encode()
+        for number, (ip, location, agent) in enumerate(places)
+    ]  # fmt: skip
+
+
+def test_a_replay_by_policies(tmp_path: Path) -> None:
+    source, policies = tmp_path / "events.jsonl", tmp_path / "policies.json"
+    source.write_bytes(b"\n".join([*moved("acme"), *moved("plain")]))
+    wishes = {"impossible-travel": {"enabled": False}, "location-change": {"severity": "low"},
+              "device-change": {"shadow": True}}  # fmt: skip
+    policies.write_text(json.dumps([{"tenant_id": "acme", "detections": wishes}]), "utf-8")
+    done = run("replay", str(source), "--data-dir", str(tmp_path), "--policy", str(policies), "--json")
+    assert done.returncode == 0, done.stderr
+    found = {
+        (each["tenant_id"], each["detection"]): (each["severity"], each["is_shadow"], each["is_alert"])
+        for each in rows(tmp_path, "SELECT tenant_id, detection, severity, is_shadow, is_alert FROM findings FINAL")
+    }
+    assert ("acme", "impossible-travel") not in found
+    assert ("plain", "impossible-travel") in found
+    assert found["acme", "location-change"][0] == "low"
+    assert found["plain", "location-change"][0] == "high"
+    assert found["acme", "device-change"][1:] == (True, False)
+    assert found["plain", "device-change"][1:] == (False, True)
+    policies.write_text('[{"tenant_id": "t", "max_sessions": -1}]', "utf-8")
+    refused = run("replay", str(source), "--data-dir", str(tmp_path), "--policy", str(policies))
+    assert refused.returncode == 2
+    assert "max_sessions" in refused.stderr
+
+
 def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_letters(
     broker: Any, tmp_path: Path
 ) -> None:

@@ -289,7 +289,8 @@ class _Batch:
         return tuple(sorted({change.group.detection for change in changes}))
 
     def _tell(self, record: Record, change: Change, key: bytes, user: User, origin: Origin) -> None:
-        finding = _finding(change, user, record.timestamp, origin)
+        shadow = self._judge(user.tenant_id).is_shadow(change.group.detection)
+        finding = _finding(change, user, record.timestamp, origin, shadow=shadow)
         after, before = _contexts(user, change.group.context), _contexts(user, change.group.before)
         self._outcome.findings.append(finding)
         self._findings[finding.uid] = finding_row(finding, after, before)
@@ -340,7 +341,7 @@ def _contexts(user: User, number: int) -> Context | None:
     return Contexts(user.contexts)[number] if number in user.contexts else None
 
 
-def _finding(change: Change, user: User, detected_at: int, origin: Origin) -> Finding:
+def _finding(change: Change, user: User, detected_at: int, origin: Origin, *, shadow: bool) -> Finding:
     group, about = change.group, detection(change.group.detection)
     return Finding(
         uid=change.uid,
@@ -365,7 +366,7 @@ def _finding(change: Change, user: User, detected_at: int, origin: Origin) -> Fi
         count=group.count,
         revision=user.applied,
         suppressed_by=group.suppressed_by,
-        shadow=False,
+        shadow=shadow,
         evidence=group.evidence,
         source=origin,
     )

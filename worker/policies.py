@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from schemas.policy import TenantPolicy
-from worker.detections.catalogue import CatalogueJudge
+from worker.detections.catalogue import CatalogueJudge, detections
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from worker.detections.form import Detection
 
@@ -32,6 +32,35 @@ def parse_policy(document: bytes | str) -> TenantPolicy:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "(document)"
         raise BadPolicyError(f"{field}: {first['msg']}") from None
+
+
+def check_policy(document: bytes | str) -> TenantPolicy:
+    """Read a policy document and hold it against the catalogue.
+
+    Raises:
+        BadPolicyError: it does not fit the schema, or names a detection or parameter that does not exist.
+    """
+    policy = parse_policy(document)
+    Policies(detections().values()).compile(policy)
+    return policy
+
+
+def read_policies(document: bytes) -> dict[str, bytes]:
+    """Read a JSON list of policies, each with a `tenant_id` beside the policy's own fields.
+
+    Raises:
+        BadPolicyError: it is no such list, or one of them cannot be used.
+    """
+    try:
+        entries = TypeAdapter(list[dict[str, Any]]).validate_json(document)
+        found = {str(entry["tenant_id"]): entry for entry in entries}
+    except (ValidationError, KeyError):
+        raise BadPolicyError("a list of policies is wanted, each with its tenant_id") from None
+    documents = {}
+    for tenant_id, entry in found.items():
+        documents[tenant_id] = to_json({key: value for key, value in entry.items() if key != "tenant_id"})
+        check_policy(documents[tenant_id])
+    return documents
 
 
 class Policies:

@@ -24,20 +24,21 @@ from worker.enrich.enricher import build_enricher
 from worker.observe.snapshot import Snapshot, Summary
 from worker.observe.store import StoreObserver
 from worker.pipeline import Pipeline
-from worker.policies import BadPolicyError, Policies
+from worker.policies import BadPolicyError, Policies, read_policies
 from worker.sinks import migrations
 from worker.sinks.clickhouse import ClickHouseWriter, connect
 from worker.stream.app import StreamSettings, caught_up, create_app, run_worker, running
 from worker.stream.connection import aiokafka_options
 from worker.stream.delivery import Limits as DeliveryLimits
 from worker.stream.pages import add_pages
+from worker.stream.policies import write
 from worker.stream.publisher import partition_of
 from worker.stream.recorder import Recorder
 from worker.stream.store import MemoryShard
 from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from worker.enrich.enricher import Enricher
     from worker.evaluation import Evaluation
@@ -288,30 +289,35 @@ def _summary(settings: Settings, recorder: Recorder, read: int, seconds: float, 
     )
 
 
-def replay(settings: Settings, file: Path, *, findings: Path | None = None) -> Summary:
+def replay(settings: Settings, file: Path, *, findings: Path | None = None, policies: Path | None = None) -> Summary:
     """Run a file of JSON lines through the whole pipeline; return when everything is durable.
 
     Args:
         settings: `data_dir` is where the store is kept.
         file: JSON lines of any accepted shape; `-` is standard input.
         findings: where to write the findings as JSON lines.
+        policies: a JSON list of tenant policies, each with its `tenant_id`.
 
     Raises:
         FileNotFoundError: there is no such file.
+        BadPolicyError: a policy cannot be used.
     """
     from worker.replay import Lines, export_findings  # noqa: PLC0415  with what only it needs
 
     started = time.perf_counter()
     lines = Lines(file, settings.topics.events)
+    documents = read_policies(policies.read_bytes()) if policies else {}
     with embedded(settings) as (changed, _):
         settle_memory()
-        recorder = asyncio.run(_replay(changed, lines))
+        recorder = asyncio.run(_replay(changed, lines, documents))
         if findings is not None:
             export_findings(changed.store_dsn(), findings)
         return _summary(changed, recorder, lines.read, time.perf_counter() - started, interrupted=False)
 
 
-async def _replay(settings: Settings, lines: Lines) -> Recorder:
+async def _replay(settings: Settings, lines: Lines, documents: Mapping[str, bytes]) -> Recorder:
+    for tenant, document in documents.items():
+        await write(settings.kafka, settings.topics.policies, tenant, document)
     async with _producing(settings) as producer:
         await lines.send(producer, settings.topics.partitions)
     parts = build_worker(settings, sweep_clock="stream", web=False)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import demo, detections, doctor, evaluate, migrate, query, replay, simulate, topics, worker
+from worker.cli import demo, detections, doctor, evaluate, migrate, policy, query, replay, simulate, topics, worker
 from worker.cli.common import State, say
 from worker.cli.errors import USAGE, ending, told
 
@@ -37,6 +37,7 @@ for _command in (
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(topics.app, name="topics")
 app.add_typer(detections.app, name="detections")
+app.add_typer(policy.app, name="policy")
 # What typer raises for a wrong command line; it exports the children only.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 

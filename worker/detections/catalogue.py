@@ -140,9 +140,17 @@ def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
         detection.score if severity == detection.severity else SCORES[severity],
         signal.summary,
         render(signal, view.context),
-        signal.suppressed_by,
+        (*signal.suppressed_by, *_suppressors(rule, view)),
         signal.before,
     )
+
+
+def _suppressors(rule: Rule, view: View) -> tuple[str, ...]:
+    """Return why the tenant's own lists take the network's side."""
+    policy, network = view.policy, view.context.network
+    if rule.detection.invariant or not (policy.allowed_networks or policy.allowed_asns):
+        return ()
+    return ("allowed-network",) if policy.allows(network.ip, network.asn) else ()
 
 
 _AS_IS = DetectionPolicy()

@@ -70,6 +70,7 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
         runbook: two or three steps for whoever is woken by it.
         sources: where logic and thresholds come from.
         triggers: the events it is asked about.
+        invariant: whether it holds whatever the network: allow lists do not suppress its findings.
         parameters: their defaults.
         detect: pure function of a view and the parameters in force; None when there is nothing to say.
     """
@@ -87,3 +88,4 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     triggers: Trigger
     parameters: P
     detect: Callable[[View, P], Signal | None]
+    invariant: bool = False

@@ -49,4 +49,5 @@ DETECTION = Detection(
     triggers=Trigger.EXPIRED,
     parameters=UseAfterExpiry(),
     detect=detect,
+    invariant=True,
 )

@@ -57,4 +57,5 @@ DETECTION = Detection(
     triggers=Trigger.ENDED,
     parameters=UseAfterRevocation(),
     detect=detect,
+    invariant=True,
 )

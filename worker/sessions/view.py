@@ -104,5 +104,8 @@ class Judge(Protocol):
     def triggers(self) -> int:
         """The triggers any detection listens to."""
 
+    def is_shadow(self, uid: str) -> bool:
+        """Tell whether a detection's findings are stored and not alerted."""
+
     def __call__(self, view: View) -> Sequence[Verdict]:
         """Return the verdicts on an event."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from mode import get_logger
 
+from worker.stream.connection import aiokafka_options
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from worker.stream.connection import KafkaSettings
 
 log = get_logger(__name__)
 
@@ -85,6 +89,28 @@ class PolicyReader:
             self._on_policy((key or b"").decode(), value)
         except ValueError as error:
             log.warning("A policy was not taken: %r", error)
+
+
+async def read_all(kafka: KafkaSettings, topic: str) -> dict[str, bytes]:
+    """Return the policies on the topic by tenant."""
+    found: dict[str, bytes] = {}
+
+    def keep(tenant: str, document: bytes | None) -> None:
+        if document is None:
+            found.pop(tenant, None)
+        else:
+            found[tenant] = document
+
+    reader = PolicyReader(aiokafka_options(kafka), topic, keep)
+    await reader.start()
+    await reader.stop()
+    return found
+
+
+async def write(kafka: KafkaSettings, topic: str, tenant: str, document: bytes | None) -> None:
+    """Put a policy on the topic, or with None a tombstone that takes it back; return when it is durable."""
+    async with AIOKafkaProducer(**aiokafka_options(kafka), acks="all") as producer:
+        await producer.send_and_wait(topic, document, tenant.encode())
 
 
 async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
