@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.enrich.model import is_anonymiser
 from worker.sessions.limits import MINUTE
 from worker.sessions.risk import decayed
 from worker.sessions.state import Seen, Waiting
@@ -52,7 +53,9 @@ def strength_mark(history: History, strength: int, keep: int = 10) -> None:
 def learn(history: History, context: Context, now: int, limits: Limits) -> None:
     """Count a context's network, country and device."""
     _see(history.networks, network_key(context.network), now, limits)
-    _see(history.countries, context.place.country, now, limits)
+    if not is_anonymiser(context.network.kind):
+        # An anonymiser's country is its exit's.
+        _see(history.countries, context.place.country, now, limits)
     _see(history.devices, device_key(context.device), now, limits)
 
 

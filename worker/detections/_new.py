@@ -1,0 +1,58 @@
+"""What is new to a user at the start of a session, once enough is known of the user. Unknown is never new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.detections.form import Parameters
+from worker.enrich.model import NetworkKind, is_anonymiser
+from worker.sessions.history import device_key, network_key
+from worker.sessions.limits import DAY
+
+if TYPE_CHECKING:
+    from worker.detections.form import View
+
+
+class Learning(Parameters):
+    """How much must be known before anything can be new; either is enough."""
+
+    sessions: int = 10
+    """Sessions started before."""
+    days: float = 14.0
+    """Days since the user's first event."""
+
+
+def is_learned(view: View, learning: Learning) -> bool:
+    """Tell whether the learning period is over."""
+    history = view.user.history
+    if not history.first:
+        return False
+    return history.sessions >= learning.sessions or view.now - history.first >= learning.days * DAY
+
+
+def is_new_country(view: View) -> bool:
+    """Tell whether the country is known, the user's own and not one the user was in before."""
+    country = view.context.place.country
+    return bool(country) and not is_anonymiser(view.context.network.kind) and country not in view.user.history.countries
+
+
+def is_new_network(view: View) -> bool:
+    """Tell whether the autonomous system is known and not one the user came from before.
+
+    Relays and satellites do not count: they stand for everybody.
+    """
+    network = view.context.network
+    shared = network.kind in (NetworkKind.RELAY, NetworkKind.SATELLITE)
+    return bool(network.asn) and not shared and network_key(network) not in view.user.history.networks
+
+
+def is_new_device(view: View) -> bool:
+    """Tell whether browser family, operating system and class together are known and new to the user."""
+    key = device_key(view.context.device)
+    return bool(key) and key not in view.user.history.devices
+
+
+def news(view: View) -> list[str]:
+    """Return what is new: `country`, `network`, `device`."""
+    checks = {"country": is_new_country, "network": is_new_network, "device": is_new_device}
+    return [name for name, is_new in checks.items() if is_new(view)]
