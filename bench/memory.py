@@ -15,7 +15,7 @@ from worker.pipeline import Pipeline
 from worker.policies import Policies
 from worker.sessions.fold import is_live
 from worker.sessions.limits import Limits
-from worker.sessions.state import decode_user
+from worker.sessions.state import decode_user, is_user
 from worker.simulator import Simulator, profile
 from worker.stream.store import MemoryShard
 
@@ -47,7 +47,7 @@ def main() -> None:
     pipeline = Pipeline(
         enricher=build_enricher(None, None),
         judge=Policies(detections().values()).judge,
-        topics=SimpleNamespace(by_user="b", dlq="d", findings="f"),
+        topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f"),
         partition_of=lambda _key: 0,
         limits=Limits(),
     )
@@ -68,11 +68,12 @@ def main() -> None:
     live = states = 0
     for state in (state for _, state in shard.items()):
         states += len(state)
-        live += sum(is_live(session, newest) for session in decode_user(state).head.sessions.values())
+        if is_user(state):
+            live += sum(is_live(session, newest) for session in decode_user(state).head.sessions.values())
     print(
         json.dumps(
             {
-                "users": len(shard),
+                "users": sum(is_user(state) for _, state in shard.items()),
                 "active_sessions": live,
                 "state_bytes_per_session": round(states / live),
                 "resident_bytes_per_session": round(grown / live),

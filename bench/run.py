@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 POLL_SECONDS = 0.2
-OTHER_TOPICS = ("BY_USER", "DLQ", "FINDINGS", "POLICIES")
+OTHER_TOPICS = ("BY_USER", "STARTS", "DLQ", "FINDINGS", "POLICIES")
 
 
 class Setting:
@@ -57,10 +57,7 @@ class Setting:
             "SESSIONWATCH_GEO__CITY_DB": str(city),
             "SESSIONWATCH_GEO__ASN_DB": str(asn),
             "SESSIONWATCH_LOG__LEVEL": "warning",
-            **{
-                f"SESSIONWATCH_TOPICS__{key}": f"{name}.{key.lower()}"
-                for key in ("BY_USER", "DLQ", "FINDINGS", "POLICIES")
-            },
+            **{f"SESSIONWATCH_TOPICS__{key}": f"{name}.{key.lower()}" for key in OTHER_TOPICS},
             "SESSIONWATCH_TOPICS__EVENTS": self.topic,
         }
         self.command("topics", "create")

@@ -104,7 +104,7 @@ def main() -> None:
                 told = time.perf_counter()
                 print(done, flush=True)
 
-    sys.argv = ["textbook", "worker", "-l", "warning"]
+    sys.argv = ["textbook", "worker", "-l", "warn"]
     app.main()
 
 

@@ -24,7 +24,9 @@ ARROWS: dict[str, set[str]] = {
     "worker.detections": {"schemas", "worker.enrich", "worker.sessions"},
     "worker.rows": {"schemas", "worker.enrich", "worker.sessions"},
     "worker.policies": {"schemas", "worker.detections"},
-    "worker.pipeline": HEART | {"worker.policies"},
+    "worker.findings": HEART,
+    "worker.crossing": HEART | {"worker.findings"},
+    "worker.pipeline": HEART | {"worker.policies", "worker.findings", "worker.crossing"},
     "worker.simulator": {"schemas"},
     "worker.feed": {"worker.simulator"},
     "worker.stream.connection": set(),
@@ -40,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
 # These put everything together: they may import anything, and nothing below them may import them.
 COMPOSITION = ("worker.runtime", "worker.demo", "worker.replay", "worker.evaluation", "worker.docs", "worker.cli")
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",
-        "worker.policies")  # fmt: skip
+        "worker.policies", "worker.findings", "worker.crossing")  # fmt: skip
 # Files of a pure room that are tools around it, not part of it.
 TOOLS = {"worker.detections.testing"}
 # What does I/O or tells the time; `enrich` reads the databases it is given and nothing else.

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from worker.embedded.broker import free_port
 from worker.pipeline import user_key
-from worker.simulator import Simulator, profile
+from worker.simulator import Simulator, profile, write_geo
 from worker.stream.connection import KafkaSettings, aiokafka_options
 
 COMMAND = [sys.executable, "-m", "worker.cli"]
@@ -119,11 +119,45 @@ def test_a_replay_by_policies(tmp_path: Path) -> None:
     assert "max_sessions" in refused.stderr
 
 
+def test_findings_across_users_go_through_the_second_stage(tmp_path: Path) -> None:
+    """Owners of one uid lie in different partitions, and so do the users who meet on a network."""
+    source = tmp_path / "events.jsonl"
+    users = [f"user-{number}" for number in range(8)]
+    lines = [session(user, "2026-02-01T08:00:00Z", f"old-{user}", f"198.51.100.{number}")
+             for number, user in enumerate(users)]  # fmt: skip
+    lines += [session(user, f"2026-03-02T08:0{number}:00Z", f"new-{user}", "203.0.113.7")
+              for number, user in enumerate(users)]  # fmt: skip
+    lines += [session("thief", "2026-03-02T09:00:00Z", "new-user-0", "203.0.113.99")]
+    source.write_bytes(b"\n".join(lines))
+    ids = []
+    for name in ("one", "two"):
+        done = run("replay", str(source), "--data-dir", str(tmp_path / name), "--json",
+                   SESSIONWATCH_GEO__ASN_DB=str(write_geo(tmp_path / "geo")[1]))  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        sql = (
+            "SELECT finding_uid, detection, user_id, session_uid, status, count FROM findings FINAL "
+            "WHERE detection IN ('owner-change', 'network-many-users') ORDER BY detection"
+        )
+        found = rows(tmp_path / name, sql)
+        assert [(each["detection"], each["user_id"], each["session_uid"]) for each in found] == [
+            ("network-many-users", "", ""),
+            ("owner-change", "thief", "new-user-0"),
+        ]
+        assert int(found[0]["count"]) == len(users)
+        ids.append([each["finding_uid"] for each in found])
+    assert ids[0] == ids[1]
+
+
+def session(user: str, created: str, uid: str, ip: str) -> bytes:
+    return json.dumps({"tenant_id": "acme", "user_id": user, "uid": uid, "created_at": created, "ip": ip,
+                       "user_agent": CHROME}).encode()  # fmt: skip
+
+
 def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_letters(
     broker: Any, tmp_path: Path
 ) -> None:
     prefix, port = f"w{uuid4().hex[:8]}", free_port()
-    names = {name: f"{prefix}.{name}" for name in ("events", "by_user", "dlq", "findings", "policies")}
+    names = {name: f"{prefix}.{name}" for name in ("events", "by_user", "starts", "dlq", "findings", "policies")}
     environment = {
         "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "SESSIONWATCH_DATA_DIR": str(tmp_path),

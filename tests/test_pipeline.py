@@ -17,7 +17,7 @@ from worker.sessions.state import decode_user
 from worker.stream.store import MemoryShard
 
 T0 = 1_790_000_000_000
-TOPICS = SimpleNamespace(by_user="by-user", dlq="dlq", findings="findings")
+TOPICS = SimpleNamespace(by_user="by-user", starts="starts", dlq="dlq", findings="findings")
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 )

@@ -169,13 +169,14 @@ def is_complete(app: App) -> bool:
 
 def test_the_size_of_a_shard_is_extrapolated() -> None:
     shard = MemoryShard()
-    assert state_sample(shard, 0) == (0, 0)
+    assert state_sample(shard, 0) == (0, 0, 0)
     for number in range(5_000):
         user = new_user("acme", "u" * (number % 10))
         expires = 3_600_000 if number % 3 else 600_000
         user.head.sessions["s"] = Session(1, 1, 0, 1, 1, 1, expires, 0, None, None, -1, 0, 1, 0, 0.0, 0, 0, [])
         shard.put(b"%d" % number, encode_user(user, NEVER))
     exact = sum(len(state) for _, state in shard.items())
-    size, active = state_sample(shard, 30 * 60_000)
+    size, users, active = state_sample(shard, 30 * 60_000)
+    assert users == pytest.approx(5_000)
     assert size == pytest.approx(exact, rel=0.05)
     assert active == pytest.approx(3_333, rel=0.05), "a third of the sessions last ten minutes, the others an hour"

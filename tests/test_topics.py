@@ -16,7 +16,7 @@ def _options(broker: Any) -> dict[str, Any]:
 
 
 def _wanted(prefix: str, partitions: int = 3) -> Any:
-    names = {name: f"{prefix}.{name}" for name in ("events", "by_user", "dlq", "findings", "policies")}
+    names = {name: f"{prefix}.{name}" for name in ("events", "by_user", "starts", "dlq", "findings", "policies")}
     return specs(TopicSettings(partitions=partitions, **names), prefix)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from worker.feed import Feed
 from worker.observe.snapshot import Snapshot
 from worker.sessions.fold import is_live
-from worker.sessions.state import decode_user
+from worker.sessions.state import decode_user, is_user
 from worker.simulator import Simulator, profile, write_geo
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Watcher:
     def _sessions(self) -> dict[str, int]:
         """Count active sessions by tenant, from a sample of the users where there are many."""
         shards = list(self._parts.app.delivery.lanes.values())
-        states = [state for shard in shards for _, state in shard.items()]
+        states = [state for shard in shards for _, state in shard.items() if is_user(state)]
         step = max(len(states) // SAMPLE, 1)
         now = time.time_ns() // 1_000_000
         found: Counter[str] = Counter()

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import orjson
 
 from schemas.finding import SEVERITIES, Activity, Finding, Severity, Status
 
@@ -122,14 +123,26 @@ class Evaluation(msgspec.Struct):
         }
 
 
-def run(events: Iterable[SimEvent], processor: Processor, shard: Shard) -> tuple[int, dict[str, Finding]]:
-    """Put simulated events through a processor; return their number and the last word of every finding, by uid."""
+def run(events: Iterable[SimEvent], processor: Processor, shard: Shard, starts: str) -> tuple[int, dict[str, Finding]]:
+    """Put simulated events through a processor; return their number and the last word of every finding, by uid.
+
+    Args:
+        events: in order of arrival.
+        processor: of one partition.
+        shard: its state.
+        starts: topic of what the processor announces to itself.
+    """
     last: dict[str, Finding] = {}
-    count = 0
+    count = announced = 0
     for records in _batches(events):
         outcome = processor.process(0, records, shard)
-        last.update((finding.uid, finding) for finding in outcome.findings)
-        count += len(records)
+        second = [
+            Arrived(starts, 0, number, message.timestamp or 0, message.key, message.value, ())
+            for number, message in enumerate((each for each in outcome.messages if each.topic == starts), announced)
+        ]
+        crossed = processor.process(0, second, shard)
+        last.update((finding.uid, finding) for finding in (*outcome.findings, *crossed.findings))
+        count, announced = count + len(records), announced + len(second)
     return count, last
 
 
@@ -172,7 +185,17 @@ def _by_subject(findings: Iterable[Finding]) -> dict[tuple[str, str, str], list[
         if finding.session_uid:
             index[finding.detection, finding.tenant_id, finding.session_uid].append(finding)
         index[finding.detection, finding.tenant_id, f"user:{finding.user_id}"].append(finding)
+        for user in _crowd(finding):
+            index[finding.detection, finding.tenant_id, f"user:{user}"].append(finding)
     return index
+
+
+def _crowd(finding: Finding) -> list[str]:
+    """Return the users of a finding that names none as its own."""
+    if finding.user_id:
+        return []
+    users: list[str] = orjson.loads(finding.evidence)["observed"].get("users", [])
+    return users
 
 
 def _recall(label: Mapping[str, Any], found: Mapping[Any, list[Finding]], tallies: dict[str, Tally]) -> None:
@@ -208,7 +231,8 @@ class _Explanations:
 
     def of(self, finding: Finding) -> tuple[bool, bool]:
         """Return whether an attack explains a finding, and whether one was under way on that user at all."""
-        near = [label for label in self._attacks[finding.tenant_id, finding.user_id] if _in_time(finding, label)]
+        users = [finding.user_id] if finding.user_id else _crowd(finding)
+        near = [label for user in users for label in self._attacks[finding.tenant_id, user] if _in_time(finding, label)]
         named = any(finding.detection in label["expected"] or finding.detection in label["allowed"] for label in near)
         return named, bool(near)
 

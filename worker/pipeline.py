@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from schemas.event import SessionEvent
-from schemas.finding import Activity, Finding, Severity, Status
 from schemas.inbound import Ignored, Rejected, RejectReason, decode
-from worker.detections.catalogue import detection
+from worker.crossing import Crossing, announcements, is_shared, start_of
+from worker.findings import Named, Told
 from worker.outcome import Message, Outcome
-from worker.rows import event_row, finding_row, session_row
+from worker.rows import event_row, session_row
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 from worker.sessions.user import ROUTINE, apply, expired, is_forgotten, wake_time
 
@@ -50,6 +50,7 @@ class Topics(Protocol):
     """The names of the topics the pipeline writes to."""
 
     by_user: str
+    starts: str
     dlq: str
     findings: str
 
@@ -100,7 +101,7 @@ class Pipeline:
     Args:
         enricher: networks, places and devices.
         judge: the detections in force for a tenant.
-        topics: where findings, forwards and dead letters go.
+        topics: where findings, forwards, starts of sessions and dead letters go.
         partition_of: the partition a key hashes to, by Kafka's default partitioner.
         limits: bounds and times.
         max_bytes: a longer record value is rejected unread.
@@ -122,9 +123,12 @@ class Pipeline:
         self._partition_of = partition_of
         self._limits = limits
         self._max_bytes = max_bytes
+        self._crossing = Crossing(judge, topics.findings, limits)
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> Outcome:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
+        if records and records[0].topic == self._topics.starts:
+            return self._crossing.process(records, shard)
         batch = _Batch(self, partition, shard)
         for start in range(0, len(records), STRIDE):
             batch.add(records[start : start + STRIDE])
@@ -155,11 +159,11 @@ class _Batch:
         self._users: dict[bytes, User | None] = {}
         self._states: dict[bytes, bytes | None] = {}
         self._sessions: dict[tuple[bytes, str], bytes] = {}
-        self._findings: dict[str, bytes] = {}
         self._rows: list[bytes] = []
         self._routine = 0
         self._outcome = Outcome()
         self._count = self._outcome.counters
+        self._told = Told(self._outcome, self._topics.findings, self._judge)
 
     def add(self, records: Sequence[Record]) -> None:
         """Apply some records, in their order, stage by stage: each stage's code then stays in the caches, too."""
@@ -175,6 +179,9 @@ class _Batch:
         """Do what time alone asks for with one user."""
         state = self._shard.get(key)
         if state is None:
+            return
+        if is_shared(state):
+            self._states[key] = None
             return
         user = decode_user(state)
         for uid in expired(user, now, self._limits):
@@ -194,7 +201,7 @@ class _Batch:
         tables = {
             EVENTS: self._rows,
             SESSIONS: list(self._sessions.values()),
-            FINDINGS: list(self._findings.values()),
+            FINDINGS: self._told.rows(),
         }
         self._outcome.rows.update({table: rows for table, rows in tables.items() if rows})
         return self._outcome
@@ -263,8 +270,11 @@ class _Batch:
         )
         if applied is ROUTINE:
             self._routine += 1
-        else:
-            self._note(applied, user, key)
+            return
+        self._note(applied, user, key)
+        if applied.started is not None:
+            start = start_of(event, seen, applied.started, origin, record.timestamp)
+            self._outcome.messages += announcements(start, seen[0], self._topics.starts, derived=event.uid_derived)
 
     def _note(self, applied: Applied, user: User, key: bytes) -> None:
         self._count["accepted",] += 1
@@ -284,21 +294,11 @@ class _Batch:
         self, record: Record, changes: Sequence[Change], key: bytes, user: User, origin: Origin
     ) -> tuple[str, ...]:
         """Take in findings; return the ids of their detections."""
+        named = Named(user.tenant_id, user.user_id, user.applied)
         for change in changes:
-            self._tell(record, change, key, user, origin)
+            after, before = _contexts(user, change.group.context), _contexts(user, change.group.before)
+            self._told.add(change, named, key, (origin, record.timestamp), after, before)
         return tuple(sorted({change.group.detection for change in changes}))
-
-    def _tell(self, record: Record, change: Change, key: bytes, user: User, origin: Origin) -> None:
-        shadow = self._judge(user.tenant_id).is_shadow(change.group.detection)
-        finding = _finding(change, user, record.timestamp, origin, shadow=shadow)
-        after, before = _contexts(user, change.group.context), _contexts(user, change.group.before)
-        self._outcome.findings.append(finding)
-        self._findings[finding.uid] = finding_row(finding, after, before)
-        if change.activity is not Activity.UPDATE or change.group.count.bit_count() == 1:
-            # Repeats are told at every doubling, so that a noisy session does not become a noisy topic.
-            self._outcome.messages.append(Message(self._topics.findings, key, finding.message()))
-        if change.activity is Activity.CREATE:
-            self._count["finding", change.group.detection, Severity(change.group.severity).name.lower()] += 1
 
     def _forward(self, record: Record, key: bytes, origin: Origin) -> None:
         self._count["forwarded",] += 1
@@ -339,42 +339,3 @@ class _Batch:
 
 def _contexts(user: User, number: int) -> Context | None:
     return Contexts(user.contexts)[number] if number in user.contexts else None
-
-
-def _finding(change: Change, user: User, detected_at: int, origin: Origin, *, shadow: bool) -> Finding:
-    group, about = change.group, detection(change.group.detection)
-    return Finding(
-        uid=change.uid,
-        activity=change.activity,
-        status=_status(change),
-        detection=about.id,
-        title=about.title,
-        description=about.description,
-        severity=Severity(group.severity),
-        risk_score=group.score,
-        attacks=about.attacks,
-        runbook=about.runbook,
-        tenant_id=user.tenant_id,
-        user_id=user.user_id,
-        session_uid=group.session,
-        subject=group.subject,
-        summary=group.summary,
-        bucket_time=group.bucket,
-        event_time=group.first,
-        last_event_time=group.last,
-        detected_at=detected_at,
-        count=group.count,
-        revision=user.applied,
-        suppressed_by=group.suppressed_by,
-        shadow=shadow,
-        evidence=group.evidence,
-        source=origin,
-    )
-
-
-def _status(change: Change) -> Status:
-    if change.activity is Activity.CLOSE:
-        return Status.CLOSED
-    if change.group.suppressed_by:
-        return Status.SUPPRESSED
-    return Status.NEW if change.activity is Activity.CREATE else Status.UPDATED

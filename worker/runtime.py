@@ -136,6 +136,7 @@ def _stream_settings(settings: Settings, sweep_clock: str, *, web: bool) -> Stre
         group=stream.group_id,
         events=settings.topics.events,
         by_user=settings.topics.by_user,
+        starts=settings.topics.starts,
         dlq=settings.topics.dlq,
         policies=settings.topics.policies,
         partitions=settings.topics.partitions,
@@ -411,5 +412,5 @@ def evaluate(settings: Settings, *, seed: int, users: int, attacks_per_kind: int
             partition_of=lambda _key: 0,
             limits=settings.state.limits(),
         )
-        count, findings = evaluation.run(simulator.events(), pipeline, MemoryShard())
+        count, findings = evaluation.run(simulator.events(), pipeline, MemoryShard(), settings.topics.starts)
     return evaluation.evaluate(count, findings, simulator.labels())

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from worker.detections.form import Parameters
 from worker.enrich.model import NetworkKind, is_anonymiser
-from worker.sessions.history import device_key, network_key
+from worker.sessions import history
+from worker.sessions.history import LEARNED_AFTER, LEARNED_SESSIONS, device_key, network_key
 from worker.sessions.limits import DAY
 
 if TYPE_CHECKING:
@@ -16,18 +17,15 @@ if TYPE_CHECKING:
 class Learning(Parameters):
     """How much must be known before anything can be new; either is enough."""
 
-    sessions: int = 10
+    sessions: int = LEARNED_SESSIONS
     """Sessions started before."""
-    days: float = 14.0
+    days: float = LEARNED_AFTER / DAY
     """Days since the user's first event."""
 
 
 def is_learned(view: View, learning: Learning) -> bool:
     """Tell whether the learning period is over."""
-    history = view.user.history
-    if not history.first:
-        return False
-    return history.sessions >= learning.sessions or view.now - history.first >= learning.days * DAY
+    return history.is_learned(view.user.history, view.now, learning.sessions, learning.days * DAY)
 
 
 def is_new_country(view: View) -> bool:

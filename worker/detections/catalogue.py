@@ -8,15 +8,19 @@ from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 import worker.detections as package
 from schemas.finding import SCORES, SEVERITIES, Severity
 from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
 from worker.detections.evidence import render
-from worker.detections.form import Detection, Parameters, Scope, Signal, View
+from worker.detections.form import Detection, Parameters, Scope, Signal, Trigger, View
 from worker.sessions.view import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from worker.sessions.cross import ClaimView, CrowdView
 
 GROUP = "sessionwatch.detections"
 _FORM = {"form", "evidence", "catalogue", "testing"}
@@ -98,6 +102,18 @@ class CatalogueJudge:
                 verdicts.append(_verdict(rule, signal, view))
         return verdicts
 
+    def judge_claim(self, view: ClaimView) -> list[Verdict]:
+        """Ask about a uid that somebody else claimed before."""
+        return self._cross(view, int(Trigger.CLAIM), view.session_uid)
+
+    def judge_crowd(self, view: CrowdView) -> list[Verdict]:
+        """Ask about the arrivals on a network."""
+        return self._cross(view, int(Trigger.ARRIVAL), "")
+
+    def _cross(self, view: ClaimView | CrowdView, trigger: int, owner: str) -> list[Verdict]:
+        asked = [(rule, rule.detection.detect(view, rule.parameters)) for rule in self._listeners(trigger)]
+        return [_cross_verdict(rule, signal, owner) for rule, signal in asked if signal is not None]
+
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""
         return uid in self._shadows
@@ -128,16 +144,29 @@ def _parameters(each: Detection[Any], wish: DetectionPolicy) -> Parameters:
     return kind.model_validate({**each.parameters.model_dump(), **wish.parameters})  # type: ignore[no-any-return]
 
 
+def _weight(rule: Rule, signal: Signal) -> tuple[int, int]:
+    """Return severity and score of a signal, by policy."""
+    own = rule.detection.severity
+    chosen = own if signal.severity is None else signal.severity
+    severity = chosen if rule.severity is None else rule.severity
+    return int(severity), rule.detection.score if severity == own else SCORES[severity]
+
+
+def _cross_verdict(rule: Rule, signal: Signal, owner: str) -> Verdict:
+    evidence = {"observed": signal.observed, "expected": signal.expected, "suppressed_by": signal.suppressed_by}
+    return Verdict(
+        rule.detection.id, owner, signal.subject, *_weight(rule, signal), signal.summary,
+        orjson.dumps(evidence, option=orjson.OPT_SORT_KEYS), signal.suppressed_by, None,
+    )  # fmt: skip
+
+
 def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
     detection = rule.detection
-    chosen = detection.severity if signal.severity is None else signal.severity
-    severity = chosen if rule.severity is None else rule.severity
     return Verdict(
         detection.id,
         view.context.uid if detection.scope is Scope.SESSION else "",
         signal.subject,
-        int(severity),
-        detection.score if severity == detection.severity else SCORES[severity],
+        *_weight(rule, signal),
         signal.summary,
         render(signal, view.context),
         (*signal.suppressed_by, *_suppressors(rule, view)),

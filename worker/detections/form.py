@@ -72,7 +72,8 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
         triggers: the events it is asked about.
         invariant: whether it holds whatever the network: allow lists do not suppress its findings.
         parameters: their defaults.
-        detect: pure function of a view and the parameters in force; None when there is nothing to say.
+        detect: pure function of a view (its kind depends on the triggers) and the parameters in force; None when
+            there is nothing to say.
     """
 
     id: str
@@ -87,5 +88,5 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     sources: tuple[str, ...]
     triggers: Trigger
     parameters: P
-    detect: Callable[[View, P], Signal | None]
+    detect: Callable[[Any, P], Signal | None]
     invariant: bool = False

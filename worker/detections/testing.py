@@ -22,16 +22,19 @@ from schemas.policy import TenantPolicy
 from worker.detections.catalogue import CatalogueJudge
 from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Network, Place
 from worker.enrich.networks import is_private, prefix_of
+from worker.sessions.cross import Shared, Start, arrive, claim
 from worker.sessions.limits import Limits
 from worker.sessions.state import NEVER, decode_user, encode_user, new_user
-from worker.sessions.user import apply
+from worker.sessions.user import Started, apply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from worker.detections.form import Detection
+    from worker.sessions.cross import Found
     from worker.sessions.state import Group, User
+    from worker.sessions.user import Applied
 
 START = 1_790_000_000_000
 """When every case starts: 2026-09-21T14:13:20Z, in milliseconds."""
@@ -215,13 +218,14 @@ def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str,
         uid: the session.
         ip: address text.
         kind: what happened.
-        given: `user`, `created` (offset), `used` (offset), `scopes`, `amr`, `aud`, `max_age`, `type`, `future_by`.
+        given: `tenant`, `user`, `created` (offset), `used` (offset), `scopes`, `amr`, `aud`, `max_age`, `type`,
+            `future_by`.
     """
     deleted = kind is EventKind.DELETED
     used = START + milliseconds(given["used"]) if "used" in given else now
     scopes, amr = given.get("scopes"), given.get("amr")
     return SessionEvent(
-        tenant_id=TENANT,
+        tenant_id=given.get("tenant", TENANT),
         user_id=given.get("user", "u1"),
         session_uid=uid,
         uid_derived=False,
@@ -268,18 +272,42 @@ def open_findings(
     events: Iterable[tuple[SessionEvent, tuple[Network, Place, Device]]], judge: CatalogueJudge, limits: Limits
 ) -> list[Group]:
     """Return the findings that stand after all events, in order of their first occurrence."""
-    users: dict[str, User] = {}
+    users: dict[tuple[str, str], User] = {}
+    shared: dict[str, Shared] = {}
     found: dict[str, Group] = {}
     for event, seen in events:
-        user = users.get(event.user_id) or new_user(event.tenant_id, event.user_id)
-        for change in apply(user, event, seen, judge, limits).changes:
+        key = event.tenant_id, event.user_id
+        user = users.get(key) or new_user(*key)
+        applied = apply(user, event, seen, judge, limits)
+        crossed = _crossed(event, seen[0], applied, shared, judge, limits) if applied.started else ()
+        for change in (*applied.changes, *(each.change for each in crossed)):
             if change.activity is Activity.CLOSE:
                 found.pop(change.uid, None)
             else:
                 found[change.uid] = change.group
         # What is not in the encoded state must not matter.
-        users[event.user_id] = decode_user(encode_user(user, NEVER))
+        users[key] = decode_user(encode_user(user, NEVER))
     return sorted(found.values(), key=lambda group: (group.first, group.detection, group.subject))
+
+
+def _crossed(
+    event: SessionEvent,
+    network: Network,
+    applied: Applied,
+    shared: dict[str, Shared],
+    judge: CatalogueJudge,
+    limits: Limits,
+) -> list[Found]:
+    """Do with the start of a session what the second stage does."""
+    started = applied.started or Started(has_history=False, is_learned=False, is_new=False)
+    start = Start(
+        event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0
+    )
+    found = claim(shared.setdefault(event.session_uid, Shared()), start, judge, limits)
+    if started.has_history and network.prefix:
+        state = shared.setdefault(f"{event.tenant_id} {network.prefix}", Shared())
+        found += arrive(state, start, network.prefix, judge, limits)
+    return found
 
 
 def _compare(case: Case, found: Sequence[Group]) -> Iterable[str]:

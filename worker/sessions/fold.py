@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.sessions.view import Judge, Verdict
 
 # Plain integers: flag arithmetic on IntFlag members costs a microsecond an operation.
-START, NETWORK, PLACE, DEVICE, GRANT, EXPIRED, ENDED, TRAVEL, CLOCK, RISK = (int(trigger) for trigger in Trigger)
+START, NETWORK, PLACE, DEVICE, GRANT, EXPIRED, ENDED, TRAVEL, CLOCK, RISK, *_ = (int(trigger) for trigger in Trigger)
 
 
 NEWS = START | NETWORK | PLACE | DEVICE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.enrich.model import is_anonymiser
-from worker.sessions.limits import MINUTE
+from worker.sessions.limits import DAY, MINUTE
 from worker.sessions.risk import decayed
 from worker.sessions.state import Seen, Waiting
 
@@ -42,6 +42,15 @@ def count_start(history: History, now: int, half_life: int) -> None:
     rate.total = (rate.total + rate.count) * fade
     rate.squares = (rate.squares + rate.count * rate.count) * fade
     rate.bucket, rate.count = bucket, 1
+
+
+LEARNED_SESSIONS, LEARNED_AFTER = 10, 14 * DAY
+"""Sessions or time after which what is usual for a user is known well enough for anything to be new."""
+
+
+def is_learned(history: History, now: int, sessions: int = LEARNED_SESSIONS, after: float = LEARNED_AFTER) -> bool:
+    """Tell whether the learning period is over at `now`."""
+    return bool(history.first) and (history.sessions >= sessions or now - history.first >= after)
 
 
 def strength_mark(history: History, strength: int, keep: int = 10) -> None:

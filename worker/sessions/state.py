@@ -315,6 +315,11 @@ def encode_user(user: User, wake: int) -> bytes:
     return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(user)
 
 
+def is_user(state: bytes) -> bool:
+    """Tell whether a state is a user's, and not one of `worker.sessions.cross`."""
+    return state[0] == FORMAT
+
+
 def decode_user(state: bytes) -> User:
     """Decode what `encode_user` made.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
 from worker.sessions.fold import Owner, step
+from worker.sessions.history import is_learned, network_key
 from worker.sessions.limits import DAY
 from worker.sessions.state import (
     DELETED,
@@ -46,6 +47,7 @@ class Applied(NamedTuple):
         duplicate: the same event was applied before.
         current: the event is the newest of its session, which lives: its own row tells the session's state.
         sessions: uids of other sessions whose state changed. `evicted`: sessions put out for want of room.
+        started: what is to be announced of a session that began, None when none did.
     """
 
     late: bool
@@ -54,6 +56,20 @@ class Applied(NamedTuple):
     changes: Sequence[Change]
     sessions: Sequence[str]
     evicted: Sequence[tuple[str, Session]]
+    started: Started | None = None
+
+
+class Started(NamedTuple):
+    """What the user's history says of the start of a session, as of the newest event applied.
+
+    Attributes:
+        has_history: there were sessions before. `is_learned`: so many that the user's networks are known.
+        is_new: none of them from this autonomous system.
+    """
+
+    has_history: bool
+    is_learned: bool
+    is_new: bool
 
 
 LATE = Applied(late=True, duplicate=False, current=False, changes=(), sessions=(), evicted=())
@@ -73,12 +89,18 @@ def apply(
     activity = event.activity_time or 0
     if time > head.time and _routine(user, event, seen, encoded, limits):
         return ROUTINE
+    started = None if uid in head.sessions or event.is_deleted else _started(user, seen[0], time)
     context = intern(user, uid, encoded)
     observation = Observation(time, activity, KIND_INDEX[event.kind], context, event.future_by)
     owner = Owner(user.tenant_id, user.user_id, Contexts(user.contexts), judge, limits)
-    if time > head.time:
-        return _in_order(user, observation, uid, owner)
-    return _out_of_order(user, observation, owner)
+    applied = _in_order(user, observation, uid, owner) if time > head.time else _out_of_order(user, observation, owner)
+    return applied if started is None else applied._replace(started=started)
+
+
+def _started(user: User, network: Network, now: int) -> Started:
+    history = user.head.history
+    is_new = bool(network.asn) and network_key(network) not in history.networks
+    return Started(history.sessions > 0, is_learned(history, now), is_new)
 
 
 def _encode_context(event: SessionEvent, seen: tuple[Network, Place, Device]) -> bytes:

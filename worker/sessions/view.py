@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntFlag
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from schemas.policy import TenantPolicy
 from worker.sessions.limits import Limits
 from worker.sessions.state import Context, Contexts, Fold, Observation, Session
+
+if TYPE_CHECKING:
+    from worker.sessions.cross import ClaimView, CrowdView
 
 
 class Trigger(IntFlag):
@@ -36,6 +39,10 @@ class Trigger(IntFlag):
     """A time ahead of the record's own, or a last use before the creation."""
     RISK = 512
     """The findings of this event took the session's risk over the tenant's threshold."""
+    CLAIM = 1024
+    """Somebody else claimed the session's uid before; the view is a `worker.sessions.cross.ClaimView`."""
+    ARRIVAL = 2048
+    """A session began on a network; the view is a `worker.sessions.cross.CrowdView`."""
 
 
 class View(msgspec.Struct, gc=False):
@@ -103,6 +110,12 @@ class Judge(Protocol):
     @property
     def triggers(self) -> int:
         """The triggers any detection listens to."""
+
+    def judge_claim(self, view: ClaimView) -> Sequence[Verdict]:
+        """Return the verdicts on a uid that somebody else claimed before."""
+
+    def judge_crowd(self, view: CrowdView) -> Sequence[Verdict]:
+        """Return the verdicts on the arrivals on a network."""
 
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""

@@ -54,6 +54,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         group: consumer group, and prefix of the changelog's name.
         events: topic of events.
         by_user: topic of forwarded events.
+        starts: topic of announcements the processor makes to itself; `""` for none.
         dlq: topic of records that broke the processor.
         policies: topic of tenant policies.
         partitions: of `events`, `by_user` and the changelog, each.
@@ -81,6 +82,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     group: str = "sessionwatch"
     events: str = "auth.sessions"
     by_user: str = "auth.sessions.by-user"
+    starts: str = ""
     dlq: str = "auth.sessions.dlq"
     policies: str = "session.policies"
     partitions: int = 4
@@ -101,6 +103,10 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     web_bind: str = "127.0.0.1"
     web_host: str = "127.0.0.1"
     web_port: int = 6066
+
+    def inputs(self) -> list[str]:
+        """Return the topics that are consumed; a record of one may bring about records of the next."""
+        return [topic for topic in (self.events, self.by_user, self.starts) if topic]
 
 
 class Observer:
@@ -204,7 +210,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         return RocksShard(self.settings.state_dir / TABLE / str(partition))
 
     def _declare_agent(self) -> None:
-        topics = self.topic(self.settings.events, self.settings.by_user, schema=ChunkSchema())
+        topics = self.topic(*self.settings.inputs(), schema=ChunkSchema())
         self.agent(topics, name="sessions")(self._consume)
 
     # The agent
@@ -336,7 +342,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         return {tp: max(0, end - consumer.done_offset(tp)) for tp, end in known.items()}
 
     def _inputs(self) -> set[TP]:
-        topics = {self.settings.events, self.settings.by_user}
+        topics = self.settings.inputs()
         return {tp for tp in self.consumer.assignment() if tp.topic in topics}
 
     # What the delivery needs
@@ -597,8 +603,9 @@ async def caught_up(
     """
     pace = Pace(poll_seconds, patience)
     await _until_done(app, end_offsets, pace)
-    # Forwards are published before the offset of their origin counts as done, so these ends are final.
-    await _until_done(app, await _forward_ends(app), pace)
+    # What is published for a record is so before its offset counts as done: after one topic's end the next's is final.
+    for topic in app.settings.inputs()[1:]:
+        await _until_done(app, await _own_ends(app, topic), pace)
 
 
 class Pace(NamedTuple):
@@ -631,9 +638,9 @@ async def _until_at(app: App, ends: Mapping[TP, int], pace: Pace) -> None:
         await asyncio.sleep(pace.poll_seconds)
 
 
-async def _forward_ends(app: App) -> dict[TP, int]:
-    forwards = {TP(app.settings.by_user, p) for p in range(app.settings.partitions)}
-    ends = await app.consumer.highwaters(*forwards)
+async def _own_ends(app: App, topic: str) -> dict[TP, int]:
+    tps = {TP(topic, partition) for partition in range(app.settings.partitions)}
+    ends = await app.consumer.highwaters(*tps)
     # Tansu tells ends that are too low, so what this worker published itself is asked for, too.
     return {tp: max(end or 0, app.publisher.last.get((tp.topic, tp.partition), -1) + 1) for tp, end in ends.items()}
 

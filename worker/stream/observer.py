@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from worker.observe import metrics
 from worker.observe.store import observe_findings
 from worker.sessions.fold import is_live
-from worker.sessions.state import decode_user
+from worker.sessions.state import decode_user, is_user
 from worker.stream.app import Observer
 
 if TYPE_CHECKING:
@@ -86,14 +86,22 @@ def observe_app(app: App) -> None:
     metrics.READY.set(not app.problems)
     metrics.IN_FLIGHT_ROWS.set(app.delivery.inflight_rows)
     for partition, shard in app.delivery.lanes.items():
-        metrics.STATE_USERS.labels(partition).set(len(shard))
-        size, active = state_sample(shard, app.clock())
-        metrics.STATE_BYTES.labels(partition).set(size)
-        metrics.ACTIVE_SESSIONS.labels(partition).set(active)
+        found = state_sample(shard, app.clock())
+        metrics.STATE_USERS.labels(partition).set(found.users)
+        metrics.STATE_BYTES.labels(partition).set(found.size)
+        metrics.ACTIVE_SESSIONS.labels(partition).set(found.active)
 
 
-def state_sample(shard: DurableShard, now: int) -> tuple[float, float]:
-    """Return the size of a shard's states in bytes and its active sessions, extrapolated from a sample over it.
+class Sampled(NamedTuple):
+    """Size of a shard's states in bytes, its users, and their active sessions."""
+
+    size: float
+    users: float
+    active: float
+
+
+def state_sample(shard: DurableShard, now: int) -> Sampled:
+    """Return what a shard holds, extrapolated from a sample over it.
 
     Args:
         shard: of users' states.
@@ -102,6 +110,6 @@ def state_sample(shard: DurableShard, now: int) -> tuple[float, float]:
     count = len(shard)
     states = [state for _, state in islice(shard.items(), 0, None, max(count // SAMPLE, 1))]
     scale = count / len(states) if states else 0.0
-    users = [decode_user(state) for state in states]
+    users = [decode_user(state) for state in states if is_user(state)]
     active = sum(is_live(session, now) for user in users for session in user.head.sessions.values())
-    return sum(map(len, states)) * scale, active * scale
+    return Sampled(sum(map(len, states)) * scale, len(users) * scale, active * scale)

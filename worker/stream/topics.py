@@ -28,6 +28,7 @@ class TopicSettings(BaseModel):
 
     events: str = Field("auth.sessions", description="Input: session events.")
     by_user: str = Field("auth.sessions.by-user", description="Events forwarded to their user's partition.")
+    starts: str = Field("auth.sessions.starts", description="Starts of sessions, by uid and by network.")
     dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
     findings: str = Field("session.findings", description="Findings (OCSF).")
     policies: str = Field("session.policies", description="Tenant policies, compacted.")
@@ -59,7 +60,7 @@ def changelog_name(group_id: str) -> str:
 
 
 def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
-    """Return all topics; input, forwards and changelog have as many partitions each."""
+    """Return all topics; input, forwards, starts and changelog have as many partitions each."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * DAY_MS)}
     large = {"max.message.bytes": str(LARGEST)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(LARGEST)}
@@ -70,6 +71,7 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
     return [
         spec(settings.events, {**kept, **large}),
         spec(settings.by_user, {**kept, **large}),
+        spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
         spec(settings.findings, kept),
         spec(settings.policies, compacted, 1),
