@@ -1,4 +1,7 @@
-"""The tables in the documents that are made from the code: `python -m worker.docs` writes them, a test compares."""
+"""What is made from the code: tables in the documents, the page of runbooks, the JSON Schemas of the contracts.
+
+`python -m worker.docs` writes them, tests compare.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from prometheus_client.metrics import MetricWrapperBase
 
 from schemas.finding import SEVERITIES
+from schemas.jsonschema import documents
 from worker.detections.catalogue import detections
 from worker.observe import metrics
 from worker.settings import settings
@@ -16,8 +21,11 @@ from worker.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from worker.detections.form import Detection
+
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/operations.md")
+DOCUMENTS = ("README.md", "docs/operations.md", "docs/runbooks.md")
+JSON_SCHEMAS = ROOT / "schemas" / "json"
 _GENERATED = re.compile(r"(?s)(<!-- begin (?P<name>[a-z]+) -->\n).*?(<!-- end (?P=name) -->)")
 
 
@@ -37,6 +45,21 @@ def detections_table() -> str:
         for each in detections().values()
     ]
     return _table(("detection", "flags", "severity", "ATT&CK"), rows)
+
+
+def runbooks() -> str:
+    """Return what to do about each finding, a section a detection."""
+    return "\n".join(_runbook(each) for each in detections().values())
+
+
+def _runbook(each: Detection[Any]) -> str:
+    steps = "\n".join(f"{number}. {step}" for number, step in enumerate(each.runbook, 1))
+    benign = "\n".join(f"- {cause}" for cause in each.false_positives)
+    attacks = ", ".join(f"{attack.uid} {attack.name}" for attack in each.attacks)
+    return (
+        f"## {each.id}\n\n**{each.title}** ({SEVERITIES[each.severity]}). {each.description}\n\n{steps}\n\n"
+        f"Benign causes:\n\n{benign}\n\nATT&CK: {attacks}.\n"
+    )
 
 
 def metrics_table() -> str:
@@ -67,7 +90,9 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-TABLES = {"settings": settings_table, "detections": detections_table, "metrics": metrics_table}
+TABLES = {
+    "settings": settings_table, "detections": detections_table, "metrics": metrics_table, "runbooks": runbooks
+}  # fmt: skip
 
 
 def rendered(text: str) -> str:
@@ -75,8 +100,17 @@ def rendered(text: str) -> str:
     return _GENERATED.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], text)
 
 
+def schema_files() -> dict[Path, bytes]:
+    """Return the files of the JSON Schemas and what they must hold."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    return {JSON_SCHEMAS / name: orjson.dumps(schema, option=options) for name, schema in documents().items()}
+
+
 def main() -> None:
-    """Write the tables into the documents."""
+    """Write everything."""
+    JSON_SCHEMAS.mkdir(exist_ok=True)
+    for path, content in schema_files().items():
+        path.write_bytes(content)
     for name in DOCUMENTS:
         path = ROOT / name
         path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
