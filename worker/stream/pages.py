@@ -21,7 +21,7 @@ from worker.observe.pages import (
 from worker.pipeline import user_key
 from worker.sessions.state import decode_user
 from worker.stream.app import TABLE
-from worker.stream.observer import observe_app
+from worker.stream.observer import observe_app, observe_state
 from worker.stream.publisher import partition_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ROUTED = "X-Sessionwatch-Routed"
 """Says that another worker sent the request on: it is not sent on again."""
 ROUTE_SECONDS = 5.0
+SAMPLE_EVERY = 15_000
+"""Milliseconds between looks at the state for its size, however often metrics are read."""
 YIELD_EVERY = 100
 """Users decoded before the event loop gets its turn: about 5 ms."""
 
@@ -81,6 +83,7 @@ class _Pages:
         self._app = app
         self._limits = limits
         self._clock = clock
+        self._sampled_at = -SAMPLE_EVERY
         self._sources = sources
         self._reasons = reasons
 
@@ -97,6 +100,9 @@ class _Pages:
     async def metrics(self, _request: Any) -> Page:
         """Answer with all metrics."""
         observe_app(self._app)
+        if self._clock() - self._sampled_at >= SAMPLE_EVERY:
+            self._sampled_at = self._clock()
+            observe_state(self._app)
         for source in self._sources():
             if source.built:
                 metrics.GEO_AGE_SECONDS.labels(source.name).set(self._clock() / 1000 - source.built)
