@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
+from schemas.finding import Severity
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
 from worker.outcome import Outcome
@@ -35,14 +36,14 @@ class Taken(NamedTuple):
 
 def session(**changes: Any) -> bytes:
     base = {"uid": "s1", "user_id": "u1", "tenant_id": "acme", "user_agent": CHROME, "ip": "203.0.113.7",
-            "created_at": T0, "last_used_at": T0, "max_age_minutes": 60, "location": "Paris, FR"}  # fmt: skip
+            "created_at": T0, "last_used_at": T0, "max_age_minutes": 60, "location": "Paris, FR", "amr": ["otp", "pwd"]}  # fmt: skip
     return orjson.dumps({**base, **changes})
 
 
-def pipeline(partition_of: Any = lambda _key: 0) -> Pipeline:
+def pipeline(partition_of: Any = lambda _key: 0, judge: Any = None) -> Pipeline:
     return Pipeline(
         enricher=build_enricher(None, None),
-        judge=Policies(detections().values()).judge,
+        judge=judge or Policies(detections().values()).judge,
         topics=TOPICS,
         partition_of=partition_of,
         limits=Limits(),
@@ -166,3 +167,30 @@ def test_time_alone_ends_sessions_and_forgets_users() -> None:
 def test_keys_are_unambiguous() -> None:
     assert user_key("a/b", "c") != user_key("a", "b/c")
     assert user_key("a%2Fb", "c") != user_key("a/b", "c")
+
+
+def test_what_a_detection_cannot_evaluate_is_counted() -> None:
+    (outcome,) = run([Taken(session(ip="10.0.0.1", user_agent="?", location="-", amr=None), 0)], MemoryShard())
+    reasons = {key[1:]: count for key, count in outcome.counters.items() if key[0] == "unevaluated"}
+    assert reasons["new-network", "unknown-network"] == 1
+    assert reasons["device-change", "unknown-device"] == 1
+    assert reasons["impossible-travel", "unknown-place"] == 1
+    assert reasons["weak-authentication", "unknown-amr"] == 1
+    assert all(uid != "use-after-expiry" for uid, _ in reasons)
+
+
+def test_a_tenant_s_own_client_is_no_script() -> None:
+    policies = Policies(detections().values())
+    policies.set("acme", b'{"first_party_clients": ["^AcmeSync/"]}')
+    severities = {}
+    for tenant in ("acme", "other"):
+        agent = "AcmeSync/1.2 python-requests/2.32"
+        records = [
+            Taken(session(tenant_id=tenant), 0),
+            Taken(session(tenant_id=tenant, last_used_at=T0 + 300_000, ip="198.51.100.7", location="Tokyo, JP",
+                          user_agent=agent), 1),
+        ]  # fmt: skip
+        (outcome,) = run(records, MemoryShard(), judge=policies.judge)
+        severities[tenant] = {each.detection: each.severity for each in outcome.findings}
+    assert severities["other"]["session-hijack"] is Severity.CRITICAL
+    assert severities["acme"]["session-hijack"] is Severity.HIGH

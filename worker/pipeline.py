@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from schemas.event import SessionEvent
 from schemas.inbound import Ignored, Rejected, RejectReason, decode
 from worker.crossing import Crossing, announcements, is_shared, start_of
@@ -251,8 +253,10 @@ class _Batch:
         return new_user(event.tenant_id, event.user_id)
 
     def _apply(self, record: Record, event: SessionEvent, key: bytes, user: User, origin: Origin, seen: Seen) -> None:
-        limits = self._limits
-        applied = apply(user, event, seen, self._judge(event.tenant_id), limits)
+        limits, judge = self._limits, self._judge(event.tenant_id)
+        if judge.policy.first_party_clients and judge.is_first_party(event.user_agent):
+            seen = (seen[0], seen[1], own_client(seen[2]))
+        applied = apply(user, event, seen, judge, limits)
         found = self._find(record, applied.changes, key, user, origin) if applied.changes else ()
         self._rows.append(
             event_row(
@@ -272,6 +276,7 @@ class _Batch:
             self._routine += 1
             return
         self._note(applied, user, key)
+        self._count_unevaluated(event, seen, judge)
         if applied.started is not None:
             start = start_of(event, seen, applied.started, origin, record.timestamp)
             self._outcome.messages += announcements(start, seen[0], self._topics.starts, derived=event.uid_derived)
@@ -289,6 +294,14 @@ class _Batch:
         for uid, session in applied.evicted:
             self._sessions[key, uid] = session_row(user, uid, session, self._limits, evicted=True)
             self._count["evicted",] += 1
+
+    def _count_unevaluated(self, event: SessionEvent, seen: Seen, judge: Judge) -> None:
+        """Count, for each detection that needs it, what is not known of an event that is not routine."""
+        network, place, device = seen
+        known = {"network": network.prefix, "place": place.country, "device": device.browser}
+        for part in [part for part, value in known.items() if not value] + ["amr"] * (event.amr is None):
+            for uid in judge.needing(part):
+                self._count["unevaluated", uid, f"unknown-{part}"] += 1
 
     def _find(
         self, record: Record, changes: Sequence[Change], key: bytes, user: User, origin: Origin
@@ -339,3 +352,8 @@ class _Batch:
 
 def _contexts(user: User, number: int) -> Context | None:
     return Contexts(user.contexts)[number] if number in user.contexts else None
+
+
+def own_client(device: Device) -> Device:
+    """Return a device as one of the tenant's own clients: an application, whatever it is written with."""
+    return msgspec.structs.replace(device, kind="app", scripted=False)

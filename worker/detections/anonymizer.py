@@ -63,4 +63,5 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.NETWORK,
     parameters=Anonymizer(),
     detect=detect,
+    needs=("network",),
 )

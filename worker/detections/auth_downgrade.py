@@ -79,4 +79,5 @@ DETECTION = Detection(
     triggers=Trigger.GRANT | Trigger.START,
     parameters=AuthDowngrade(),
     detect=detect,
+    needs=("amr",),
 )

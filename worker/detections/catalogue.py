@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from worker.sessions.cross import ClaimView, CrowdView
 
 GROUP = "sessionwatch.detections"
+PARTS = ("network", "place", "device", "amr")
+"""What of an event may be unknown."""
 _FORM = {"form", "evidence", "catalogue", "testing"}
 
 
@@ -89,6 +92,10 @@ class CatalogueJudge:
         self._rules = tuple(_rules({each.id: each for each in chosen}, policy))
         self._by_trigger: dict[int, tuple[Rule, ...]] = {}
         self._shadows = frozenset(rule.detection.id for rule in self._rules if rule.shadow)
+        self._needing = {
+            part: tuple(rule.detection.id for rule in self._rules if part in rule.detection.needs) for part in PARTS
+        }
+        self._clients = re.compile("|".join(f"(?:{each})" for each in policy.first_party_clients) or "(?!)")
         self.triggers = 0
         for rule in self._rules:
             self.triggers |= int(rule.detection.triggers)
@@ -113,6 +120,14 @@ class CatalogueJudge:
     def _cross(self, view: ClaimView | CrowdView, trigger: int, owner: str) -> list[Verdict]:
         asked = [(rule, rule.detection.detect(view, rule.parameters)) for rule in self._listeners(trigger)]
         return [_cross_verdict(rule, signal, owner) for rule, signal in asked if signal is not None]
+
+    def needing(self, part: str) -> tuple[str, ...]:
+        """Return the detections that cannot do without `network`, `place`, `device` or `amr`."""
+        return self._needing[part]
+
+    def is_first_party(self, user_agent: str) -> bool:
+        """Tell whether a user agent is one of the tenant's own clients."""
+        return self._clients.search(user_agent) is not None
 
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""

@@ -96,4 +96,5 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.PLACE | Trigger.TRAVEL,
     parameters=ConcurrentCountries(),
     detect=detect,
+    needs=("place",),
 )

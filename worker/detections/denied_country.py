@@ -49,5 +49,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.PLACE,
     parameters=DeniedCountry(),
     detect=detect,
+    needs=("place",),
     invariant=True,
 )

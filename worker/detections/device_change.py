@@ -60,4 +60,5 @@ DETECTION = Detection(
     triggers=Trigger.DEVICE,
     parameters=DeviceChange(),
     detect=detect,
+    needs=("device",),
 )

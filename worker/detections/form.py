@@ -70,6 +70,8 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
         runbook: two or three steps for whoever is woken by it.
         sources: where logic and thresholds come from.
         triggers: the events it is asked about.
+        needs: what of an event it cannot do without: `network`, `place`, `device`, `amr`; where that is unknown, the
+            event is counted as not evaluated.
         invariant: whether it holds whatever the network: allow lists do not suppress its findings.
         parameters: their defaults.
         detect: pure function of a view (its kind depends on the triggers) and the parameters in force; None when
@@ -89,4 +91,5 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     triggers: Trigger
     parameters: P
     detect: Callable[[Any, P], Signal | None]
+    needs: tuple[str, ...] = ()
     invariant: bool = False

@@ -76,4 +76,5 @@ DETECTION = Detection(
     triggers=Trigger.TRAVEL,
     parameters=ImpossibleTravel(),
     detect=detect,
+    needs=("place",),
 )

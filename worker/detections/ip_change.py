@@ -79,4 +79,5 @@ DETECTION = Detection(
     triggers=Trigger.NETWORK,
     parameters=IpChange(),
     detect=detect,
+    needs=("network",),
 )

@@ -84,4 +84,5 @@ DETECTION = Detection(
     triggers=Trigger.PLACE,
     parameters=LocationChange(),
     detect=detect,
+    needs=("place",),
 )

@@ -50,4 +50,5 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=NewCountry(),
     detect=detect,
+    needs=("place",),
 )

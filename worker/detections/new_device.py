@@ -51,4 +51,5 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=NewDevice(),
     detect=detect,
+    needs=("device",),
 )

@@ -51,4 +51,5 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=NewNetwork(),
     detect=detect,
+    needs=("network",),
 )

@@ -76,4 +76,5 @@ DETECTION = Detection(
     triggers=Trigger.DEVICE,
     parameters=SessionHijack(),
     detect=detect,
+    needs=("network", "device"),
 )

@@ -117,4 +117,5 @@ DETECTION = Detection(
     triggers=Trigger.NETWORK | Trigger.DEVICE,
     parameters=SessionInterleaving(),
     detect=detect,
+    needs=("network", "device"),
 )

@@ -62,4 +62,5 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=UnfamiliarSignIn(),
     detect=detect,
+    needs=("place", "network", "device"),
 )

@@ -66,4 +66,5 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.GRANT,
     parameters=WeakAuthentication(),
     detect=detect,
+    needs=("amr",),
 )

@@ -77,6 +77,7 @@ UNEVALUATED = Counter(
     "sessionwatch_unevaluated_total", "Events a detection could not evaluate.", ["detection", "reason"],
     registry=REGISTRY,
 )  # fmt: skip
+ANNOUNCED = Counter("sessionwatch_announced_total", "Starts of sessions looked at across users.", registry=REGISTRY)
 EXPIRED = Counter(
     "sessionwatch_expired_total", "Sessions ended because their sliding expiry passed.", registry=REGISTRY
 )
@@ -175,6 +176,7 @@ _PLAIN: Mapping[str, Counter] = {
     "skipped": SKIPPED,
     "late": LATE,
     "duplicate": DUPLICATES,
+    "announced": ANNOUNCED,
     "expired": EXPIRED,
     "evicted": EVICTED,
 }

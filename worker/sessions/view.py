@@ -117,6 +117,12 @@ class Judge(Protocol):
     def judge_crowd(self, view: CrowdView) -> Sequence[Verdict]:
         """Return the verdicts on the arrivals on a network."""
 
+    def needing(self, part: str) -> tuple[str, ...]:
+        """Return the detections that cannot do without `network`, `place`, `device` or `amr`."""
+
+    def is_first_party(self, user_agent: str) -> bool:
+        """Tell whether a user agent is one of the tenant's own clients."""
+
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""
 
