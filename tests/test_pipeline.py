@@ -36,7 +36,8 @@ class Taken(NamedTuple):
 
 def session(**changes: Any) -> bytes:
     base = {"uid": "s1", "user_id": "u1", "tenant_id": "acme", "user_agent": CHROME, "ip": "203.0.113.7",
-            "created_at": T0, "last_used_at": T0, "max_age_minutes": 60, "location": "Paris, FR", "amr": ["otp", "pwd"]}  # fmt: skip
+            "created_at": T0, "last_used_at": T0, "max_age_minutes": 60, "location": "Paris, FR",
+            "amr": ["otp", "pwd"]}  # fmt: skip
     return orjson.dumps({**base, **changes})
 
 
