@@ -374,6 +374,18 @@ def test_a_country_reaches_over_the_antimeridian(longitude: float) -> None:
     assert gazetteer().at(-16.4, longitude).country == "FJ"  # Labasa, at 179.36 E
 
 
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "country"),
+    [
+        (5.2, 0.1, "GH"),  # Accra and Tema lie west of the prime meridian
+        (49.9, -0.1, "FR"),  # Le Havre lies east of it
+        (69.35, 90.3, "RU"),  # Norilsk, over two degrees west: 82 km there
+    ],
+)
+def test_a_country_reaches_into_the_degrees_around(latitude: float, longitude: float, country: str) -> None:
+    assert gazetteer().at(latitude, longitude).country == country
+
+
 def test_a_country_ends_100_km_from_its_last_city() -> None:
     # Honolulu's island, due south: latitude alone, 111.2 km a degree.
     south, column = min((lat, lon) for lat, lon, code in cities() if code == "US" and -159 < lon < -157.5)
@@ -394,7 +406,7 @@ def near_cities() -> st.SearchStrategy[tuple[float, float]]:
 
 
 ANYWHERE = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
-SEAM = st.tuples(st.floats(-50, 70), st.sampled_from([-180.0, -179.99, 179.99, 180.0]))
+SEAM = st.tuples(st.floats(-50, 70), st.sampled_from([-180.0, -179.99, 179.99, 180.0, -0.01, 0.0, 0.01]))
 
 
 @settings(max_examples=150, deadline=None)

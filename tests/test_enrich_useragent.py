@@ -230,6 +230,11 @@ def test_a_hundred_kilobytes_cost_no_more(piece: str) -> None:
     assert device == device_of(text[:LONGEST])
 
 
+def test_names_that_are_any_word_of_the_string_are_cut() -> None:
+    assert device_of("x" * 200 + "/12 CFNetwork/1 Darwin/23").browser == "x" * LONGEST_NAME
+    assert device_of("node" + "x" * 200).browser == "node" + "x" * (LONGEST_NAME - 4)
+
+
 @pytest.mark.parametrize("digits", ["9" * 400, "0" * 400, "1" * 10])
 def test_versions_of_any_length_are_small_numbers(digits: str) -> None:
     device = device_of(f"curl/{digits}")

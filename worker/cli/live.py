@@ -177,7 +177,7 @@ def _findings(snapshot: Snapshot, width: int) -> Panel:
         table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
     for finding in snapshot.findings:
         table.add_row(*_finding(finding)[:shown])
-    return Panel(table, title="newest findings", title_align="left")
+    return Panel(table, title="newest findings, medium and above", title_align="left")
 
 
 def _finding(finding: FindingLine) -> tuple[Text, ...]:

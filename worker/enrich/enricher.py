@@ -104,11 +104,19 @@ class Enricher:
         self._ranges.kind("192.0.2.1")
 
     def reload(self) -> bool:
-        """Take up geo files that were replaced; tell whether any was."""
-        changed = [file.reload() for file in (self._city, self._asn) if file is not None]
-        if any(changed):
-            self._addresses.clear()
-        return any(changed)
+        """Take up geo files that were replaced; tell whether any was.
+
+        Raises:
+            worker.enrich.geoip.GeoFileError: one is gone or broken; what was taken up before it stays.
+        """
+        changed = False
+        try:
+            for file in (self._city, self._asn):
+                changed |= file is not None and file.reload()
+        finally:
+            if changed:
+                self._addresses.clear()
+        return changed
 
     def sources(self) -> list[Source]:
         """Return where knowledge comes from, for checks and metrics."""

@@ -6,6 +6,7 @@ is written over in place changes under the reader.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import maxminddb
@@ -85,7 +86,7 @@ class GeoFile:
         """
         try:
             found = self._reader.get(ip)
-        except (ValueError, maxminddb.InvalidDatabaseError):
+        except (TypeError, ValueError, maxminddb.InvalidDatabaseError):  # TypeError: a NUL in the address
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -102,7 +103,9 @@ def place_of(record: dict[str, Any]) -> Place:
         return Place(country, "", None, None, 0.0, "ip") if country else UNKNOWN_PLACE
     city = _text(_part(_part(record, "city"), "names").get("en"))
     radius = _number(location.get("accuracy_radius"))
-    return Place(country, city, latitude, longitude, DEFAULT_RADIUS_KM if radius is None else radius, "ip")
+    if radius is None or radius < 0:
+        radius = DEFAULT_RADIUS_KM
+    return Place(country, city, latitude, longitude, radius, "ip")
 
 
 def system_of(record: dict[str, Any]) -> System:
@@ -111,7 +114,7 @@ def system_of(record: dict[str, Any]) -> System:
         return NO_SYSTEM
     number = record.get("autonomous_system_number")
     return System(
-        number if isinstance(number, int) else 0,
+        number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else 0,
         _text(record.get("autonomous_system_organization")),
         kind_told(record),
     )
@@ -164,4 +167,6 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if math.isfinite(value) else None

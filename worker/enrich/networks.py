@@ -70,11 +70,11 @@ _SPECIAL_V4 = (
     "192.168.0.0/16",
     "224.0.0.0/3",
 )
-_SPECIAL_V6 = ("2001::/23", "2002::/16", "3fff::/20")
+_SPECIAL_V6 = ("2001::/23", "2002::/16")
 """What of the address space is nobody's in public, or no host's: IANA's special-purpose registries
 (https://www.iana.org/assignments/iana-ipv4-special-registry, …-ipv6-…), RFC 6598 (CGNAT) and 3056 (6to4) among them.
-Of IPv6 only 2000::/3 is public at all (RFC 4291). Documentation and benchmark ranges (RFC 5737, 2544, 3849) are
-ordinary networks here: tests and demos live on them."""
+Of IPv6 only 2000::/3 is public at all (RFC 4291). Documentation and benchmark ranges (RFC 5737, 2544, 3849,
+9637) are ordinary networks here: tests and demos live on them."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 

@@ -27,7 +27,7 @@ class Recorder(MetricsObserver):
 
     Attributes:
         read: records processed. rows: durable rows by table. rejected: records by reason.
-        severities: new findings by severity. findings: the newest above informational, newest first.
+        severities: new findings by severity. findings: the newest of medium severity and above, newest first.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -44,7 +44,8 @@ class Recorder(MetricsObserver):
     def on_batch(self, tp: TP, records: int, seconds: float, outcome: Outcome) -> None:
         """Take in a batch."""
         super().on_batch(tp, records, seconds, outcome)
-        self.read += records
+        # Announcements are the worker's own.
+        self.read += records - outcome.counters["announced",]
         for (name, *labels), count in outcome.counters.items():
             self._counts[name] += count
             if name == "rejected":
@@ -76,7 +77,7 @@ class Recorder(MetricsObserver):
             # What is read of the past says nothing of how fast the present is.
             now = self._clock()
             self._latencies.append((now, max(now - finding.detected_at, 0.0) / 1000))
-        if finding.severity == Severity.INFORMATIONAL:
+        if finding.severity < Severity.MEDIUM:
             return
         self.findings.appendleft(
             FindingLine(
