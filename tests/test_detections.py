@@ -12,7 +12,7 @@ ALL = detections()
 LOADED = [case for path in sorted(CASES.glob("*.yaml")) for case in load_cases(path)]
 
 
-@pytest.mark.parametrize("case", LOADED, ids=lambda case: f"{case.detection}: {case.name}")
+@pytest.mark.parametrize("case", LOADED, ids=lambda case: f"{case.detection or 'benign'}: {case.name}")
 def test_case(case: Case) -> None:
     assert not run_case(case, ALL.values()).problems
 
@@ -44,7 +44,23 @@ def test_a_detection_has_cases_of_both_kinds(uid: str) -> None:
 
 
 def test_every_file_of_cases_belongs_to_a_detection() -> None:
-    assert {path.stem for path in CASES.glob("*.yaml")} == set(ALL)
+    assert {path.stem for path in CASES.glob("*.yaml")} == {*ALL, "benign"}
+
+
+def test_ordinary_life_is_never_above_informational() -> None:
+    benign = [case for case in LOADED if not case.detection]
+    classes = (
+        "roaming",
+        "CGNAT",
+        "carrier churn",
+        "Relay",
+        "dual stack",
+        "browser upgrade",
+        "corporate egress",
+        "flights",
+    )
+    assert all(any(name in case.name for case in benign) for name in classes)
+    assert {case.none_above for case in benign} == {"informational"}
 
 
 def test_an_unknown_detection_is_told() -> None:

@@ -106,7 +106,7 @@ def run(
         print_json({"cases": len(results), "failed": [_result(each) for each in failed]})
     else:
         for each in failed:
-            typer.echo(f"{each.case.detection}: {each.case.name}\n  " + "\n  ".join(each.problems))
+            typer.echo(f"{each.case.detection or 'benign'}: {each.case.name}\n  " + "\n  ".join(each.problems))
         say(f"{len(results)} cases, {len(failed)} failed")
     if failed:
         raise CheckFailedError(f"{len(failed)} of {len(results)} cases failed")

@@ -1,8 +1,9 @@
 """Cases of detections, and what runs them: our tests, `sessionwatch detections test`, and other people's tests.
 
-A file of cases is YAML: `detection` (an id), `networks` and `devices` (by name, over the common ones below) and
-`cases`, each with a `name`, `events` in order of arrival, and `expect`: the findings of this detection (`severity`,
-and where it matters `count` or `session`), `[]` for none. `none_above` bounds what *any* detection may say.
+A file of cases is YAML: `detection` (an id; none: cases of ordinary life, about no one detection), `networks` and
+`devices` (by name, over the common ones below) and `cases`, each with a `name`, `events` in order of arrival, and
+`expect`: the findings of this detection (`severity`, and where it matters `count` or `session`), `[]` for none.
+`none_above` bounds what *any* detection may say. A case may have `networks` and a `policy` of its own.
 
 An event has `at` (`5m`, `-2h`, …: its time, relative to the case's start), `from` (a network) and, where they differ
 from the session's last event: `device`, `session`, `user`, `kind`, `created`, `scopes`, `amr`, `aud`, `max_age`,
@@ -149,11 +150,11 @@ def load_cases(path: Path) -> list[Case]:
 
 
 def _case(document: Mapping[str, Any], case: Mapping[str, Any]) -> Case:
-    networks = {**COMMON_NETWORKS, **document.get("networks", {})}
+    networks = {**COMMON_NETWORKS, **document.get("networks", {}), **case.get("networks", {})}
     devices = {**COMMON_DEVICES, **document.get("devices", {})}
     script = _Script(networks, devices)
     return Case(
-        document["detection"],
+        document.get("detection", ""),
         case["name"],
         tuple(script.event(event) for event in case["events"]),
         tuple(case["expect"]),

@@ -202,21 +202,24 @@ def arrive(state: Shared, start: Start, network: str, judge: CrossJudge, limits:
     """Add an arrival on a network; return the findings that came, grew or went."""
     state.applied += 1
     state.newest = max(state.newest, start.time)
-    first, last = state.regulars.get(start.user_id, (start.time, start.time))
-    state.regulars[start.user_id] = (min(first, start.time), max(last, start.time))
+    # What is forgotten closes nothing, so it goes before the first look.
     _forget(state, limits)
     before = _crowds(state, start.tenant_id, network, judge, limits)
-    if start.is_learned and all(arrival.session_uid != start.session_uid for arrival in state.arrivals):
+    first, last = state.regulars.get(start.user_id, (start.time, start.time))
+    state.regulars[start.user_id] = (min(first, start.time), max(last, start.time))
+    if start.is_learned:
+        arrivals = {arrival.session_uid: arrival for arrival in state.arrivals}
         arrival = Arrival(start.time, start.session_uid, start.user_id, start.is_new)
-        state.arrivals = sorted([*state.arrivals, arrival])[-ARRIVALS:]
+        arrivals[start.session_uid] = min(arrival, arrivals.get(start.session_uid, arrival))
+        state.arrivals = sorted(arrivals.values())
     return _difference(before, _crowds(state, start.tenant_id, network, judge, limits))
 
 
 def _forget(state: Shared, limits: Limits) -> None:
     """Let go of arrivals that no admissible one can come close to, and of users who have stayed away."""
     horizon = state.newest - limits.lateness - limits.grouping
-    state.arrivals = [arrival for arrival in state.arrivals if arrival.time >= horizon]
-    known = sorted(state.regulars.items(), key=lambda item: (item[1][1], item[0]))[-REGULARS:]
+    state.arrivals = [arrival for arrival in state.arrivals[1 - ARRIVALS :] if arrival.time >= horizon]
+    known = sorted(state.regulars.items(), key=lambda item: (item[1][1], item[0]))[1 - REGULARS :]
     state.regulars = {user: span for user, span in known if state.newest - span[1] < REGULAR_FOR}
 
 

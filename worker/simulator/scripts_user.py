@@ -12,6 +12,7 @@ from worker.simulator.world import EMBARGOED, distance_km
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from worker.simulator.geo import Network
     from worker.simulator.people import User
 
     Acts = Generator[float, None, None]
@@ -138,7 +139,7 @@ def owner_change_across(case: Case) -> Acts:
 @attack(variants=("hosting", "residential", "ipv6"), crowd=8, history=True, hides=False)
 def network_many_users(case: Case) -> Acts:
     """A password spray succeeds: many users sign in from one prefix within minutes."""
-    net = case.exit("hosting") if case.variant != "residential" else case.foreign(800)
+    net = case.exit("hosting") if case.variant != "residential" else _foreign_to_all(case)
     prefix, subnet = case.rng.choice(net.v4), case.rng.randrange(65_536)
     device, at = case.stranger(), case.strike
     for user in case.victims:
@@ -148,6 +149,12 @@ def network_many_users(case: Case) -> Acts:
         at += minutes(case, 0.5, 1.2)
     case.allow(*case.label.expected, "concurrent-countries", "impossible-travel", "new-device")
     case.label.expected = {"network-many-users"}
+
+
+def _foreign_to_all(case: Case) -> Network:
+    """A residential proxy that none of the victims calls home; by definition it is news to most of them."""
+    nets = [case.foreign(800) for _ in range(20)]
+    return next((net for net in nets if not any(net.asn in user.known_asns() for user in case.victims)), nets[0])
 
 
 @attack(variants=("always", "scopes"))
