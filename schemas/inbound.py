@@ -151,7 +151,7 @@ def _decode_slowly(value: bytes, record_time: int, skew_ms: int) -> SessionEvent
     try:
         session = _validate_python(body)
     except ValidationError as error:
-        return _rejection(error, envelope.path)
+        return rejection(error, envelope.path)
     return _event(session, envelope, record_time, skew_ms)
 
 
@@ -392,11 +392,16 @@ def _canonical(meta_data: dict[str, Any]) -> str:
     return text.decode()
 
 
-_REASONS = {"missing": RejectReason.MISSING_FIELD}
+_REASONS = {"missing": RejectReason.MISSING_FIELD, "json_invalid": RejectReason.INVALID_JSON}
 
 
-def _rejection(error: ValidationError, path: str) -> Rejected:
-    """Turn the first of pydantic's errors into a reason, a dotted path and a short message."""
+def rejection(error: ValidationError, path: str) -> Rejected:
+    """Turn the first of pydantic's errors into a reason, a dotted path and a short message.
+
+    Args:
+        error: what pydantic has against a document.
+        path: where in the record the document stands; `""` for the record itself.
+    """
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     kind = first["type"]
     reason = _REASONS.get(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.feedback import Feedback
 from schemas.finding import CATEGORY_UID, CLASS_UID, SEVERITIES, STATUS_ID, Activity
 from schemas.policy import TenantPolicy
 from schemas.session import SESSION
@@ -27,6 +28,7 @@ def documents() -> dict[str, dict[str, Any]]:
         "auth-session": SESSION.json_schema(),
         "tenant-policy": TenantPolicy.model_json_schema(),
         "finding": finding_schema(),
+        "feedback-document": Feedback.model_json_schema(),
         **{name.replace("_", "-"): row_schema(name) for name in TABLES},
     }
     return {

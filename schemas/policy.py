@@ -67,7 +67,9 @@ class TenantPolicy(BaseModel):
     max_sessions: int = Field(10, ge=1, description="Unexpired sessions a user may have.")
     max_lifetime_minutes: float | None = Field(None, gt=0, description="Longest `max_age_minutes` allowed.")
     risk_threshold: float = Field(70.0, gt=0, le=100, description="Risk of a session at which it is a finding.")
-    alert_budget: float | None = Field(None, gt=0, description="Alerts per 1,000 users a day; none: unlimited.")
+    alert_budget: float | None = Field(
+        None, gt=0, description="Alerts per 1,000 active users a day, at least one a partition; none: unlimited."
+    )
 
     @cached_property
     def _allowed(self) -> tuple[IPv4Network | IPv6Network, ...]:

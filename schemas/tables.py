@@ -195,4 +195,18 @@ FINDINGS = Table(
     ),
 )
 
-TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS)}
+FEEDBACK = Table(
+    "feedback",
+    _columns(
+        ("finding_uid", TEXT, "The finding it is about"),
+        ("author", TEXT, "Who says so"),
+        ("tenant_id", WORD, "Tenant, if it was said"),
+        ("detection", WORD, "Detection, if it was said"),
+        ("verdict", WORD, "true_positive or false_positive"),
+        ("comment", TEXT, "Why"),
+        ("said_at", TIME, "Timestamp of the record"),
+        *_SOURCE,
+    ),
+)
+
+TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK)}

@@ -26,7 +26,8 @@ ARROWS: dict[str, set[str]] = {
     "worker.policies": {"schemas", "worker.detections"},
     "worker.findings": HEART,
     "worker.crossing": HEART | {"worker.findings"},
-    "worker.pipeline": HEART | {"worker.policies", "worker.findings", "worker.crossing"},
+    "worker.feedback": HEART,
+    "worker.pipeline": HEART | {"worker.policies", "worker.findings", "worker.crossing", "worker.feedback"},
     "worker.simulator": {"schemas"},
     "worker.feed": {"worker.simulator"},
     "worker.stream.connection": set(),
@@ -42,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
 # These put everything together: they may import anything, and nothing below them may import them.
 COMPOSITION = ("worker.runtime", "worker.demo", "worker.replay", "worker.evaluation", "worker.docs", "worker.cli")
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",
-        "worker.policies", "worker.findings", "worker.crossing")  # fmt: skip
+        "worker.policies", "worker.findings", "worker.crossing", "worker.feedback")  # fmt: skip
 # Files of a pure room that are tools around it, not part of it.
 TOOLS = {"worker.detections.testing"}
 # What does I/O or tells the time; `enrich` reads the databases it is given and nothing else.

@@ -157,7 +157,9 @@ def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_let
     broker: Any, tmp_path: Path
 ) -> None:
     prefix, port = f"w{uuid4().hex[:8]}", free_port()
-    names = {name: f"{prefix}.{name}" for name in ("events", "by_user", "starts", "dlq", "findings", "policies")}
+    names = {
+        name: f"{prefix}.{name}" for name in ("events", "by_user", "starts", "dlq", "findings", "feedback", "policies")
+    }
     environment = {
         "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "SESSIONWATCH_DATA_DIR": str(tmp_path),
@@ -174,6 +176,11 @@ def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_let
     try:
         _wait(lambda: _metric(port, "sessionwatch_accepted_total") >= len(events))
         letters = asyncio.run(_read(options, names["dlq"], len(BAD)))
+        (message,) = asyncio.run(_read(options, names["findings"], 1))[:1]
+        judged = json.loads(message.value)["finding_info"]
+        said = run("feedback", judged["uid"], "false-positive", "--author", "alice", **environment)
+        assert said.returncode == 0, said.stderr
+        _wait(lambda: _metric(port, "sessionwatch_feedback_total") == 1)
         metrics = _get(f"http://127.0.0.1:{port}/metrics")
         ready = _get(f"http://127.0.0.1:{port}/health/ready")
     finally:
@@ -189,6 +196,9 @@ def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_let
     assert int(counted["n"]) == int(counted["d"]) == sent - len(BAD)
     (found,) = rows(tmp_path, "SELECT count() AS n, uniqExact(finding_uid) AS d FROM findings FINAL")
     assert int(found["n"]) == int(found["d"]) > 0
+    (precision,) = rows(tmp_path, "SELECT * FROM feedback_by_detection")
+    assert (precision["detection"], int(precision["false_positives"])) == (judged["analytic"]["uid"], 1)
+    assert precision["precision"] == 0
     messages = asyncio.run(_read(options, names["findings"], int(found["n"])))
     told = {json.loads(message.value)["finding_info"]["uid"] for message in messages}
     assert len(told) == int(found["n"])

@@ -155,7 +155,9 @@ def test_every_statement_may_run_twice(migration: migrations.Migration) -> None:
     assert all(re.search(r"^(DROP|ALTER) .*IF EXISTS", each, re.MULTILINE) for each in migration.down)
 
 
-CLUSTER = Layout("it's", replicated=True, ttl_days={"session_events": 90, "sessions": 30, "findings": 400})
+CLUSTER = Layout(
+    "it's", replicated=True, ttl_days={"session_events": 90, "sessions": 30, "findings": 400, "feedback": 400}
+)
 
 
 def test_a_cluster_changes_statements_and_no_checksum() -> None:

@@ -10,15 +10,15 @@ import pytest
 from schemas.finding import Severity
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
-from worker.outcome import Outcome
-from worker.pipeline import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Pipeline, user_key
+from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Outcome
+from worker.pipeline import Pipeline, user_key
 from worker.policies import Policies
 from worker.sessions.limits import DAY, Limits
 from worker.sessions.state import decode_user
 from worker.stream.store import MemoryShard
 
 T0 = 1_790_000_000_000
-TOPICS = SimpleNamespace(by_user="by-user", starts="starts", dlq="dlq", findings="findings")
+TOPICS = SimpleNamespace(by_user="by-user", starts="starts", dlq="dlq", findings="findings", feedback="feedback")
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 )

@@ -77,12 +77,15 @@ def test_a_batch_written_twice_is_there_once(store: Store, database: str, tables
         "session_events": [event(1), event(2), event(3, kafka_partition=1)],
         "findings": [row("findings", finding_uid="f", tenant_id="acme", revision=1, severity="high")],
         "sessions": [row("sessions", session_uid="s", tenant_id="acme", version=2, status="ended")],
+        "feedback": [row("feedback", finding_uid="f", verdict="true_positive", said_at=NOW)],
     }
     write(store, database, batch)
     once = {table: stored(tables, table) for table in TABLES}
     write(store, database, batch, batch)
     assert {table: stored(tables, table) for table in TABLES} == once
-    assert {table: len(rows) for table, rows in once.items()} == {"session_events": 3, "findings": 1, "sessions": 1}
+    assert {table: len(rows) for table, rows in once.items()} == {
+        "session_events": 3, "findings": 1, "sessions": 1, "feedback": 1,
+    }  # fmt: skip
 
 
 def test_the_newest_state_wins_whatever_the_order(store: Store, database: str, tables: Client) -> None:

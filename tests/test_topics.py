@@ -16,7 +16,9 @@ def _options(broker: Any) -> dict[str, Any]:
 
 
 def _wanted(prefix: str, partitions: int = 3) -> Any:
-    names = {name: f"{prefix}.{name}" for name in ("events", "by_user", "starts", "dlq", "findings", "policies")}
+    names = {
+        name: f"{prefix}.{name}" for name in ("events", "by_user", "starts", "dlq", "findings", "feedback", "policies")
+    }
     return specs(TopicSettings(partitions=partitions, **names), prefix)
 
 

@@ -14,7 +14,6 @@ from worker.detections.evidence import device_name, network_name, place_name
 from worker.findings import Named, Told
 from worker.outcome import Message, Outcome
 from worker.sessions.cross import (
-    FORMAT,
     NETWORK,
     UID,
     Shared,
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
     from worker.sessions.limits import Limits
     from worker.sessions.user import Started
     from worker.sessions.view import Judge
-
-
-def is_shared(state: bytes) -> bool:
-    """Tell whether a state is one of this stage, and not a user's."""
-    return state[0] == FORMAT
 
 
 def start_of(
@@ -91,13 +85,14 @@ class Crossing:
     def process(self, records: Sequence[Record], shard: Shard) -> Outcome:
         """Apply announcements of one partition, in their order; the shard is left alone until nothing can fail."""
         outcome, states = Outcome(), dict[bytes, Shared]()
-        told = Told(outcome, self._findings, self._judge)
+        told = Told(outcome, self._findings, self._judge, shard)
         for record in records:
             if record.key is not None and record.value is not None:
                 self._take(record.key, record, states, shard, told)
         for key, state in states.items():
             outcome.states[key] = encoded = encode_shared(state)
             shard.put(key, encoded)
+        told.settle()
         if rows := told.rows():
             outcome.rows["findings"] = rows
         outcome.counters["announced",] += len(records)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET = "sw-topic", "sw-partition", "sw-offset"
+ERROR, FIELD, REASON = "sw-error", "sw-field", "sw-reason"
+
+
 class Record(Protocol):
     """One Kafka record as consumed (aiokafka's `ConsumerRecord` is one). `timestamp` is in milliseconds."""
 
@@ -37,6 +41,22 @@ class Message(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int | None = None
     timestamp: int | None = None
+
+
+def dead_letter(topic: str, record: Record, error: str, reason: str, field: str = "") -> Message:
+    """Return what is published of a record that cannot be used: the record, and in its headers why and whence.
+
+    Args:
+        topic: of dead letters.
+        record: as it was consumed.
+        error: the kind of error, one of a known few.
+        reason: what is wrong, for people.
+        field: the part of it that is wrong.
+    """
+    said = (ERROR, error), (FIELD, field), (REASON, reason)
+    whence = (ORIGIN_TOPIC, record.topic), (ORIGIN_PARTITION, record.partition), (ORIGIN_OFFSET, record.offset)
+    headers = tuple((name, str(value).encode()) for name, value in (*said, *whence))
+    return Message(topic, record.key, record.value, headers, timestamp=record.timestamp)
 
 
 class Outcome(msgspec.Struct):

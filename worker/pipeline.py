@@ -12,11 +12,12 @@ import msgspec
 
 from schemas.event import SessionEvent
 from schemas.inbound import Ignored, Rejected, RejectReason, decode
-from worker.crossing import Crossing, announcements, is_shared, start_of
+from worker.crossing import Crossing, announcements, start_of
+from worker.feedback import take_feedback
 from worker.findings import Named, Told
-from worker.outcome import Message, Outcome
+from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Message, Outcome, dead_letter
 from worker.rows import event_row, session_row
-from worker.sessions.state import Contexts, decode_user, encode_user, new_user
+from worker.sessions.state import Contexts, decode_user, encode_user, is_user, new_user
 from worker.sessions.user import ROUTINE, apply, expired, is_forgotten, wake_time
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ STRIDE = 200
 """Records decoded, applied and encoded at a time: what they need then stays in the processor's caches, and memory is
 used again at once. A batch of 2,000 in one go took 40% longer a record."""
 EVENTS, SESSIONS, FINDINGS = "session_events", "sessions", "findings"
-ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET = "sw-topic", "sw-partition", "sw-offset"
-ERROR, FIELD, REASON = "sw-error", "sw-field", "sw-reason"
 
 
 class Enricher(Protocol):
@@ -55,6 +54,7 @@ class Topics(Protocol):
     starts: str
     dlq: str
     findings: str
+    feedback: str
 
 
 def user_key(tenant_id: str, user_id: str) -> bytes:
@@ -131,6 +131,8 @@ class Pipeline:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
         if records and records[0].topic == self._topics.starts:
             return self._crossing.process(records, shard)
+        if records and records[0].topic == self._topics.feedback:
+            return take_feedback(records, self._topics.dlq, self._max_bytes)
         batch = _Batch(self, partition, shard)
         for start in range(0, len(records), STRIDE):
             batch.add(records[start : start + STRIDE])
@@ -165,7 +167,7 @@ class _Batch:
         self._routine = 0
         self._outcome = Outcome()
         self._count = self._outcome.counters
-        self._told = Told(self._outcome, self._topics.findings, self._judge)
+        self._told = Told(self._outcome, self._topics.findings, self._judge, shard)
 
     def add(self, records: Sequence[Record]) -> None:
         """Apply some records, in their order, stage by stage: each stage's code then stays in the caches, too."""
@@ -182,7 +184,7 @@ class _Batch:
         state = self._shard.get(key)
         if state is None:
             return
-        if is_shared(state):
+        if not is_user(state):
             self._states[key] = None
             return
         user = decode_user(state)
@@ -200,6 +202,7 @@ class _Batch:
         for key, state in self._states.items():
             self._shard.put(key, state)
         self._outcome.states.update(self._states)
+        self._told.settle()
         tables = {
             EVENTS: self._rows,
             SESSIONS: list(self._sessions.values()),
@@ -256,6 +259,8 @@ class _Batch:
         limits, judge = self._limits, self._judge(event.tenant_id)
         if judge.policy.first_party_clients and judge.is_first_party(event.user_agent):
             seen = (seen[0], seen[1], own_client(seen[2]))
+        if judge.policy.alert_budget is not None:
+            self._told.see(event.tenant_id, key, event.event_time)
         applied = apply(user, event, seen, judge, limits)
         found = self._find(record, applied.changes, key, user, origin) if applied.changes else ()
         self._rows.append(
@@ -333,20 +338,7 @@ class _Batch:
     def _reject(self, record: Record, rejected: Rejected) -> None:
         self._count["rejected", rejected.reason] += 1
         self._outcome.messages.append(
-            Message(
-                self._topics.dlq,
-                record.key,
-                record.value,
-                (
-                    (ERROR, rejected.reason.encode()),
-                    (FIELD, rejected.field.encode()),
-                    (REASON, rejected.message.encode()),
-                    (ORIGIN_TOPIC, record.topic.encode()),
-                    (ORIGIN_PARTITION, str(record.partition).encode()),
-                    (ORIGIN_OFFSET, str(record.offset).encode()),
-                ),
-                timestamp=record.timestamp,
-            )
+            dead_letter(self._topics.dlq, record, rejected.reason, rejected.message, rejected.field)
         )
 
 

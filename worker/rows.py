@@ -17,6 +17,7 @@ from worker.sessions.state import Contexts
 
 if TYPE_CHECKING:
     from schemas.event import SessionEvent
+    from schemas.feedback import Feedback
     from worker.enrich.model import Device, Network, Place
     from worker.sessions.limits import Limits
     from worker.sessions.state import Context, Session, User
@@ -143,3 +144,9 @@ def _travel(finding: Finding, after: Context | None, before: Context | None) -> 
     speed = orjson.loads(finding.evidence)["observed"].get("speed_kmh")
     # The store takes no integer for a float.
     return distance_km(before.place, after.place), None if speed is None else float(speed)
+
+
+def feedback_row(feedback: Feedback, source: tuple[str, int, int], record_time: int) -> bytes:
+    """Return the row of a verdict in `feedback`."""
+    said = (feedback.finding_uid, feedback.author, feedback.tenant_id, feedback.detection, feedback.verdict)
+    return b"".join(map(_encode, (*said, feedback.comment, record_time, *source)))

@@ -31,7 +31,7 @@ from worker.stream.app import StreamSettings, caught_up, create_app, run_worker,
 from worker.stream.connection import aiokafka_options
 from worker.stream.delivery import Limits as DeliveryLimits
 from worker.stream.pages import add_pages
-from worker.stream.policies import write
+from worker.stream.produce import produce
 from worker.stream.publisher import partition_of
 from worker.stream.recorder import Recorder
 from worker.stream.store import MemoryShard
@@ -137,6 +137,7 @@ def _stream_settings(settings: Settings, sweep_clock: str, *, web: bool) -> Stre
         events=settings.topics.events,
         by_user=settings.topics.by_user,
         starts=settings.topics.starts,
+        feedback=settings.topics.feedback,
         dlq=settings.topics.dlq,
         policies=settings.topics.policies,
         partitions=settings.topics.partitions,
@@ -318,7 +319,7 @@ def replay(settings: Settings, file: Path, *, findings: Path | None = None, poli
 
 async def _replay(settings: Settings, lines: Lines, documents: Mapping[str, bytes]) -> Recorder:
     for tenant, document in documents.items():
-        await write(settings.kafka, settings.topics.policies, tenant, document)
+        await produce(settings.kafka, settings.topics.policies, tenant, document)
     async with _producing(settings) as producer:
         await lines.send(producer, settings.topics.partitions)
     parts = build_worker(settings, sweep_clock="stream", web=False)

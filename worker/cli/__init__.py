@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import demo, detections, doctor, evaluate, migrate, policy, query, replay, simulate, topics, worker
+from worker.cli import (
+    demo,
+    detections,
+    doctor,
+    evaluate,
+    feedback,
+    migrate,
+    policy,
+    query,
+    replay,
+    simulate,
+    topics,
+    worker,
+)
 from worker.cli.common import State, say
 from worker.cli.errors import USAGE, ending, told
 
@@ -31,6 +44,7 @@ for _command in (
     worker.worker,
     simulate.simulate,
     evaluate.evaluate,
+    feedback.feedback,
     doctor.doctor,
 ):
     app.command()(_command)

@@ -37,22 +37,22 @@ def set_(
 ) -> None:
     """Put a tenant's policy in force; a document that cannot be used is refused with the field named."""
     from worker.policies import check_policy  # noqa: PLC0415  `--help` needs none of it
-    from worker.stream import policies  # noqa: PLC0415
+    from worker.stream.produce import produce  # noqa: PLC0415
 
     document = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     check_policy(document)
     settings = settings_of(context)
-    asyncio.run(policies.write(settings.kafka, settings.topics.policies, tenant, document))
+    asyncio.run(produce(settings.kafka, settings.topics.policies, tenant, document))
     say(f"policy of {tenant} is set")
 
 
 @app.command()
 def unset(context: typer.Context, *, tenant: Tenant) -> None:
     """Take a tenant's policy back: the default is in force again."""
-    from worker.stream import policies  # noqa: PLC0415  `--help` needs none of it
+    from worker.stream.produce import produce  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
-    asyncio.run(policies.write(settings.kafka, settings.topics.policies, tenant, None))
+    asyncio.run(produce(settings.kafka, settings.topics.policies, tenant, None))
     say(f"policy of {tenant} is taken back")
 
 

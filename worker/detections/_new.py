@@ -12,6 +12,10 @@ from worker.sessions.limits import DAY
 
 if TYPE_CHECKING:
     from worker.detections.form import View
+    from worker.sessions.state import Context
+
+
+TOLD_BEFORE = "told-before"
 
 
 class Learning(Parameters):
@@ -54,3 +58,18 @@ def news(view: View) -> list[str]:
     """Return what is new: `country`, `network`, `device`."""
     checks = {"country": is_new_country, "network": is_new_network, "device": is_new_device}
     return [name for name, is_new in checks.items() if is_new(view)]
+
+
+def told_before(view: View) -> tuple[str, ...]:
+    """Return why the news of a session is none any more: another session is in quarantine for the very same.
+
+    A journey is told once, not at every sign-in of its first day. Same are country, network and device together; when
+    that other session was ended, as a thief's is, the next one is told again.
+    """
+    same = _place_network_device(view.context)
+    waiting = (view.contexts[each.context] for each in view.user.waiting)
+    return (TOLD_BEFORE,) if any(_place_network_device(context) == same for context in waiting) else ()
+
+
+def _place_network_device(context: Context) -> tuple[str, str, str]:
+    return context.place.country, network_key(context.network), device_key(context.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.detections._new import Learning, is_learned, is_new_country
+from worker.detections._new import Learning, is_learned, is_new_country, told_before
 from worker.detections.evidence import place_name
 from worker.detections.form import Attack, Detection, Scope, Severity, Signal, Trigger, View
 
@@ -20,6 +20,7 @@ def detect(view: View, parameters: NewCountry) -> Signal | None:
         summary=f"first session from {place_name(view.context.place)}",
         observed={"country": view.context.place.country},
         expected={"countries": sorted(view.user.history.countries)},
+        suppressed_by=told_before(view),
     )
 
 

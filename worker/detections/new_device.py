@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.detections._new import Learning, is_learned, is_new_device
+from worker.detections._new import Learning, is_learned, is_new_device, told_before
 from worker.detections.evidence import device_name
 from worker.detections.form import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.sessions.history import device_key
@@ -21,6 +21,7 @@ def detect(view: View, parameters: NewDevice) -> Signal | None:
         summary=f"first session with {device_name(view.context.device)}",
         observed={"device": device_key(view.context.device)},
         expected={"devices": sorted(view.user.history.devices)},
+        suppressed_by=told_before(view),
     )
 
 

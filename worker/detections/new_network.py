@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.detections._new import Learning, is_learned, is_new_network
+from worker.detections._new import Learning, is_learned, is_new_network, told_before
 from worker.detections.evidence import network_name
 from worker.detections.form import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.sessions.history import network_key
@@ -21,6 +21,7 @@ def detect(view: View, parameters: NewNetwork) -> Signal | None:
         summary=f"first session from {network_name(view.context.network)}",
         observed={"network": network_key(view.context.network)},
         expected={"networks": sorted(view.user.history.networks)},
+        suppressed_by=told_before(view),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.detections._new import Learning, is_learned, news
+from worker.detections._new import Learning, is_learned, news, told_before
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.detections.form import Attack, Detection, Scope, Severity, Signal, Trigger, View
 
@@ -31,6 +31,7 @@ def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
             "networks": sorted(history.networks),
             "devices": sorted(history.devices),
         },
+        suppressed_by=told_before(view),
     )
 
 

@@ -72,6 +72,14 @@ LAG = Gauge(
 # --- What the worker makes of it ---
 
 FINDINGS = Counter("sessionwatch_findings_total", "New findings.", ["detection", "severity"], registry=REGISTRY)
+OVER_BUDGET = Counter(
+    "sessionwatch_over_budget_total", "New findings stored and not alerted: their tenant's alert budget was spent.",
+    ["detection"], registry=REGISTRY,
+)  # fmt: skip
+FEEDBACK = Counter(
+    "sessionwatch_feedback_total", "Verdicts on findings, by detection (`unnamed` when it was not said).",
+    ["detection", "verdict"], registry=REGISTRY,
+)  # fmt: skip
 # Known gaps beat unknown gaps: which detection could not say anything, and for want of what.
 UNEVALUATED = Counter(
     "sessionwatch_unevaluated_total", "Events a detection could not evaluate.", ["detection", "reason"],
@@ -186,6 +194,8 @@ _LABELLED: Mapping[str, Counter] = {
     "ignored": IGNORED,
     "finding": FINDINGS,
     "unevaluated": UNEVALUATED,
+    "over-budget": OVER_BUDGET,
+    "feedback": FEEDBACK,
 }
 
 COUNTED = frozenset((*_PLAIN, *_LABELLED))

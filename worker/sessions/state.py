@@ -316,7 +316,7 @@ def encode_user(user: User, wake: int) -> bytes:
 
 
 def is_user(state: bytes) -> bool:
-    """Tell whether a state is a user's, and not one of `worker.sessions.cross`."""
+    """Tell whether a state is a user's, and not one of `worker.sessions.cross` or `worker.sessions.budget`."""
     return state[0] == FORMAT
 
 

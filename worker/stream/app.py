@@ -22,7 +22,7 @@ from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
 from mode import get_logger
 
-from worker.outcome import Message, Outcome
+from worker.outcome import Message, Outcome, dead_letter
 from worker.stream.delivery import AbandonedError, Delivery, Limits, Writer
 from worker.stream.policies import PolicyReader
 from worker.stream.publisher import ChangelogWriter, Publisher
@@ -55,6 +55,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         events: topic of events.
         by_user: topic of forwarded events.
         starts: topic of announcements the processor makes to itself; `""` for none.
+        feedback: topic of verdicts on findings; `""` for none.
         dlq: topic of records that broke the processor.
         policies: topic of tenant policies.
         partitions: of `events`, `by_user` and the changelog, each.
@@ -83,6 +84,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     events: str = "auth.sessions"
     by_user: str = "auth.sessions.by-user"
     starts: str = ""
+    feedback: str = ""
     dlq: str = "auth.sessions.dlq"
     policies: str = "session.policies"
     partitions: int = 4
@@ -106,7 +108,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
-        return [topic for topic in (self.events, self.by_user, self.starts) if topic]
+        return [topic for topic in (self.events, self.by_user, self.starts, self.feedback) if topic]
 
 
 class Observer:
@@ -269,14 +271,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         return whole
 
     def _dead_letter(self, record: Record, error: Exception) -> Message:
-        headers = (
-            ("sw-error", b"internal-error"),
-            ("sw-reason", f"{type(error).__name__}: {error}"[:500].encode()),
-            ("sw-topic", record.topic.encode()),
-            ("sw-partition", str(record.partition).encode()),
-            ("sw-offset", str(record.offset).encode()),
-        )
-        return Message(self.settings.dlq, record.key, record.value, headers, timestamp=record.timestamp)
+        reason = f"{type(error).__name__}: {error}"[:500]
+        return dead_letter(self.settings.dlq, record, "internal-error", reason)
 
     # Time
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from mode import get_logger
 
@@ -105,12 +105,6 @@ async def read_all(kafka: KafkaSettings, topic: str) -> dict[str, bytes]:
     await reader.start()
     await reader.stop()
     return found
-
-
-async def write(kafka: KafkaSettings, topic: str, tenant: str, document: bytes | None) -> None:
-    """Put a policy on the topic, or with None a tombstone that takes it back; return when it is durable."""
-    async with AIOKafkaProducer(**aiokafka_options(kafka), acks="all") as producer:
-        await producer.send_and_wait(topic, document, tenant.encode())
 
 
 async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:

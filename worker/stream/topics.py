@@ -31,6 +31,7 @@ class TopicSettings(BaseModel):
     starts: str = Field("auth.sessions.starts", description="Starts of sessions, by uid and by network.")
     dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
     findings: str = Field("session.findings", description="Findings (OCSF).")
+    feedback: str = Field("session.feedback", description="Verdicts on findings: true or false positives.")
     policies: str = Field("session.policies", description="Tenant policies, compacted.")
     partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input and all that goes with it.")
     replication: int = Field(1, ge=1, description="Replicas of each partition.")
@@ -60,7 +61,7 @@ def changelog_name(group_id: str) -> str:
 
 
 def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
-    """Return all topics; input, forwards, starts and changelog have as many partitions each."""
+    """Return all topics; inputs and changelog have as many partitions each."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * DAY_MS)}
     large = {"max.message.bytes": str(LARGEST)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(LARGEST)}
@@ -74,6 +75,7 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
         spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
         spec(settings.findings, kept),
+        spec(settings.feedback, kept),
         spec(settings.policies, compacted, 1),
         spec(changelog_name(group_id), compacted),
     ]

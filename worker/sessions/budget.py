@@ -1,0 +1,106 @@
+"""How many alerts a tenant had of late, and how many users, in one partition: what an alert budget is held against.
+
+Both are kept as sets, so that what is applied twice after a crash counts once. Which alert comes too late for the
+budget depends on the order of arrival: the one thing that does.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from math import log
+
+import msgspec
+
+from worker.sessions.limits import DAY
+from worker.sessions.state import UnknownFormatError
+
+FORMAT = 3
+"""Version of the encoded state: its first byte. Other states begin with another."""
+DAYS = 8
+"""Days remembered. Alerts older than these are held against no budget."""
+BITS = 8_192
+"""Of the set of users: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
+
+
+class Day(msgspec.Struct, array_like=True):
+    """One day, of event time.
+
+    Attributes:
+        users: a bit for every hash of a user who was active.
+        told: uids of the findings that alerted.
+    """
+
+    users: bytearray = msgspec.field(default_factory=lambda: bytearray(BITS // 8))
+    told: list[str] = msgspec.field(default_factory=list)
+
+
+class Budget(msgspec.Struct, array_like=True):
+    """The last days, by number since the epoch."""
+
+    days: dict[int, Day] = msgspec.field(default_factory=dict)
+
+    def see(self, user: bytes, time: int) -> bool:
+        """Take in that a user was active; tell whether that is news."""
+        day = self._day(time)
+        if day is None:
+            return False
+        byte, bit = divmod(int.from_bytes(blake2b(user, digest_size=4).digest(), "big") % BITS, 8)
+        if day.users[byte] >> bit & 1:
+            return False
+        day.users[byte] |= 1 << bit
+        return True
+
+    def admit(self, uid: str, time: int, per_thousand: float) -> bool:
+        """Tell whether a finding may alert: there is still room on its day, or it has alerted before.
+
+        Args:
+            uid: of the finding.
+            time: of its first occurrence, milliseconds.
+            per_thousand: alerts a day per 1,000 users; of users there are as many as on that day or the day before,
+                whichever had more. One alert a day is always allowed.
+        """
+        day = self._day(time)
+        if day is None or uid in day.told:
+            return True
+        before = self.days.get(time // DAY - 1)
+        users = max(count(day), count(before) if before else 0.0)
+        if len(day.told) >= max(1, int(per_thousand * users / 1000)):
+            return False
+        day.told.append(uid)
+        return True
+
+    def _day(self, time: int) -> Day | None:
+        number = time // DAY
+        newest = max(self.days, default=number)
+        if number <= newest - DAYS:
+            return None
+        if number > newest:
+            self.days = {each: day for each, day in self.days.items() if each > number - DAYS}
+        return self.days.setdefault(number, Day())
+
+
+def count(day: Day) -> float:
+    """Estimate a day's users by linear counting (Whang et al. 1990, doi:10.1145/78922.78925)."""
+    empty = BITS - int.from_bytes(day.users, "big").bit_count()
+    return BITS * log(BITS / max(empty, 1))
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Budget).decode
+
+
+def encode_budget(budget: Budget) -> bytes:
+    """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
+    wake = (max(budget.days, default=0) + DAYS + 1) * DAY
+    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(budget)
+
+
+def decode_budget(state: bytes) -> Budget:
+    """Decode what `encode_budget` made.
+
+    Raises:
+        UnknownFormatError: the state was written by a version this one does not know.
+    """
+    if state[0] != FORMAT:
+        raise UnknownFormatError(state[0])
+    return _decode(memoryview(state)[9:])

@@ -1,0 +1,18 @@
+"""One record onto one topic, for commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiokafka import AIOKafkaProducer
+
+from worker.stream.connection import aiokafka_options
+
+if TYPE_CHECKING:
+    from worker.stream.connection import KafkaSettings
+
+
+async def produce(kafka: KafkaSettings, topic: str, key: str, value: bytes | None) -> None:
+    """Publish a record, or with None a tombstone; return when it is durable."""
+    async with AIOKafkaProducer(**aiokafka_options(kafka), acks="all") as producer:
+        await producer.send_and_wait(topic, value, key.encode())
