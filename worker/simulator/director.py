@@ -29,7 +29,7 @@ class Director:
         self.world = world
         self.wire = wire
         self.attacks: list[Label] = []
-        self._users = users
+        self.users = users
         self._random = rng.random
         self._begin = config.start_ms - config.warmup_ms
         self._pool = sorted(range(len(users)), key=lambda _: rng.random())
@@ -86,7 +86,7 @@ class Director:
     def _reserve(self, suits: Callable[[User], bool], t: int, *, fresh: bool) -> User | None:
         count = len(self._pool)
         for step in range(count):
-            user = self._users[self._pool[(self._next_victim + step) % count]]
+            user = self.users[self._pool[(self._next_victim + step) % count]]
             if user.taken_until <= t and not (fresh and user.struck) and suits(user):
                 self._next_victim += step + 1
                 user.taken_until = inf
@@ -101,10 +101,10 @@ class Director:
 
     def settle_dormant(self) -> None:
         """Set some users aside whose history ends a hundred days before the main phase."""
-        wanted = self.config.attacks_per_kind or (len(self._users) // 50 if self.config.attack_interval_ms else 0)
+        wanted = self.config.attacks_per_kind or (len(self.users) // 50 if self.config.attack_interval_ms else 0)
         if not any(kind.dormant for kind in self._kinds()):
             return
-        plain = [user for user in self._users if user.benign == "ordinary"]
+        plain = [user for user in self.users if user.benign == "ordinary"]
         for user in plain[: min(wanted, len(plain) // 2)]:
             user.dormant = True
 

@@ -132,12 +132,21 @@ def judge_travel(tenant: Tenant, past: Sequence[Seen], now: Seen) -> Verdict:
     trusted = [seen for seen in past if seen.spot.trusted and seen.at <= now.at]
     if not (trusted and now.spot.trusted):
         return verdict
+    if not all(_located(tenant, seen.spot) for seen in (*trusted, now)):
+        # What is stepped over leads to places from before this case.
+        verdict.allowed.add("impossible-travel")
+        return verdict
     last = max(trusted, key=lambda seen: seen.at)
     km = _km(last.spot, now.spot) - _radius(tenant, last.spot) - _radius(tenant, now.spot)
     speed = km * HOUR / max(now.at - last.at, SECOND)
     if km > TRAVEL_KM[0] and speed > TRAVEL_KMH[0]:
         verdict.add("impossible-travel", sure=km > TRAVEL_KM[1] and speed > TRAVEL_KMH[1])
     return verdict
+
+
+def _located(tenant: Tenant, spot: Spot) -> bool:
+    """Whether coordinates are known: systems that write places write a country alone for a carrier's NAT."""
+    return tenant.places == "none" or spot.network.kind != "mobile"
 
 
 def _radius(tenant: Tenant, spot: Spot) -> float:

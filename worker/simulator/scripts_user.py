@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from worker.simulator.attacks import Case, attack, minutes
@@ -152,9 +153,10 @@ def network_many_users(case: Case) -> Acts:
 
 
 def _foreign_to_all(case: Case) -> Network:
-    """A residential proxy that none of the victims calls home; by definition it is news to most of them."""
+    """A residential proxy that as few of the tenant's users as can be know, for where many do it is shared egress."""
     nets = [case.foreign(800) for _ in range(20)]
-    return next((net for net in nets if not any(net.asn in user.known_asns() for user in case.victims)), nets[0])
+    known = Counter(asn for user in case.director.users if user.tenant is case.user.tenant for asn in user.known_asns())
+    return min(nets, key=lambda net: known[net.asn])
 
 
 @attack(variants=("always", "scopes"))
