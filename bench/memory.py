@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import struct
 import sys
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
@@ -18,6 +21,9 @@ from worker.sessions.limits import Limits
 from worker.sessions.state import decode_user, is_user
 from worker.simulator import Simulator, profile
 from worker.stream.store import MemoryShard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHUNK = 4_000
 
@@ -40,29 +46,51 @@ def resident() -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
+def simulate(path: Path, count: int, users: int) -> None:
+    """Write the arrival times and values of simulated events to a file."""
+    with path.open("wb") as file:
+        for event in Simulator(profile("benchmark", users=users, max_events=count)).events():
+            file.write(struct.pack(">QI", int(event.arrival_ms), len(event.value)) + event.value)
+
+
+def _read(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        while head := file.read(12):
+            arrival, size = struct.unpack(">QI", head)
+            yield arrival, file.read(size)
+
+
 def main() -> None:
     """Print one JSON object."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     users = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+    # What is cached of addresses is bounded and no session's: it is kept small here.
+    enricher = build_enricher(None, None, cache_size=1 << 10)
+    enricher.warm()
     pipeline = Pipeline(
-        enricher=build_enricher(None, None),
+        enricher=enricher,
         judge=Policies(detections().values()).judge,
-        topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f"),
+        topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", feedback="v"),
         partition_of=lambda _key: 0,
         limits=Limits(),
     )
     shard, chunk = MemoryShard(), []
-    events = Simulator(profile("benchmark", users=users, max_events=count)).events()
-    first = next(iter(events))
-    gc.collect()
-    before = resident()
     newest = 0
-    for offset, event in enumerate(events):
-        newest = max(newest, int(event.arrival_ms))
-        chunk.append(Taken(event.value, offset, int(event.arrival_ms), first.key))
-        if len(chunk) == CHUNK:
-            pipeline.process(0, chunk, shard)
-            chunk.clear()
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "events")
+        # In a process of its own: the simulator's people are no part of what is measured.
+        simulation = get_context("spawn").Process(target=simulate, args=(path, count, users))
+        simulation.start()
+        simulation.join()
+        gc.collect()
+        before = resident()
+        for offset, (arrival, value) in enumerate(_read(path)):
+            newest = max(newest, arrival)
+            chunk.append(Taken(value, offset, arrival, b""))
+            if len(chunk) == CHUNK:
+                pipeline.process(0, chunk, shard)
+                chunk.clear()
+    chunk.clear()
     gc.collect()
     grown = resident() - before
     live = states = 0

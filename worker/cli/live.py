@@ -141,7 +141,7 @@ def _figures(snapshot: Snapshot) -> dict[str, str]:
         "in flight": f"{snapshot.in_flight:,} rows",
         "rejected": _listed(snapshot.rejected) or "0",
         "latency": f"p50 {_span(snapshot.latency_p50)}   p99 {_span(snapshot.latency_p99)}",
-        "findings": _listed(snapshot.severities) or "0",
+        "findings": _by_severity(snapshot.severities) or "0",
     }
 
 
@@ -149,6 +149,11 @@ def _listed(counts: Mapping[str, int]) -> str:
     """Return `name 1,234` of each, most first."""
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return "  ".join(f"{printable(name)} {count:,}" for name, count in most)
+
+
+def _by_severity(counts: Mapping[str, int]) -> str:
+    """Return the counts of findings, the gravest first, in words that leave room for six digits each."""
+    return "  ".join(f"{short} {counts[name]:,}" for name, (_, short) in SEVERITIES.items() if counts.get(name))
 
 
 def _span(seconds: float | None) -> str:
