@@ -16,6 +16,7 @@ from worker.observe import logs, metrics, pages
 from worker.observe.store import StoreObserver, observe_findings
 from worker.sessions.limits import HOUR, MINUTE, Limits
 from worker.sessions.state import Context, Session, User, encode_context, new_user
+from worker.stream.recorder import Rejects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,3 +223,19 @@ def test_ready_says_why_not() -> None:
     assert pages.ready_page([]).status == 200
     assert b"sessionwatch_ready 1.0" in pages.metrics_page().body
     assert pages.live_page().status == 200
+
+
+def test_many_rejects_in_a_minute_are_a_reason_not_to_be_ready() -> None:
+    now = [NOW]
+    rejects = Rejects(lambda: now[0], 0.5)
+    rejects.add(60, 60)
+    assert rejects.problems() == [], "too few to tell"
+    now[0] += 1_000
+    rejects.add(40, 0)
+    assert rejects.problems() == ["60 of 100 records of the last minute were rejected: `sessionwatch dlq list`"]
+    rejects.add(20, 0)
+    assert rejects.problems() == [], "half is not more than half"
+    rejects.add(100, 100)
+    assert rejects.problems()
+    now[0] += 61_000
+    assert rejects.problems() == []

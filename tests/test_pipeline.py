@@ -195,3 +195,45 @@ def test_a_tenant_s_own_client_is_no_script() -> None:
         severities[tenant] = {each.detection: each.severity for each in outcome.findings}
     assert severities["other"]["session-hijack"] is Severity.CRITICAL
     assert severities["acme"]["session-hijack"] is Severity.HIGH
+
+
+def test_a_tombstone_under_a_users_key_erases_the_user() -> None:
+    shard, key = MemoryShard(), user_key("acme", "u1")
+    run([Taken(session(), 0)], shard)
+    gone = Taken(None, 7, TOPICS.by_user, 0, T0, key)
+    (outcome,) = run([gone], shard)
+    assert outcome.counters == {("forgotten",): 1}
+    assert outcome.states == {key: None}
+    assert shard.get(key) is None
+
+
+def test_who_comes_back_after_an_erasure_is_somebody_new() -> None:
+    shard, key = MemoryShard(), user_key("acme", "u1")
+    run([Taken(session(), 0), Taken(session(last_used_at=T0 + 1), 1)], shard)
+    headers = ((ORIGIN_TOPIC, b"events"), (ORIGIN_PARTITION, b"3"), (ORIGIN_OFFSET, b"9"))
+    back = Taken(session(uid="s2", last_used_at=T0 + 2), 8, TOPICS.by_user, 0, T0, key, headers)
+    run([Taken(None, 7, TOPICS.by_user, 0, T0, key), back], shard)
+    user = decode_user(shard.get(key) or b"")
+    assert (user.applied, list(user.head.sessions)) == (1, ["s2"])
+
+
+def test_a_tombstone_of_a_producer_erases_nothing() -> None:
+    shard, key = MemoryShard(), user_key("acme", "u1")
+    run([Taken(session(), 0)], shard)
+    (outcome,) = run([Taken(None, 1, key=key)], shard)
+    assert outcome.counters == {("ignored", "tombstone"): 1}
+    assert shard.get(key) is not None
+
+
+def test_dead_letters_come_back_in_any_order_and_twice() -> None:
+    def letter(offset: int, last_used_at: int) -> Taken:
+        headers = ((ORIGIN_TOPIC, b"dlq"), (ORIGIN_PARTITION, b"0"), (ORIGIN_OFFSET, b"%d" % offset))
+        return Taken(session(last_used_at=last_used_at), 100 + offset, TOPICS.by_user, 0, T0 + DAY, b"k", headers)
+
+    shard = MemoryShard()
+    run([Taken(session(), 50)], shard)
+    (outcome,) = run([letter(7, T0 + 2), letter(3, T0 + 1), letter(7, T0 + 2)], shard)
+    assert outcome.counters == {("accepted",): 3, ("duplicate",): 1}
+    user = decode_user(shard.get(user_key("acme", "u1")) or b"")
+    assert user.head.sessions["s1"].events == 3
+    assert user.offsets == {0: 50}, "the place of a letter says nothing of the input"

@@ -26,6 +26,26 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "worker-1"])
+def test_listening_on_anything_but_loopback_needs_a_token(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONWATCH_WEB__HOST", host)
+    with pytest.raises(SettingsError, match=r"web\.token"):
+        load(None)
+    monkeypatch.setenv("SESSIONWATCH_WEB__TOKEN", "")
+    with pytest.raises(SettingsError, match=r"web\.token"):
+        load(None)
+    monkeypatch.setenv("SESSIONWATCH_WEB__TOKEN", "hunter2")
+    found = load(None)
+    assert found.web.host == host
+    assert "hunter2" not in str(found.effective())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.9.9.9"])
+def test_loopback_needs_none(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONWATCH_WEB__HOST", host)
+    assert load(None).web.token is None
+
+
 def test_defaults_need_nothing() -> None:
     found = load()
     assert found.web.host == "127.0.0.1"
@@ -34,10 +54,10 @@ def test_defaults_need_nothing() -> None:
 
 
 def test_environment_over_file_over_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = write(tmp_path / "my.toml", "[web]\nport = 7000\nhost = '10.0.0.1'\n[delivery]\nmax_rows = 5\n")
+    file = write(tmp_path / "my.toml", "[web]\nport = 7000\nhost = '127.0.0.2'\n[delivery]\nmax_rows = 5\n")
     monkeypatch.setenv("SESSIONWATCH_WEB__PORT", "8000")
     found = load(file)
-    assert (found.web.port, found.web.host, found.delivery.max_rows) == (8000, "10.0.0.1", 5)
+    assert (found.web.port, found.web.host, found.delivery.max_rows) == (8000, "127.0.0.2", 5)
     assert found.delivery.max_delay_ms == 150
 
 

@@ -62,11 +62,11 @@ class Remembering:
         return Outcome()
 
 
-def make(bootstrap: str, group: str) -> App:
+def make(bootstrap: str, group: str, token: str = "") -> App:
     settings = sc.settings(bootstrap, group, PARTITIONS, web=True, web_port=free_port())
     app = create_app(settings, Remembering(), sc.ListWriter(), observer=MetricsObserver(lambda: NOW))
     sources = [Source("city", "test", NOW // 1000 - 60), Source("gazetteer", "test", 0)]
-    add_pages(app, limits=Limits(), clock=lambda: NOW, sources=lambda: sources)
+    add_pages(app, limits=Limits(), clock=lambda: NOW, sources=lambda: sources, token=token)
     return app
 
 
@@ -145,6 +145,25 @@ def test_a_request_is_routed_to_the_worker_that_keeps_the_user(bootstrap: str) -
                 away = next(user for user in USERS if home(user) in other.delivery.lanes)
                 status, _ = await get(app, path_of(away), **{"X-Sessionwatch-Routed": "1"})
                 assert status == 503
+
+    asyncio.run(main())
+
+
+def test_without_the_token_nothing_but_health_is_told(bootstrap: str) -> None:
+    async def main() -> None:
+        group = f"g{uuid.uuid4().hex[:8]}"
+        await fill(bootstrap, group)
+        first, second = make(bootstrap, group, "s3cret"), make(bootstrap, group, "s3cret")
+        async with running(first), running(second):
+            await until_shared(first, second)
+            for path in ("/metrics", "/api/tenants/acme", path_of(USERS[0])):
+                for given in ({}, {"Authorization": "Bearer s3cre"}, {"Authorization": "s3cret"}):
+                    assert (await get(first, path, **given))[0] == 401
+                assert (await get(first, path, Authorization="Bearer s3cret"))[0] == 200
+            assert (await get(first, "/health/live"))[0] == 200
+            # A request that is routed takes its token along.
+            away = next(user for user in USERS if home(user) in second.delivery.lanes)
+            assert (await get(first, path_of(away), Authorization="Bearer s3cret"))[0] == 200
 
     asyncio.run(main())
 

@@ -162,6 +162,7 @@ class _Batch:
         self._shard = shard
         self._users: dict[bytes, User | None] = {}
         self._states: dict[bytes, bytes | None] = {}
+        self._gone: set[bytes] = set()
         self._sessions: dict[tuple[bytes, str], bytes] = {}
         self._rows: list[bytes] = []
         self._routine = 0
@@ -221,7 +222,10 @@ class _Batch:
     def _place(self, record: Record, result: SessionEvent | Ignored | Rejected) -> Placed | None:
         """Find the state an event belongs to; None when there is nothing to apply here."""
         if not isinstance(result, SessionEvent):
-            self._drop(record, result)
+            if record.value is None and record.key and record.topic == self._topics.by_user:
+                self._forget(record.key)
+            else:
+                self._drop(record, result)
             return None
         origin = origin_of(record, self._topics.by_user)
         if origin is None:
@@ -232,12 +236,20 @@ class _Batch:
         if user is None:
             self._forward(record, key, origin)
             return None
-        if user.offsets.get(origin[1], -1) >= origin[2]:
-            self._count["skipped",] += 1
-            return None
+        if origin[0] != self._topics.dlq:
+            if user.offsets.get(origin[1], -1) >= origin[2]:
+                self._count["skipped",] += 1
+                return None
+            user.offsets[origin[1]] = origin[2]
+        # Dead letters come back in any order; one that comes twice is a duplicate, and its row the same.
         self._users[key] = user
-        user.offsets[origin[1]] = origin[2]
         return record, result, key, user, origin
+
+    def _forget(self, key: bytes) -> None:
+        """Let go of a user, as a tombstone under the user's key asks for."""
+        self._count["forgotten",] += 1
+        self._gone.add(key)
+        self._users[key] = None
 
     def _drop(self, record: Record, result: Ignored | Rejected) -> None:
         if isinstance(result, Ignored):
@@ -247,7 +259,7 @@ class _Batch:
 
     def _load(self, key: bytes, event: SessionEvent) -> User | None:
         """Return the user's state, a new one, or None when another partition keeps it."""
-        state = self._states.get(key) or self._shard.get(key)
+        state = self._states.get(key) or (None if key in self._gone else self._shard.get(key))
         if state is not None:
             return decode_user(state)
         # Hashing is dear and state that exists is where it belongs: only the unknown are hashed.

@@ -86,7 +86,7 @@ def build_worker(settings: Settings, *, sweep_clock: str = "wall", web: bool = T
     Raises:
         worker.enrich.geoip.GeoFileError: a geo file is given and cannot be read.
     """
-    recorder = Recorder(wall_clock)
+    recorder = Recorder(wall_clock, settings.stream.max_reject_share)
     policies = Policies(detections().values())
     enricher = build_enricher(settings.geo.city_db, settings.geo.asn_db)
     enricher.warm()
@@ -109,7 +109,8 @@ def build_worker(settings: Settings, *, sweep_clock: str = "wall", web: bool = T
             limits=settings.state.limits(),
             clock=wall_clock,
             sources=enricher.sources,
-            reasons=partial(_store_problems, writer),
+            reasons=lambda: [*_store_problems(writer), *recorder.rejects.problems()],
+            token=settings.web.token.get_secret_value() if settings.web.token else "",
         )
     return Parts(app, writer, recorder)
 

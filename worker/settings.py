@@ -11,10 +11,11 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -98,6 +99,21 @@ class WebSettings(Group):
     """Port of metrics, health and the live views; 0 takes a free one, and the log says which."""
     advertised_host: str | None = None
     """Name or address by which other workers reach this one; unset: `host`."""
+    token: SecretStr | None = None
+    """Bearer token that metrics and live views ask for; needed to listen on anything but loopback."""
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if not (_is_loopback(self.host) or (self.token and self.token.get_secret_value())):
+            raise ValueError("web.token is needed to listen on anything but loopback: live views show personal data")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class DeliverySettings(Group):
@@ -169,6 +185,8 @@ class StreamSettings(Group):
     """Records of one partition computed at once, at most."""
     max_record_bytes: Positive = 1_048_576
     """Bytes a record's value may have; longer ones go to the dead letters unread."""
+    max_reject_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
 
 
 class LogSettings(Group):

@@ -15,9 +15,11 @@ import typer
 from worker.cli import (
     demo,
     detections,
+    dlq,
     doctor,
     evaluate,
     feedback,
+    forget,
     migrate,
     policy,
     query,
@@ -45,6 +47,7 @@ for _command in (
     simulate.simulate,
     evaluate.evaluate,
     feedback.feedback,
+    forget.forget,
     doctor.doctor,
 ):
     app.command()(_command)
@@ -52,6 +55,7 @@ app.add_typer(migrate.app, name="migrate")
 app.add_typer(topics.app, name="topics")
 app.add_typer(detections.app, name="detections")
 app.add_typer(policy.app, name="policy")
+app.add_typer(dlq.app, name="dlq")
 # What typer raises for a wrong command line; it exports the children only.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 

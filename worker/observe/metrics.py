@@ -26,7 +26,7 @@ SIZE_BUCKETS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 # --- What comes in ---
 
 RECORDS_IN = Counter("sessionwatch_records_in_total", "Records consumed from Kafka.", ["topic"], registry=REGISTRY)
-# Accepted + rejected + ignored + forwarded + skipped + failed = records in.
+# Accepted + rejected + ignored + forwarded + skipped + failed + forgotten = records in.
 ACCEPTED = Counter("sessionwatch_accepted_total", "Events validated, judged and turned into rows.", registry=REGISTRY)
 # Each of these is in the dead-letter topic, byte for byte, with its reason in the headers.
 REJECTED = Counter(
@@ -88,6 +88,9 @@ UNEVALUATED = Counter(
 ANNOUNCED = Counter("sessionwatch_announced_total", "Starts of sessions looked at across users.", registry=REGISTRY)
 EXPIRED = Counter(
     "sessionwatch_expired_total", "Sessions ended because their sliding expiry passed.", registry=REGISTRY
+)
+FORGOTTEN = Counter(
+    "sessionwatch_forgotten_total", "Users erased from the state because somebody asked for it.", registry=REGISTRY
 )
 # Every collection in the state is bounded; what falls out of one is counted here.
 EVICTED = Counter(
@@ -187,6 +190,7 @@ _PLAIN: Mapping[str, Counter] = {
     "announced": ANNOUNCED,
     "expired": EXPIRED,
     "evicted": EVICTED,
+    "forgotten": FORGOTTEN,
 }
 _LABELLED: Mapping[str, Counter] = {
     "records": RECORDS_IN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 ROUTED = "X-Sessionwatch-Routed"
 """Says that another worker sent the request on: it is not sent on again."""
 ROUTE_SECONDS = 5.0
+HEALTH, AUTHORIZATION = "/health/", "Authorization"
+DENIED = json_page({"error": "a bearer token is wanted: web.token"}, 401)
 SAMPLE_EVERY = 15_000
 """Milliseconds between looks at the state for its size, however often metrics are read."""
 YIELD_EVERY = 100
@@ -48,6 +51,7 @@ def add_pages(
     clock: Callable[[], int],
     sources: Callable[[], Iterable[Source]] = tuple,
     reasons: Callable[[], list[str]] = list,
+    token: str = "",
 ) -> None:
     """Add all pages to the app's web server; call it before the app starts.
 
@@ -57,14 +61,19 @@ def add_pages(
         clock: milliseconds since the epoch.
         sources: where enrichment gets its knowledge from, for its age.
         reasons: why the worker is not ready, beyond the app's own.
+        token: that requests must bear, but for those of a health page; empty: none.
     """
     pages = _Pages(app, limits, clock, sources, reasons)
     for path, page in pages.routes().items():
-        app.page(path, name=path)(_handler(page))
+        app.page(path, name=path)(_handler(page, "" if path.startswith(HEALTH) else token))
 
 
-def _handler(page: Callable[..., Any]) -> Callable[..., Any]:
+def _handler(page: Callable[..., Any], token: str) -> Callable[..., Any]:
+    wanted = f"Bearer {token}".encode()
+
     async def handle(view: Any, request: Any, **match: str) -> Any:
+        if token and not hmac.compare_digest(request.headers.get(AUTHORIZATION, "").encode(), wanted):
+            return view.web.bytes(DENIED.body, status=DENIED.status, headers={"WWW-Authenticate": "Bearer"})
         answer: Page = await page(request, **match)
         return view.web.bytes(answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
 
@@ -133,9 +142,10 @@ class _Pages:
         if url is None or ROUTED in request.headers:
             return json_page({"error": "the user's partition is being assigned; try again"}, 503)
         timeout = aiohttp.ClientTimeout(total=ROUTE_SECONDS)
+        headers = {ROUTED: "1", **{name: request.headers[name] for name in (AUTHORIZATION,) if name in request.headers}}
         try:
             async with self._app.http_client.get(
-                f"{url.rstrip('/')}{request.raw_path}", headers={ROUTED: "1"}, timeout=timeout
+                f"{url.rstrip('/')}{request.raw_path}", headers=headers, timeout=timeout
             ) as answer:
                 return Page(answer.status, JSON, await answer.read())
         except (aiohttp.ClientError, TimeoutError):

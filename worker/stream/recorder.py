@@ -22,6 +22,40 @@ RECENT_MS = 60_000
 """Older latencies say nothing of how fast the present is."""
 
 
+class Rejects:
+    """How much of the last minute's input was rejected.
+
+    Args:
+        clock: milliseconds since the epoch.
+        limit: share above which that is a problem, of `FEWEST` records at least.
+    """
+
+    FEWEST = 100
+
+    def __init__(self, clock: Callable[[], float], limit: float) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._recent: deque[tuple[float, int, int]] = deque()
+
+    def add(self, records: int, rejected: int) -> None:
+        """Take in a batch; those of one second are kept together."""
+        second = self._clock() // 1000
+        if self._recent and self._recent[-1][0] == second:
+            _, others, bad = self._recent.pop()
+            records, rejected = records + others, rejected + bad
+        self._recent.append((second, records, rejected))
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, for readiness."""
+        while self._recent and self._recent[0][0] <= (self._clock() - RECENT_MS) // 1000:
+            self._recent.popleft()
+        records = sum(count for _, count, _ in self._recent)
+        rejected = sum(bad for _, _, bad in self._recent)
+        if records < self.FEWEST or rejected <= self._limit * records:
+            return []
+        return [f"{rejected:,} of {records:,} records of the last minute were rejected: `sessionwatch dlq list`"]
+
+
 class Recorder(MetricsObserver):
     """A metrics observer that also remembers, within bounds.
 
@@ -30,8 +64,9 @@ class Recorder(MetricsObserver):
         severities: new findings by severity. findings: the newest of medium severity and above, newest first.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], max_reject_share: float = 1.0) -> None:
         super().__init__(clock)
+        self.rejects = Rejects(clock, max_reject_share)
         self.read = 0
         self.rows: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -46,6 +81,8 @@ class Recorder(MetricsObserver):
         super().on_batch(tp, records, seconds, outcome)
         # Announcements are the worker's own.
         self.read += records - outcome.counters["announced",]
+        rejected = sum(count for key, count in outcome.counters.items() if key[0] == "rejected")
+        self.rejects.add(records, rejected)
         for (name, *labels), count in outcome.counters.items():
             self._counts[name] += count
             if name == "rejected":

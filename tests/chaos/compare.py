@@ -1,0 +1,103 @@
+"""What came out of a world, and what that has more, less or otherwise than another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from worker.sinks.clickhouse import connect
+
+if TYPE_CHECKING:
+    from chaos.world import World
+
+KEYS = {
+    "session_events": ("tenant_id", "user_id", "session_uid", "kafka_partition", "kafka_offset"),
+    "sessions": ("tenant_id", "user_id", "session_uid"),
+    "findings": ("finding_uid",),
+}
+# A finding across users is made of announcements out of several partitions. Which of them comes last has no order, and
+# with it who brought the finding about and how often it was told: all else is the same.
+ACROSS = ("owner-change", "network-many-users")
+UNORDERED = ("revision", "detected_at", "kafka_topic", "kafka_partition", "kafka_offset", "status", "status_id",
+             "activity_id")  # fmt: skip
+
+
+class Everything(NamedTuple):
+    """The tables by key, as `FINAL` shows them, how often keys stand twice, the ids published, the dead letters."""
+
+    tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]
+    twice: int
+    published: frozenset[str]
+    letters: list[tuple[bytes, bytes, bytes]]
+
+
+class Verdict(NamedTuple):
+    """What differs. `example`: one difference, for a look."""
+
+    rows_lost: int
+    rows_doubled: int
+    findings_lost: int
+    findings_changed: int
+    rows_changed: int
+    letters: int
+    example: str
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing differs."""
+        return not any(self[:6])
+
+
+def everything(world: World) -> Everything:
+    """Read all that came out."""
+    tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {}
+    twice = 0
+    with closing(connect(world.dsn(direct=True, database=True))) as client:
+        for table, key in KEYS.items():
+            found = client.query(f"SELECT * FROM {table} FINAL")  # noqa: S608  names of our own
+            names = found.column_names
+            rows = [dict(zip(names, row, strict=True)) for row in found.result_rows]
+            by_key = {tuple(row[name] for name in key): _comparable(table, row) for row in rows}
+            tables[table] = by_key
+            twice += len(rows) - len(by_key)
+    published = frozenset(each["finding_info"]["uid"] for each in world.findings())
+    return Everything(tables, twice, published, asyncio.run(world.dead_letters()))
+
+
+def _comparable(table: str, row: dict[str, Any]) -> tuple[Any, ...]:
+    left_out = UNORDERED if table == "findings" and row["detection"] in ACROSS else ()
+    return tuple((name, _plain(value)) for name, value in row.items() if name not in left_out)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def compare(reference: Everything, found: Everything) -> Verdict:
+    """Hold one run against another."""
+    lost: Counter[str] = Counter()
+    more: Counter[str] = Counter()
+    changed: Counter[str] = Counter()
+    example = ""
+    for table, rows in reference.tables.items():
+        others = found.tables[table]
+        lost[table] = len(rows.keys() - others.keys())
+        more[table] = len(others.keys() - rows.keys())
+        differing = [key for key in rows.keys() & others.keys() if rows[key] != others[key]]
+        changed[table] = len(differing)
+        if (lost[table] or more[table]) and not example:
+            example = f"{table} {min(map(str, rows.keys() ^ others.keys()))}"
+        if differing and not example:
+            pairs = zip(rows[differing[0]], others[differing[0]], strict=True)
+            example = f"{table} {differing[0]}: " + ", ".join(f"{a} {b[1]}" for a, b in pairs if a != b)
+    return Verdict(
+        rows_lost=lost["session_events"] + lost["sessions"],
+        rows_doubled=more["session_events"] + more["sessions"] + found.twice,
+        findings_lost=lost["findings"] + len(reference.published - found.published),
+        findings_changed=changed["findings"] + more["findings"] + len(found.published - reference.published),
+        rows_changed=changed["session_events"] + changed["sessions"],
+        letters=len(set(reference.letters) ^ set(found.letters)),
+        example=example[:600],
+    )

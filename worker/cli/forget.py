@@ -1,0 +1,43 @@
+"""`sessionwatch forget`: the erasure of a user from the state and the store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from worker.cli.common import Json, print_json, say, settings_of
+
+
+def forget(
+    context: typer.Context,
+    *,
+    tenant: Annotated[str, typer.Option("--tenant", help="Tenant id.")],
+    user: Annotated[str, typer.Option("--user", help="User id.")],
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the workers.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Erase a user from the workers' state and from ClickHouse, and say what stays, and for how long."""
+    from worker.sinks.erasure import erase  # noqa: PLC0415  `--help` needs none of it
+    from worker.stream import erasure  # noqa: PLC0415
+    from worker.stream.connection import aiokafka_options  # noqa: PLC0415
+
+    settings = settings_of(context)
+    options = aiokafka_options(settings.kafka)
+    done = asyncio.run(erasure.forget(options, settings.topics, settings.stream.group_id, tenant, user, wait))
+    counts = erase(settings.store_dsn(), settings.store_options(), tenant, user)
+    topics, days = settings.topics, settings.topics.retention_days
+    stays = {
+        f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": f"{days} days at most",
+        "changelog": "until the broker compacts it",
+        "who else used a session's uid, or came from a network": "8 and 30 days at most",
+        "logs and backups of your own": "as you keep them",
+    }
+    if as_json:
+        print_json({"state": "erased" if done else "asked for", "rows": counts, "stays": stays})
+        return
+    say("state: erased" if done else "state: no worker has got to it yet; it is erased when one does")
+    say("rows: " + ", ".join(f"{count:,} of {table}" for table, count in counts.items()))
+    for what, how_long in stays.items():
+        say(f"stays: {what}: {how_long}")
