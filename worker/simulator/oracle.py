@@ -130,13 +130,14 @@ def judge_travel(tenant: Tenant, past: Sequence[Seen], now: Seen) -> Verdict:
     """Judge the way from the user's last trusted place to this one."""
     verdict = Verdict()
     trusted = [seen for seen in past if seen.spot.trusted and seen.at <= now.at]
-    if not (trusted and now.spot.trusted):
+    if not (trusted and now.spot.trusted and _located(tenant, now.spot)):
         return verdict
-    if not all(_located(tenant, seen.spot) for seen in (*trusted, now)):
+    located = [seen for seen in trusted if _located(tenant, seen.spot)]
+    if not located:
         # What is stepped over leads to places from before this case.
         verdict.allowed.add("impossible-travel")
         return verdict
-    last = max(trusted, key=lambda seen: seen.at)
+    last = max(located, key=lambda seen: seen.at)
     km = _km(last.spot, now.spot) - _radius(tenant, last.spot) - _radius(tenant, now.spot)
     speed = km * HOUR / max(now.at - last.at, SECOND)
     if km > TRAVEL_KM[0] and speed > TRAVEL_KMH[0]:
