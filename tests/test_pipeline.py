@@ -160,7 +160,7 @@ def test_time_alone_ends_sessions_and_forgets_users() -> None:
     assert len(ended.rows["sessions"]) == 1
     assert ended.counters == {("expired",): 1}
     assert not heart.sweep(0, T0 + DAY, shard).rows
-    forgotten = heart.sweep(0, T0 + 121 * DAY, shard)
+    forgotten = heart.sweep(0, T0 + 401 * DAY, shard)
     assert forgotten.states == {user_key("acme", "u1"): None}
     assert len(shard) == 0
 

@@ -35,7 +35,10 @@ from worker.sessions.user import apply, expired, is_forgotten, wake_time
 
 LIMITS = Limits()
 JUDGE = CatalogueJudge(detections().values())
-NETWORKS = ("home", "home-next", "home-v6", "office", "berlin", "tokyo", "vpn", "private", "unknown")
+NETWORKS = ("home", "home-next", "home-v6", "office", "berlin", "tokyo", "vpn", "private", "unknown", "japan")
+KNOWN = {**COMMON_NETWORKS, "japan": {"ip": "198.18.7.9", "asn": 64505, "place": "JP", "source": "location"}}
+GRANTS: dict[int, dict[str, Any]] = {2: {"amr": ["pwd"], "aud": "web"}, 3: {"amr": ["hwk"], "scopes": ["read"]},
+                                     4: {"aud": "admin", "scopes": ["admin"], "max_age": 90}}  # fmt: skip
 DEVICES = ("laptop", "laptop-upgraded", "phone", "curl", "unknown")
 Step = tuple[int, int, str, str, int]
 
@@ -54,9 +57,10 @@ steps = st.lists(
 
 def event(step: Step) -> tuple[SessionEvent, Any]:
     at, session, network, device, luck = step
-    seen = (*network_of(COMMON_NETWORKS, network), Device(*COMMON_DEVICES[device]))
+    seen = (*network_of(KNOWN, network), Device(*COMMON_DEVICES[device]))
     kind = EventKind.DELETED if luck == 0 else EventKind.CHANGED if luck == 1 else EventKind.REFRESHED
-    made = make_event(START + at, f"s{session}", seen[0].ip, kind, {"created": "0m", "max_age": 60})
+    given = {"created": "0m", "max_age": 60} | GRANTS.get(luck, {})
+    made = make_event(START + at, f"s{session}", seen[0].ip, kind, given)
     return made, seen
 
 
@@ -201,8 +205,8 @@ def test_an_expiry_is_reported_once_and_again_when_it_slid() -> None:
     assert expired(user, START + 3 * HOUR, LIMITS) == []
     apply(user, *event((30 * MINUTE, 0, "home", "laptop", 5)), JUDGE, LIMITS)
     assert expired(user, START + 3 * HOUR, LIMITS) == ["s0"]
-    assert not is_forgotten(user, START + 100 * DAY, LIMITS)
-    assert is_forgotten(user, START + 121 * DAY, LIMITS)
+    assert not is_forgotten(user, START + 399 * DAY, LIMITS)
+    assert is_forgotten(user, START + 401 * DAY, LIMITS)
 
 
 def test_a_state_of_the_future_is_refused() -> None:

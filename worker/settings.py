@@ -146,7 +146,7 @@ class StateSettings(Group):
     """Activity this many seconds after a deletion is still a request under way."""
     ended_memory_days: Positive = 7
     """Days ended sessions are remembered."""
-    idle_memory_days: Positive = 120
+    idle_memory_days: Positive = 400
     """Days a user without any event is remembered; also the longest dormancy that can be noticed."""
     quarantine_hours: NotNegative = 24
     """Hours after a finding of medium or above that its session's observations stay out of the history."""

@@ -8,8 +8,11 @@ from worker.enrich.geodesy import distance_km
 from worker.enrich.model import is_anonymiser
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.enrich.model import Device, Network, Place
     from worker.sessions.state import Context
+    from worker.sessions.view import View
 
 
 def other_network(before: Network, after: Network) -> bool:
@@ -33,9 +36,40 @@ def apart_km(before: Place, after: Place) -> float:
     return 0.0 if distance is None else max(0.0, distance - before.radius_km - after.radius_km)
 
 
+def moved_km(before: Place, after: Place) -> float:
+    """Return the distance of two places; 0 when unknown.
+
+    Places that were stated are taken at their word. Geo databases guess, so their accuracy radii are off.
+    """
+    distance = distance_km(before, after)
+    guessed = sum(place.radius_km for place in (before, after) if place.source == "ip")
+    return 0.0 if distance is None else max(0.0, distance - guessed)
+
+
 def elsewhere(before: Place, after: Place, area_km: float) -> bool:
     """Tell whether two places lie in different countries or farther apart than one area."""
-    return other_country(before, after) or apart_km(before, after) > area_km
+    return other_country(before, after) or moved_km(before, after) > area_km
+
+
+def last_known(view: View, is_known: Callable[[Context], object]) -> Context | None:
+    """Return the newest context of the session before this event of which something is known; None when there is none.
+
+    What is unknown in between, such as a user agent nobody can read, does not hide what comes after it.
+    """
+    if view.before is None or is_known(view.before):
+        return view.before
+    trail = reversed(view.session.trail) if view.session else ()
+    return next((context for _, number in trail if is_known(context := view.contexts[number])), None)
+
+
+def last_device(view: View) -> Context | None:
+    """Return the session's last context with a known device."""
+    return last_known(view, lambda context: context.device.browser)
+
+
+def last_place(view: View) -> Context | None:
+    """Return the session's last context with a known country."""
+    return last_known(view, lambda context: context.place.country)
 
 
 def hidden(*contexts: Context) -> bool:

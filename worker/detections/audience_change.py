@@ -10,15 +10,16 @@ class AudienceChange(Parameters):
 
 
 def detect(view: View, _parameters: AudienceChange) -> Signal | None:
-    """Compare the event's audience with the session's last; an omitted one is unknown."""
+    """Compare the event's audience with the session's last known one; an omitted one is unknown."""
     before, after = view.before, view.context
-    if before is None or not before.aud or not after.aud or before.aud == after.aud:
+    known = before and (before.aud or (view.session and view.session.aud))
+    if not known or not after.aud or known == after.aud:
         return None
     return Signal(
         subject=after.aud,
-        summary=f"session issued for audience {before.aud} is now used for {after.aud}",
+        summary=f"session issued for audience {known} is now used for {after.aud}",
         observed={"aud": after.aud},
-        expected={"aud": before.aud},
+        expected={"aud": known},
         before=before,
     )
 

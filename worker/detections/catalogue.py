@@ -102,7 +102,9 @@ class CatalogueJudge:
 
     def __call__(self, view: View) -> list[Verdict]:
         """Ask every detection that listens to one of the view's triggers."""
-        verdicts = []
+        verdicts: list[Verdict] = []
+        if not view.verdicts:
+            view.verdicts = verdicts
         for rule in self._listeners(int(view.trigger)):
             signal = rule.detection.detect(view, rule.parameters)
             if signal is not None:
@@ -136,7 +138,8 @@ class CatalogueJudge:
     def _listeners(self, trigger: int) -> tuple[Rule, ...]:
         listeners = self._by_trigger.get(trigger)
         if listeners is None:
-            listeners = tuple(rule for rule in self._rules if int(rule.detection.triggers) & trigger)
+            asked = (rule for rule in self._rules if int(rule.detection.triggers) & trigger)
+            listeners = tuple(sorted(asked, key=lambda rule: rule.detection.sums_up))
             self._by_trigger[trigger] = listeners
         return listeners
 

@@ -14,16 +14,16 @@ def detect(view: View, _parameters: ClockAnomaly) -> Signal | None:
     """Flag a time ahead of the record's own, or a last use before the creation, beyond the skew."""
     ahead = view.observation.future_by
     if ahead:
-        return _signal("future", f"a time of the session lies {duration_name(ahead)} ahead", {"ahead_ms": ahead})
+        return _signal(view, "future", f"a time of the session lies {duration_name(ahead)} ahead", {"ahead_ms": ahead})
     early = view.context.created_at - view.activity
     if not view.activity or early <= view.limits.skew:
         return None
     summary = f"session was used {duration_name(early)} before it was created"
-    return _signal("before-creation", summary, {"before_creation_ms": early})
+    return _signal(view, "before-creation", summary, {"before_creation_ms": early})
 
 
-def _signal(subject: str, summary: str, observed: dict[str, int]) -> Signal:
-    return Signal(subject=subject, summary=summary, observed=observed, expected={"skew_ms": 60_000})
+def _signal(view: View, subject: str, summary: str, observed: dict[str, int]) -> Signal:
+    return Signal(subject=subject, summary=summary, observed=observed, expected={"skew_ms": view.limits.skew})
 
 
 DETECTION = Detection(

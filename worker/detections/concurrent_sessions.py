@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median_high
+
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.sessions.fold import is_live
 from worker.sessions.limits import DAY
@@ -13,7 +15,7 @@ class ConcurrentSessions(Parameters):
     known_days: int = 7
     """Days of history after which there is a usual maximum."""
     factor: float = 2.0
-    """More than the usual maximum times this is unusual."""
+    """More than the usual daily maximum times this is unusual."""
 
 
 def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
@@ -32,12 +34,15 @@ def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
 
 
 def usual_peak(view: View, days: int) -> int | None:
-    """Return the most sessions at once of the days before today, None before there are `days` of history."""
+    """Return the median of the daily maxima before today, None before there are `days` of history.
+
+    The median, so that one day of an attack does not make the next one usual.
+    """
     today = view.now // DAY
     peaks = [most for day, most in view.user.history.peaks if day < today]
     if not peaks or today - view.user.history.first // DAY < days:
         return None
-    return max(peaks)
+    return median_high(peaks)
 
 
 DETECTION = Detection(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.detections._compare import other_device
+from worker.detections._compare import last_device, other_device
 from worker.detections.evidence import device_name
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.sessions.history import device_key
@@ -13,8 +13,8 @@ class DeviceChange(Parameters):
 
 
 def detect(view: View, _parameters: DeviceChange) -> Signal | None:
-    """Compare the event's device with the session's last."""
-    before, after = view.before, view.context
+    """Compare the event's device with the session's last known one."""
+    before, after = last_device(view), view.context
     if before is None:
         return None
     difference = other_device(before.device, after.device)

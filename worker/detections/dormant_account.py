@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from worker.detections._new import news
 from worker.detections.evidence import duration_name
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.sessions.limits import DAY
@@ -16,15 +15,15 @@ class DormantAccount(Parameters):
 
 
 def detect(view: View, parameters: DormantAccount) -> Signal | None:
-    """Hold the start of a session against the user's last event; anything new about it makes it worse."""
+    """Hold the start of a session against the user's last event; anything else about it makes it worse."""
     last = last_event(view)
     if not last or view.now - last < parameters.days * DAY:
         return None
-    new = news(view)
+    others = sorted({verdict.detection for verdict in view.verdicts if not verdict.suppressed_by})
     return Signal(
-        severity=Severity.MEDIUM if new else Severity.LOW,
-        summary=f"first session after {duration_name(view.now - last)}" + (f", new {' and '.join(new)}" if new else ""),
-        observed={"idle_ms": view.now - last, "new": new},
+        severity=Severity.MEDIUM if others else Severity.LOW,
+        summary=f"first session after {duration_name(view.now - last)}{', with ' if others else ''}{', '.join(others)}",
+        observed={"idle_ms": view.now - last, "findings": others},
         expected={"idle_days_below": parameters.days},
     )
 
@@ -40,7 +39,7 @@ DETECTION = Detection(
     title="Dormant account used",
     description=(
         "A user starts a session after ninety days without any. Accounts nobody looks after are taken over unnoticed: "
-        "people who have left, test accounts, seasonal staff. Medium when network, country or device are new as well."
+        "people who have left, test accounts, seasonal staff. Medium when anything else is found of its start."
     ),
     severity=Severity.LOW,
     score=21,
@@ -59,4 +58,5 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=DormantAccount(),
     detect=detect,
+    sums_up=True,
 )

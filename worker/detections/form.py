@@ -72,6 +72,7 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
         triggers: the events it is asked about.
         needs: what of an event it cannot do without: `network`, `place`, `device`, `amr`; where that is unknown, the
             event is counted as not evaluated.
+        sums_up: whether it is asked last, when `view.verdicts` holds what the others found of the event.
         invariant: whether it holds whatever the network: allow lists do not suppress its findings.
         parameters: their defaults.
         detect: pure function of a view (its kind depends on the triggers) and the parameters in force; None when
@@ -92,4 +93,5 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     parameters: P
     detect: Callable[[Any, P], Signal | None]
     needs: tuple[str, ...] = ()
+    sums_up: bool = False
     invariant: bool = False

@@ -11,6 +11,7 @@ from worker.enrich.model import NetworkKind
 from worker.sessions.history import network_key
 
 if TYPE_CHECKING:
+    from worker.enrich.model import Network
     from worker.sessions.state import Context
 
 
@@ -42,13 +43,25 @@ def detect(view: View, parameters: IpChange) -> Signal | None:
 def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
     if view.context.session_type == "service":
-        return Severity.HIGH if other_system(old, new) else Severity.MEDIUM
-    if not other_system(old, new) or network_key(new) in view.user.history.networks:
+        return _of_service(old, new)
+    if not other_system(old, new) or _is_expected(view, new):
         return Severity.INFORMATIONAL
     risky = new.kind in (NetworkKind.HOSTING, NetworkKind.TOR)
     if risky or elsewhere(before.place, view.context.place, parameters.area_km):
         return Severity.MEDIUM
     return Severity.LOW
+
+
+def _of_service(old: Network, new: Network) -> Severity:
+    """Services should not move; where the system of either address is unknown, nothing tells that they did."""
+    if not (old.asn and new.asn):
+        return Severity.INFORMATIONAL
+    return Severity.HIGH if other_system(old, new) else Severity.MEDIUM
+
+
+def _is_expected(view: View, network: Network) -> bool:
+    """Tell whether the user is known on a network, or it is everybody's: a private relay's egress."""
+    return network.kind == NetworkKind.RELAY or network_key(network) in view.user.history.networks
 
 
 DETECTION = Detection(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.detections._compare import apart_km, hidden, other_country, other_device
+from worker.detections._compare import hidden, last_place, moved_km, other_country, other_device
 from worker.detections.evidence import place_name
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 
@@ -24,12 +24,12 @@ class LocationChange(Parameters):
 
 
 def detect(view: View, parameters: LocationChange) -> Signal | None:
-    """Compare the event's place with the session's last."""
-    before, after = view.before, view.context
+    """Compare the event's place with the session's last known one."""
+    before, after = last_place(view), view.context
     if before is None:
         return None
     abroad = other_country(before.place, after.place)
-    distance = apart_km(before.place, after.place)
+    distance = moved_km(before.place, after.place)
     if not abroad and distance <= parameters.area_km:
         return None
     masked = hidden(before, after)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from schemas.finding import SEVERITIES
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.sessions.risk import CRITICAL
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Group
 
 
 class SessionAtRisk(Parameters):
     """Parameters of `session-at-risk`; the threshold is in the tenant's policy."""
 
-    critical: float = 90.0
+    critical: float = CRITICAL
     """Risk from which it is critical."""
 
 
 def detect(view: View, parameters: SessionAtRisk) -> Signal | None:
-    """Name the findings that took the risk over the threshold."""
-    parts = [verdict for verdict in view.verdicts if not verdict.suppressed_by]
-    names = ", ".join(sorted({part.detection for part in parts}))
-    earlier = view.session.findings - len(parts) if view.session else 0
+    """Name the findings that took the risk over the threshold, those of the last hours among them."""
+    found = _recent(view)
+    parts = [group for group in found if not group.suppressed_by and group.detection != DETECTION.id]
+    names = ", ".join(dict.fromkeys(part.detection for part in parts))
+    earlier = view.session.findings - len(found) if view.session else 0
     return Signal(
         severity=Severity.CRITICAL if view.risk >= parameters.critical else Severity.HIGH,
         summary=f"risk of the session reached {view.risk:.0f} of 100 by {names}",
@@ -29,6 +36,14 @@ def detect(view: View, parameters: SessionAtRisk) -> Signal | None:
         expected={"below": view.policy.risk_threshold},
         before=view.before,
     )
+
+
+def _recent(view: View) -> list[Group]:
+    """Return the findings of the session that are surely remembered, whatever the order of arrival; oldest first."""
+    since, uid = view.now - view.limits.lateness, view.context.uid
+    groups = (group for group in view.user.groups.values() if group.last >= since)
+    own = (group for group in groups if view.contexts[group.context].uid == uid)
+    return sorted(own, key=lambda group: (group.first, group.detection, group.subject))
 
 
 DETECTION = Detection(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.detections._compare import other_country, other_device, other_network, other_system
+from worker.detections._compare import last_device, other_country, other_device, other_network, other_system
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.sessions.history import network_key
 
 if TYPE_CHECKING:
+    from worker.enrich.model import Network
     from worker.sessions.state import Context
 
 
@@ -19,7 +20,7 @@ class SessionHijack(Parameters):
 
 def detect(view: View, _parameters: SessionHijack) -> Signal | None:
     """Flag a new network together with a different device; a script after a browser is worse."""
-    before, after = view.before, view.context
+    before, after = last_device(view), view.context
     if before is None or not other_device(before.device, after.device) or not _new_network(view, before):
         return None
     scripted = after.device.scripted and not before.device.scripted
@@ -40,9 +41,15 @@ def _new_network(view: View, before: Context) -> bool:
     after = view.context
     if after.device.scripted and not before.device.scripted and other_network(before.network, after.network):
         return True
-    reference = view.same_family or before
-    same_family = reference.network.family == after.network.family
-    return (same_family and other_system(reference.network, after.network)) or other_country(before.place, after.place)
+    reference = (view.same_family or before).network
+    return _is_other(reference, after.network) or other_country(before.place, after.place)
+
+
+def _is_other(before: Network, after: Network) -> bool:
+    """Tell whether two addresses of one family lie in different systems; where none is known, in different blocks."""
+    if before.asn and after.asn:
+        return before.family == after.family and other_system(before, after)
+    return other_network(before, after)
 
 
 DETECTION = Detection(

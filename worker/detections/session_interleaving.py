@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from worker.detections._compare import elsewhere, hidden, other_device
 from worker.detections.evidence import device_name, network_name
@@ -28,40 +28,49 @@ class SessionInterleaving(Parameters):
 def detect(view: View, parameters: SessionInterleaving) -> Signal | None:
     """Count how often the session came back to where it had been, in its address family alone."""
     way = _way(view)
-    if len(way) < 2 or not way[-1][1]:
+    if len(way) < 2 or not way[-1].came_back:
         return None
     since = view.now - parameters.minutes * MINUTE
-    returns = sum(came_back and when >= since for when, came_back in way)
+    returns = sum(station.came_back and station.when >= since for station in way)
     if returns < parameters.returns:
         return None
-    return _signal(view, returns, parameters)
+    return _signal(view, way[-2].context, returns, parameters)
 
 
-def _way(view: View) -> list[tuple[int, bool]]:
-    """Return the stations of the session in this address family: when, and whether it had been there before."""
-    family = view.context.network.family
-    stations = [(when, view.contexts[number]) for when, number in view.session.trail] if view.session else []
-    stations.append((view.now, view.context))
-    way: list[tuple[int, bool]] = []
+class _Station(NamedTuple):
+    """Where the session went, when, and whether it had been there before."""
+
+    when: int
+    came_back: bool
+    context: Context
+
+
+def _way(view: View) -> list[_Station]:
+    """Return the stations of the session in this address family. What is unknown of one is as before."""
+    stops = [(when, view.contexts[number]) for when, number in view.session.trail] if view.session else []
+    way: list[_Station] = []
     been: list[tuple[str, str]] = []
-    for when, context in stations:
-        sign = _sign(context)
-        if context.network.family != family or not all(sign) or (been and been[-1] == sign):
+    for when, context in [*stops, (view.now, view.context)]:
+        if context.network.family != view.context.network.family:
             continue
-        way.append((when, sign in been))
+        last = been[-1] if been else ("", "")
+        sign = _sign(context, last)
+        if been and all(old in ("", new) for old, new in zip(last, sign, strict=True)):
+            been[-1] = sign
+            continue
+        way.append(_Station(when, sign in been, context))
         been.append(sign)
     return way
 
 
-def _sign(context: Context) -> tuple[str, str]:
-    """Return what a station is told by; a network of unknown system is unknown."""
-    return network_key(context.network) if context.network.asn else "", device_key(context.device)
+def _sign(context: Context, last: tuple[str, str]) -> tuple[str, str]:
+    """Return what a station is told by: network and device; a network of unknown system is unknown."""
+    network = network_key(context.network) if context.network.asn else ""
+    return network or last[0], device_key(context.device) or last[1]
 
 
-def _signal(view: View, returns: int, parameters: SessionInterleaving) -> Signal | None:
-    after, before = view.context, _other(view)
-    if before is None:
-        return None
+def _signal(view: View, before: Context, returns: int, parameters: SessionInterleaving) -> Signal:
+    after = view.context
     apart = elsewhere(before.place, after.place, parameters.area_km)
     two = bool(other_device(before.device, after.device)) or apart or hidden(before, after)
     return Signal(
@@ -74,15 +83,6 @@ def _signal(view: View, returns: int, parameters: SessionInterleaving) -> Signal
         expected={"returns_below": parameters.returns},
         before=before,
     )
-
-
-def _other(view: View) -> Context | None:
-    """Return the station before this one in its address family."""
-    for _, number in reversed(view.session.trail if view.session else ()):
-        context = view.contexts[number]
-        if context.network.family == view.context.network.family and _sign(context) != _sign(view.context):
-            return context
-    return None
 
 
 DETECTION = Detection(

@@ -7,7 +7,10 @@ A file of cases is YAML: `detection` (an id; none: cases of ordinary life, about
 
 An event has `at` (`5m`, `-2h`, …: its time, relative to the case's start), `from` (a network) and, where they differ
 from the session's last event: `device`, `session`, `user`, `kind`, `created`, `scopes`, `amr`, `aud`, `max_age`,
-`type`, `future_by`.
+`type`, `future_by`, `used` (when the user acted; `null`: not told).
+
+A network has `ip`, `asn`, `org`, `kind`, `place` (`City, CC, latitude, longitude, radius in km`, or a country's code
+alone) and its `source` (`ip`, or `location` where the event states it); `like` names one it is like otherwise.
 """
 
 from __future__ import annotations
@@ -201,14 +204,16 @@ def network_of(networks: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ne
         given.get("org", ""),
         "private" if private else given.get("kind", ""),
     )
-    return network, _place(given.get("place"))
+    return network, _place(given.get("place"), given.get("source", "ip"))
 
 
-def _place(text: str | None) -> Place:
+def _place(text: str | None, source: str) -> Place:
     if not text:
         return UNKNOWN_PLACE
+    if "," not in text:
+        return Place(text, "", None, None, 0.0, source)
     city, country, latitude, longitude, *radius = (part.strip() for part in text.split(","))
-    return Place(country, city, float(latitude), float(longitude), float(radius[0]) if radius else 25.0, "ip")
+    return Place(country, city, float(latitude), float(longitude), float(radius[0]) if radius else 25.0, source)
 
 
 def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str, Any]) -> SessionEvent:
@@ -219,11 +224,11 @@ def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str,
         uid: the session.
         ip: address text.
         kind: what happened.
-        given: `tenant`, `user`, `created` (offset), `used` (offset), `scopes`, `amr`, `aud`, `max_age`, `type`,
-            `future_by`.
+        given: `tenant`, `user`, `created` (offset), `used` (offset; null: it says nothing of a use), `scopes`, `amr`,
+            `aud`, `max_age`, `type`, `future_by`.
     """
     deleted = kind is EventKind.DELETED
-    used = START + milliseconds(given["used"]) if "used" in given else now
+    used = _time(given["used"]) if "used" in given else now
     scopes, amr = given.get("scopes"), given.get("amr")
     return SessionEvent(
         tenant_id=given.get("tenant", TENANT),
@@ -234,7 +239,7 @@ def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str,
         shape=Shape.SNAPSHOT,
         event_time=now,
         activity_time=None if deleted else used,
-        created_at=START + milliseconds(given["created"]) if given.get("created") else None,
+        created_at=_time(given.get("created")),
         updated_at=now,
         last_used_at=None if deleted else used,
         future_by=int(given.get("future_by", 0)),
@@ -250,6 +255,10 @@ def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str,
         session_type=given.get("type"),
         meta_data=None,
     )
+
+
+def _time(offset: str | None) -> int | None:
+    return START + milliseconds(offset) if offset else None
 
 
 def run_case(case: Case, detections: Iterable[Detection[Any]], limits: Limits | None = None) -> CaseResult:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Severity, finding_uid
 from worker.enrich.model import is_anonymiser
-from worker.sessions.history import admit, count_start, network_key, release, strength_mark
+from worker.sessions.history import admit, count_start, network_key, release
 from worker.sessions.limits import DAY
-from worker.sessions.risk import decayed, raised
-from worker.sessions.state import DELETED, KINDS, Context, Contexts, Fold, Group, Observation, Session
+from worker.sessions.risk import CRITICAL, decayed, raised
+from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Fold, Group, Observation, Session
 from worker.sessions.strength import UNKNOWN, strength
 from worker.sessions.view import Trigger, View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.enrich.model import Network, Place
     from worker.sessions.limits import Limits
     from worker.sessions.view import Judge, Verdict
 
@@ -73,7 +74,7 @@ def step(fold: Fold, observation: Observation, owner: Owner) -> Step:
     session.seen = observation.time
     session.events += 1
     groups = _judged(fold, session, observation, view, verdicts, owner) if verdicts else ()
-    if is_news and observation.kind != DELETED and observation.activity:
+    if is_news and observation.kind != DELETED and (observation.activity or trigger & START):
         admit(fold, session, observation.context, owner.contexts, owner.limits)
     if fold.waiting:
         release(fold, owner.contexts, owner.limits)
@@ -93,7 +94,8 @@ def _trigger(fold: Fold, session: Session | None, observation: Observation, cont
             found |= EXPIRED
         if session.ended:
             found |= ENDED
-    if fold.place[0] and _travelled(fold, session, observation, context):
+    travelled = fold.place[0] and _travelled(fold, session, observation, context)
+    if travelled or is_country_alone(fold, context.place, context.network):
         found |= TRAVEL
     return found
 
@@ -131,8 +133,19 @@ def is_trusted_place(context: Context) -> bool:
     return context.place.latitude is not None and not is_anonymiser(context.network.kind)
 
 
+def is_country_alone(fold: Fold, place: Place, network: Network) -> bool:
+    """Tell whether no more than the user's own country is known, and that there are other sessions to hold against it.
+
+    Coordinates that differ tell when to look at other sessions; without them every event has to be looked at.
+    """
+    alone = place.latitude is None and bool(place.country) and len(fold.sessions) > 1
+    return alone and not is_anonymiser(network.kind)
+
+
 def _travelled(fold: Fold, session: Session | None, observation: Observation, context: Context) -> bool:
-    acted = observation.activity > (session.activity if session else 0)
+    # Several uses within the resolution of the clock are uses all the same; a back-office change is none.
+    least = 0 if session is None else session.activity + (observation.kind == CHANGED)
+    acted = observation.activity >= max(least, 1)
     place = context.place
     return acted and is_trusted_place(context) and fold.place[2:] != (place.latitude, place.longitude)
 
@@ -175,7 +188,6 @@ def _start(fold: Fold, observation: Observation, context: Context, limits: Limit
         history.last_session = observation.time
         history.starts = [*history.starts[-63:], observation.time]
         count_start(history, observation.time, limits.rate_half_life)
-        strength_mark(history, strength(context.amr))
         _mark_peak(fold, observation.time)
     return Session(
         observation.context, 0, 0, observation.time, observation.time, 0, 0, 0, None, None,
@@ -217,10 +229,14 @@ def _over_since(session: Session) -> int:
 def _advance(
     fold: Fold, session: Session, observation: Observation, context: Context, trigger: int, owner: Owner
 ) -> None:
+    if trigger & GRANT and context.aud is None:
+        session.aud = owner.contexts[session.context].aud or session.aud
     if trigger & (NETWORK | DEVICE) and _moved(owner.contexts[session.context], context):
         session.trail = [*session.trail[1 - owner.limits.trail :], (observation.time, observation.context)]
     session.context = observation.context
-    if context.network.family == 4:
+    if not context.network.prefix:
+        pass  # an unknown network between two known ones does not hide that they differ
+    elif context.network.family == 4:
         session.v4 = observation.context
     else:
         session.v6 = observation.context
@@ -250,12 +266,13 @@ def _grant_to(session: Session, context: Context) -> None:
 def _judged(
     fold: Fold, session: Session, observation: Observation, view: View, verdicts: Sequence[Verdict], owner: Owner
 ) -> list[str]:
-    """Group the verdicts on an event; when they take the session's risk over the threshold, judge that as well."""
+    """Group the verdicts on an event; when they take the session's risk over a threshold, judge that as well."""
     half_life, now, threshold = owner.limits.risk_half_life, observation.time, owner.judge.policy.risk_threshold
     before = decayed(session.risk, now - session.risk_at, half_life)
     groups = [_group(fold, session, observation, verdict, owner) for verdict in verdicts]
     after = decayed(session.risk, now - session.risk_at, half_life)
-    if before < threshold <= after and RISK & owner.judge.triggers:
+    crossed = after >= threshold and (before < threshold or before < CRITICAL <= after)
+    if crossed and RISK & owner.judge.triggers:
         view.trigger, view.verdicts, view.risk = Trigger.RISK, verdicts, after
         groups += [_group(fold, session, observation, verdict, owner, sums_up=True) for verdict in owner.judge(view)]
     return groups

@@ -8,6 +8,7 @@ from worker.enrich.model import is_anonymiser
 from worker.sessions.limits import DAY, MINUTE
 from worker.sessions.risk import decayed
 from worker.sessions.state import Seen, Waiting
+from worker.sessions.strength import strength
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,10 +54,10 @@ def is_learned(history: History, now: int, sessions: int = LEARNED_SESSIONS, aft
     return bool(history.first) and (history.sessions >= sessions or now - history.first >= after)
 
 
-def strength_mark(history: History, strength: int, keep: int = 10) -> None:
+def strength_mark(history: History, level: int, keep: int = 10) -> None:
     """Remember the authentication strength of a new session (-1, unknown, is not remembered)."""
-    if strength >= 0:
-        history.strengths = [*history.strengths[1 - keep :], strength]
+    if level >= 0:
+        history.strengths = [*history.strengths[1 - keep :], level]
 
 
 def learn(history: History, context: Context, now: int, limits: Limits) -> None:
@@ -93,9 +94,16 @@ def is_clean(session: Session, now: int, limits: Limits) -> bool:
 def admit(fold: Fold, session: Session, reference: int, contexts: Mapping[int, Context], limits: Limits) -> None:
     """Learn the context of an event of a session, or let it wait while the session is under suspicion."""
     if is_clean(session, fold.time, limits):
-        learn(fold.history, contexts[reference], fold.time, limits)
+        _learn(fold, session, fold.time, contexts[reference], limits)
     elif not any(waiting.context == reference for waiting in fold.waiting):
         fold.waiting = [*fold.waiting[1 - limits.waiting :], Waiting(fold.time, reference)]
+
+
+def _learn(fold: Fold, session: Session, since: int, context: Context, limits: Limits) -> None:
+    """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
+    learn(fold.history, context, fold.time, limits)
+    if since == session.started:
+        strength_mark(fold.history, strength(context.amr))
 
 
 def release(fold: Fold, contexts: Mapping[int, Context], limits: Limits) -> None:
@@ -106,7 +114,7 @@ def release(fold: Fold, contexts: Mapping[int, Context], limits: Limits) -> None
         if session is None or session.ended:
             continue
         if is_clean(session, fold.time, limits):
-            learn(fold.history, contexts[waiting.context], fold.time, limits)
+            _learn(fold, session, waiting.since, contexts[waiting.context], limits)
         else:
             keep.append(waiting)
     fold.waiting = keep

@@ -32,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 64
     revocation_grace: int = 30 * SECOND
     ended_memory: int = 7 * DAY
-    idle_memory: int = 120 * DAY
+    idle_memory: int = 400 * DAY
     sessions: int = 64
     groups: int = 64
     trail: int = 8

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+CRITICAL = 90.0
+"""Risk from which a session is in the wrong hands as good as surely."""
+
 
 def decayed(risk: float, elapsed: int, half_life: int) -> float:
     """Return what is left of `risk` after `elapsed` milliseconds, halving every `half_life` milliseconds."""

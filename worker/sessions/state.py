@@ -54,7 +54,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 KINDS = ("created", "refreshed", "changed", "deleted")
-DELETED = 3
+CHANGED, DELETED = 2, 3
 KIND_INDEX = {name: index for index, name in enumerate(KINDS)}
 
 
@@ -72,6 +72,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
         risk, risk_at: decaying risk 0–100 and the time it was last computed for.
         alarmed: time of the last finding of medium or above.
         trail: (time, context) of every change of network or device, newest last, bounded.
+        aud: the last known audience, where the newest event omits it.
     """
 
     context: int
@@ -92,6 +93,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     risk_at: int
     alarmed: int
     trail: list[tuple[int, int]]
+    aud: str | None = None
 
 
 class Seen(msgspec.Struct, gc=False, array_like=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
-from worker.sessions.fold import Owner, step
+from worker.sessions.fold import Owner, is_country_alone, step
 from worker.sessions.history import is_learned, network_key
 from worker.sessions.limits import DAY
 from worker.sessions.state import (
@@ -136,6 +136,7 @@ def _routine(
         or (session.expires and activity > session.expires + limits.skew)
         or 0 < activity < (event.created_at or 0) - limits.skew
         or (trusted and where[0] and (where[2] != place.latitude or where[3] != place.longitude))
+        or is_country_alone(head, place, seen[0])
     ):
         return False
     user.append(Observation(time, activity, KIND_INDEX[event.kind], session.context, 0))

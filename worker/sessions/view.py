@@ -57,7 +57,8 @@ class View(msgspec.Struct, gc=False):
         same_family: the session's last context of the event's address family; None when there is none.
         user: the fold before this event.
         contexts: what `Session.context`, `Fold.place` and the like refer to.
-        verdicts: with the trigger `RISK`, what the event was found to be, and `risk` what the session's came to.
+        verdicts: what the event was found to be: all of it with the trigger `RISK`, and for detections that sum up.
+        risk: with the trigger `RISK`, what the session's came to.
     """
 
     tenant_id: str
