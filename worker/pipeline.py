@@ -315,6 +315,8 @@ class _Batch:
     def _count_unevaluated(self, event: SessionEvent, seen: Seen, judge: Judge) -> None:
         """Count, for each detection that needs it, what is not known of an event that is not routine."""
         network, place, device = seen
+        if network.prefix and place.country and device.browser and event.amr is not None:
+            return
         known = {"network": network.prefix, "place": place.country, "device": device.browser}
         for part in [part for part, value in known.items() if not value] + ["amr"] * (event.amr is None):
             for uid in judge.needing(part):

@@ -27,6 +27,8 @@ class SessionInterleaving(Parameters):
 
 def detect(view: View, parameters: SessionInterleaving) -> Signal | None:
     """Count how often the session came back to where it had been, in its address family alone."""
+    if view.session is None or len(view.session.trail) <= parameters.returns:
+        return None  # A, B, A, B: as many returns take one station more to have left
     way = _way(view)
     if len(way) < 2 or not way[-1].came_back:
         return None

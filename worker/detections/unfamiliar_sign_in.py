@@ -16,8 +16,7 @@ class UnfamiliarSignIn(Learning):
 
 def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
     """Count what is new of country, network and device."""
-    new = news(view)
-    if len(new) < parameters.least or not is_learned(view, parameters):
+    if not is_learned(view, parameters) or len(new := news(view)) < parameters.least:
         return None
     context, history = view.context, view.user.history
     return Signal(

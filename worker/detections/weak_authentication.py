@@ -19,8 +19,7 @@ def detect(view: View, parameters: WeakAuthentication) -> Signal | None:
     if context.session_type == "service" or context.amr is None:
         return None
     asked = _asked_by(view)
-    shown = strength(context.amr)
-    if not asked or shown >= parameters.least:
+    if not asked or (shown := strength(context.amr)) >= parameters.least:
         return None
     methods = " ".join(context.amr) or "no method"
     return Signal(
@@ -37,8 +36,10 @@ def _asked_by(view: View) -> str:
     policy = view.policy
     if policy.mfa == "always":
         return "always"
+    if policy.mfa != "scopes":
+        return ""
     sensitive = sorted(set(policy.mfa_scopes).intersection(view.context.scopes or ()))
-    return f"for {' '.join(sensitive)}" if policy.mfa == "scopes" and sensitive else ""
+    return f"for {' '.join(sensitive)}" if sensitive else ""
 
 
 DETECTION = Detection(

@@ -7,6 +7,8 @@ second factors over out-of-band by telephone over a shared secret. Others are ig
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 UNKNOWN = -1
 _LEVELS = {
     4: ("hwk", "sc", "pop", "fido", "passkey"),
@@ -17,6 +19,7 @@ _LEVELS = {
 STRENGTH = {method: level for level, methods in _LEVELS.items() for method in methods}
 
 
+@lru_cache(maxsize=1 << 10)
 def strength(amr: tuple[str, ...] | None) -> int:
     """Return the strength of the strongest method: 0 for none, `UNKNOWN` when `amr` was omitted.
 

@@ -296,9 +296,9 @@ def is_forgotten(user: User, now: int, limits: Limits) -> bool:
 
 def wake_time(user: User, limits: Limits) -> int:
     """Return when the user's state next needs a look although no event may come, in milliseconds."""
-    times = [
-        session.expires + limits.skew + 1
-        for uid, session in user.head.sessions.items()
-        if _pending_expiry(user, uid, session)
-    ]
-    return min([*times, user.head.time + limits.idle_memory + 1, NEVER])
+    first, timed_out = NEVER, user.timed_out
+    for uid, session in user.head.sessions.items():
+        expires = session.expires
+        if expires and expires < first and not session.ended and timed_out.get(uid) != expires:
+            first = expires
+    return min(first + limits.skew, user.head.time + limits.idle_memory) + 1

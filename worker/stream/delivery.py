@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 Rows = dict[str, list[bytes]]
 FENCE_SECONDS = 0.05
+BUSY_SHARE, BUSY_FACTOR = 0.03, 5
+"""Share of `Limits.insert_rows` waiting after `insert_delay` that says the worker is busy; the delay is longer then."""
 
 BEFORE_INSERT, AFTER_INSERT, AFTER_CHANGELOG = "before-insert", "after-insert", "after-changelog"
 
@@ -82,7 +84,8 @@ class Limits(NamedTuple):
 
     Attributes:
         insert_rows: an insert is made as soon as this many rows wait.
-        insert_delay: or when the oldest of them has waited this many seconds.
+        insert_delay: or when the oldest of them has waited this many seconds; `BUSY_FACTOR` times that when many rows
+            have come by then. Findings do not wait for it, and small inserts cost the store merges.
         max_rows: rows and messages in flight at which `submit` waits.
         max_bytes: bytes of record values in flight at which `submit` waits.
         stall_seconds: age of the oldest batch in flight from which on the worker is not ready.
@@ -349,7 +352,7 @@ class Delivery:
         self._to_insert.append(batch)
         self._rows_waiting += batch.weight
         self._some_rows.set()
-        if self._rows_waiting >= self.limits.insert_rows:
+        if self._rows_waiting >= self.limits.insert_rows or self.full:
             self._many_rows.set()
 
     async def _insert_forever(self) -> None:
@@ -362,7 +365,13 @@ class Delivery:
     async def _let_rows_gather(self) -> None:
         if not self._to_insert or self._rows_waiting >= self.limits.insert_rows:
             return
-        delay = self._to_insert[0].at + self.limits.insert_delay - _now()
+        oldest = self._to_insert[0].at
+        await self._let_rows_gather_until(oldest + self.limits.insert_delay)
+        if BUSY_SHARE * self.limits.insert_rows <= self._rows_waiting < self.limits.insert_rows and not self.full:
+            await self._let_rows_gather_until(oldest + self.limits.insert_delay * BUSY_FACTOR)
+
+    async def _let_rows_gather_until(self, moment: float) -> None:
+        delay = moment - _now()
         if delay > 0:
             self._many_rows.clear()
             await asyncio.wait([task := asyncio.ensure_future(self._many_rows.wait())], timeout=delay)
