@@ -112,11 +112,12 @@ def test_conditional_all(given: str, chosen: dict[str, str], expected: str) -> N
         ("${many:queryparam}", "var-many=a&var-many=b%20c"),
         ("${many:customqueryparam:v}", "v=a&v=b%20c"),
         ("[[one:raw]]", "o'ne"),
+        ("${__from:date:seconds}", "1415792726"),
         ("$other ${other:raw} $__timeFilter(x)", "$other ${other:raw} $__timeFilter(x)"),
     ],
 )
 def test_formats_of_variables(given: str, expected: str) -> None:
-    assert interpolated(given, {"one": "o'ne", "many": ["a", "b c"]}) == expected
+    assert interpolated(given, {"one": "o'ne", "many": ["a", "b c"], "__from": "1415792726123"}) == expected
 
 
 def test_what_is_encoded_is_no_macro_and_no_quote() -> None:
