@@ -122,6 +122,11 @@ def _queryparam(value: str | Sequence[str], name: str) -> str:
     return "&".join(f"var-{name}={_encoded(each)}" for each in _values(value))
 
 
+def _date(value: str, _name: str, form: str = "iso") -> str:
+    """Of a time in milliseconds; only the forms used are known."""
+    return {"ms": value, "seconds": str(round(int(value) / 1000))}[form]
+
+
 def _customqueryparam(value: str | Sequence[str], name: str, key: str = "", prefix: str = "") -> str:
     return "&".join(f"{_encoded(key or name)}={_encoded(prefix)}{_encoded(each)}" for each in _values(value))
 
@@ -132,6 +137,7 @@ FORMATS: Final[Mapping[str, Callable[..., str]]] = {
     "percentencode": _percent,
     "queryparam": _queryparam,
     "customqueryparam": _customqueryparam,
+    "date": _date,
     "singlequote": lambda value, _name: ",".join("'" + each.replace("'", "\\'") + "'" for each in _values(value)),
     "sqlstring": lambda value, _name: ",".join("'" + each.replace("'", "''") + "'" for each in _values(value)),
 }
@@ -186,7 +192,7 @@ def _millis(ms: int) -> str:
     return f"fromUnixTimestamp64Milli({ms})"
 
 
-def _date(ms: int) -> str:
+def _day(ms: int) -> str:
     return f"toDate('{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}')"
 
 
@@ -195,7 +201,7 @@ def _between(column: str, form: Callable[[int], str], window: Window) -> str:
 
 
 def _date_and_time(window: Window, date: str, time: str) -> str:
-    return f"({_between(date, _date, window)}) AND ({_between(time, _seconds, window)})"
+    return f"({_between(date, _day, window)}) AND ({_between(time, _seconds, window)})"
 
 
 def _time_group(_window: Window, column: str, period: str) -> str:
@@ -216,7 +222,7 @@ MACROS: Final[Mapping[str, tuple[int, Callable[..., str]]]] = {
     "timeTo": (1, lambda window, column: f"{column} <= {_seconds(window.end)}"),
     "timeFilter": (1, lambda window, column: _between(column, _seconds, window)),
     "timeFilter_ms": (1, lambda window, column: _between(column, _millis, window)),
-    "dateFilter": (1, lambda window, column: _between(column, _date, window)),
+    "dateFilter": (1, lambda window, column: _between(column, _day, window)),
     "dateTimeFilter": (2, _date_and_time),
     "dt": (2, _date_and_time),
     "timeInterval": (1, lambda window, column: _start_of(column, max(window.interval, 1))),

@@ -6,7 +6,6 @@ Facts from its `pkg/macros/macros_test.go` and `src/data/CHDatasource.test.ts`, 
 from __future__ import annotations
 
 import pytest
-
 from grafana import Window, conditional_all, expand, interpolated, macros
 
 # 2014-11-12T11:45:26.123Z to 2015-11-12T11:45:26.456Z
@@ -25,8 +24,8 @@ YEAR = Window(1415792726123, 1447328726456, 20)
         ("$__dateFilter(d)", "d >= toDate('2014-11-12') AND d <= toDate('2015-11-12')"),
         (
             "$__dateTimeFilter(d, t)",
-            "(d >= toDate('2014-11-12') AND d <= toDate('2015-11-12'))"
-            " AND (t >= toDateTime(1415792726) AND t <= toDateTime(1447328726))",
+            ("(d >= toDate('2014-11-12') AND d <= toDate('2015-11-12'))"
+            " AND (t >= toDateTime(1415792726) AND t <= toDateTime(1447328726))"),
         ),
         ("$__timeInterval(col)", "toStartOfInterval(toDateTime(col), INTERVAL 20 second)"),
         ("$__timeInterval_ms(col)", "toStartOfInterval(toDateTime64(col, 3), INTERVAL 20000 millisecond)"),
@@ -36,12 +35,15 @@ YEAR = Window(1415792726123, 1447328726456, 20)
         # An argument may have brackets of its own, and blanks around it.
         (
             "where $__timeFilter(cast(sth as timestamp) )",
-            "where cast(sth as timestamp) >= toDateTime(1415792726) AND cast(sth as timestamp) <= toDateTime(1447328726)",
+            (
+                "where cast(sth as timestamp) >= toDateTime(1415792726)"
+                " AND cast(sth as timestamp) <= toDateTime(1447328726)"
+            ),
         ),
         (
             "$__timeFilter_ms(cast(sth as timestamp))",
-            "cast(sth as timestamp) >= fromUnixTimestamp64Milli(1415792726123)"
-            " AND cast(sth as timestamp) <= fromUnixTimestamp64Milli(1447328726456)",
+            ("cast(sth as timestamp) >= fromUnixTimestamp64Milli(1415792726123)"
+            " AND cast(sth as timestamp) <= fromUnixTimestamp64Milli(1447328726456)"),
         ),
         ("( date >= $__fromTime ) and ( date <= $__toTime )",
          "( date >= toDateTime(1415792726) ) and ( date <= toDateTime(1447328726) )"),
@@ -49,8 +51,8 @@ YEAR = Window(1415792726123, 1447328726456, 20)
         ("$__timeInterval($__fromTime)", "toStartOfInterval(toDateTime(toDateTime(1415792726)), INTERVAL 20 second)"),
         (
             "$__timeFilter(coalesce(closed_at, $__toTime))",
-            "coalesce(closed_at, toDateTime(1447328726)) >= toDateTime(1415792726)"
-            " AND coalesce(closed_at, toDateTime(1447328726)) <= toDateTime(1447328726)",
+            ("coalesce(closed_at, toDateTime(1447328726)) >= toDateTime(1415792726)"
+            " AND coalesce(closed_at, toDateTime(1447328726)) <= toDateTime(1447328726)"),
         ),
         # What looks like a comment within quotes is none, and what comes after is expanded.
         (r"msg = 'it\'s -- fine' and $__fromTime", r"msg = 'it\'s -- fine' and toDateTime(1415792726)"),
@@ -68,7 +70,9 @@ def test_macros(given: str, expected: str) -> None:
     assert macros(given, YEAR) == expected
 
 
-@pytest.mark.parametrize("given", ["$__timeFilter()", "$__timeFilter_ms(a, b)", "$__dateTimeFilter(d)", "$__lttb(auto, x, y)"])
+@pytest.mark.parametrize(
+    "given", ["$__timeFilter()", "$__timeFilter_ms(a, b)", "$__dateTimeFilter(d)", "$__lttb(auto, x, y)"]
+)
 def test_what_is_not_expanded_is_an_error(given: str) -> None:
     with pytest.raises(ValueError, match=r"argument|not expanded"):
         macros(given, YEAR)
@@ -108,11 +112,12 @@ def test_conditional_all(given: str, chosen: dict[str, str], expected: str) -> N
         ("${many:queryparam}", "var-many=a&var-many=b%20c"),
         ("${many:customqueryparam:v}", "v=a&v=b%20c"),
         ("[[one:raw]]", "o'ne"),
+        ("${__from:date:seconds}", "1415792726"),
         ("$other ${other:raw} $__timeFilter(x)", "$other ${other:raw} $__timeFilter(x)"),
     ],
 )
 def test_formats_of_variables(given: str, expected: str) -> None:
-    assert interpolated(given, {"one": "o'ne", "many": ["a", "b c"]}) == expected
+    assert interpolated(given, {"one": "o'ne", "many": ["a", "b c"], "__from": "1415792726123"}) == expected
 
 
 def test_what_is_encoded_is_no_macro_and_no_quote() -> None:
