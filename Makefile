@@ -36,6 +36,10 @@ lock: $(DEV) ## resolve the pinned ranges anew
 		--extra embedded --extra simulate --extra rocksdb --group build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--extra embedded --extra simulate --extra rocksdb --group build --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra rocksdb --constraint requirements.lock pyproject.toml -o requirements-worker.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--group build --constraint requirements.lock -o requirements-build.lock
 
 clean: ## remove the environment and what tools cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/kafka/target

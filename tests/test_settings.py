@@ -3,14 +3,16 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from worker import runtime
 from worker import settings as module
 from worker.sessions.limits import HOUR, Limits
-from worker.settings import Settings, SettingsError, UnknownVariableWarning, load, settings
+from worker.settings import Settings, SettingsError, UnknownVariableWarning, WebSettings, load, settings
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,26 @@ def test_listening_on_anything_but_loopback_needs_a_token(host: str, monkeypatch
 def test_loopback_needs_none(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONWATCH_WEB__HOST", host)
     assert load(None).web.token is None
+
+
+@pytest.mark.parametrize(
+    ("host", "advertised", "expected"),
+    [
+        ("127.0.0.1", None, "127.0.0.1"),
+        ("10.0.0.7", None, "10.0.0.7"),
+        # Two containers that both called themselves 0.0.0.0 would each take the other for itself.
+        ("0.0.0.0", None, gethostname()),
+        ("::", None, gethostname()),
+        ("0.0.0.0", "worker-1.example", "worker-1.example"),
+        ("::", "fd00::7", "[fd00::7]"),
+    ],
+)
+def test_a_worker_is_reached_where_somebody_listens(host: str, advertised: str | None, expected: str) -> None:
+    web = WebSettings(host=host, advertised_host=advertised, token=SecretStr("t"))
+    assert web.reachable_host() == expected
+    settings = Settings(web=web)
+    stream = runtime._stream_settings(settings, "wall", web=True)
+    assert (stream.web_bind, stream.web_host) == (host, expected)
 
 
 def test_defaults_need_nothing() -> None:

@@ -160,7 +160,7 @@ def _stream_settings(settings: Settings, sweep_clock: str, *, web: bool) -> Stre
         state_dir=settings.data_dir / "state" if settings.state.store == "rocksdb" else None,
         web=web,
         web_bind=settings.web.host,
-        web_host=settings.web.advertised_host or settings.web.host,
+        web_host=settings.web.reachable_host(),
         web_port=settings.web.port,
     )
 

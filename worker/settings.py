@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -98,7 +99,7 @@ class WebSettings(Group):
     port: Annotated[int, Field(ge=0, le=65_535)] = 6066
     """Port of metrics, health and the live views; 0 takes a free one, and the log says which."""
     advertised_host: str | None = None
-    """Name or address by which other workers reach this one; unset: `host`."""
+    """Name or address by which other workers reach this one; unset: `host`, or this machine's name if that is any."""
     token: SecretStr | None = None
     """Bearer token that metrics and live views ask for; needed to listen on anything but loopback."""
 
@@ -108,12 +109,21 @@ class WebSettings(Group):
             raise ValueError("web.token is needed to listen on anything but loopback: live views show personal data")
         return self
 
+    def reachable_host(self) -> str:
+        """Return where other workers reach this one, as URLs write it; nobody reaches `0.0.0.0`."""
+        host = self.advertised_host or (gethostname() if _is_any(self.host) else self.host)
+        return f"[{host}]" if ":" in host else host
+
 
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_any(host: str) -> bool:
+    return host in {"0.0.0.0", "::"}  # noqa: S104  asked, not bound
 
 
 class DeliverySettings(Group):

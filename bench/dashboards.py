@@ -1,0 +1,72 @@
+"""How long the queries of the Grafana dashboards take, over a store that is filled. Prints one JSON object.
+
+PYTHONPATH=tests python -m bench.dashboards DIRECTORY [--hours 24]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from grafana import Window, dashboards, expand, panels, variables  # of the tests
+
+from worker.sinks.clickhouse import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from clickhouse_connect.driver.client import Client
+
+ROUNDS = 5
+POINTS = 800
+"""About as many as a panel is wide, as Grafana asks for them."""
+
+
+def main() -> None:
+    """Measure every query, as dashboards ask them when they are opened."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--hours", type=int, default=24)
+    args = parser.parse_args()
+    with closing(connect(f"chdb://{args.directory.resolve()}")) as client:
+        (end, events), *_ = client.query(
+            "SELECT toUnixTimestamp64Milli(max(event_time)), count() FROM session_events FINAL"
+        ).result_rows
+        span = args.hours * 3_600_000
+        window = Window(end - span, end, max(span // POINTS // 60_000, 1) * 60)
+        found = {name: median(_times(client, sql)) for name, sql in _queries(window)}
+    slowest = sorted(found.items(), key=lambda each: -each[1])
+    told = {"events": events, "hours": args.hours, "queries": len(found), "median_ms": median(found.values())}
+    print(json.dumps({**told, "slowest_ms": dict(slowest[:10])}, indent=2))
+
+
+def _queries(window: Window) -> Iterator[tuple[str, str]]:
+    for name, dashboard in dashboards().items():
+        chosen = _opened(dashboard)
+        for panel in panels(dashboard):
+            for target in panel["targets"]:
+                if "rawSql" in target:
+                    yield f"{name}: {panel['title']}", expand(target["rawSql"], chosen, window)
+
+
+def _opened(dashboard: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each["current"]["value"] for name, each in variables(dashboard).items() if "current" in each}
+
+
+def _times(client: Client, sql: str) -> list[float]:
+    return [_time(client, sql) for _ in range(ROUNDS)]
+
+
+def _time(client: Client, sql: str) -> float:
+    begun = time.perf_counter()
+    client.query(sql)
+    return round((time.perf_counter() - begun) * 1000, 1)
+
+
+if __name__ == "__main__":
+    main()
