@@ -16,7 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
-from chaos.world import PARTITIONS, Input, World
+from chaos.feed import PARTITIONS, Input
+from chaos.world import World
 
 from worker.embedded.http import HttpEndpoint
 from worker.sinks.clickhouse import connect
@@ -45,7 +46,7 @@ async def produce(options: Any, topic: str) -> Input:
     async with AIOKafkaProducer(**options) as producer:
         for number, value in enumerate(values):
             await producer.send_and_wait(topic, value, partition=number % PARTITIONS)
-    return Input(topic, {}, USERS * EACH, len(values))
+    return Input(topic, USERS * EACH, len(values))
 
 
 def command(world: World, *arguments: str) -> Any:
