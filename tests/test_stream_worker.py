@@ -22,6 +22,7 @@ from brokers import ApacheKafka, missing
 from faust.types import TP
 
 from worker.outcome import Message
+from worker.sessions.state import UnknownFormatError
 from worker.stream.app import AFTER_COMMIT, App, Observer, caught_up, create_app, running
 from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT, AbandonedError, Limits
 from worker.stream.publisher import ChangelogWriter, Publisher
@@ -114,6 +115,26 @@ def test_a_record_that_breaks_the_processor_goes_to_the_dead_letters_alone(boots
         (dead,) = await read_all(bootstrap, topics.dlq)
         assert (dead.key, dead.value) == (b"bad", b"boom")
         assert dict(dead.headers)["sw-error"] == b"internal-error"
+
+    asyncio.run(main())
+
+
+def test_a_state_of_a_newer_version_stops_the_worker_and_makes_no_dead_letter(bootstrap: str, group: str) -> None:
+    class Newer(sc.Counting):
+        def process(self, *_: Any) -> Any:
+            raise UnknownFormatError(99)
+
+    async def until_failed(app: App) -> None:
+        async with running(app):
+            await eventually(lambda: app.failure is not None)
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        await sc.produce(bootstrap, topics.events, sc.events(10, PARTITIONS))
+        processor = Newer(PARTITIONS, topics.by_user)
+        with pytest.raises(UnknownFormatError, match="format 99"):
+            await until_failed(make(bootstrap, group, sc.ListWriter(), processor=processor))
+        assert await read_all(bootstrap, topics.dlq) == []
 
     asyncio.run(main())
 

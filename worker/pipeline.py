@@ -17,7 +17,9 @@ from worker.feedback import take_feedback
 from worker.findings import Named, Told
 from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Message, Outcome, dead_letter
 from worker.rows import event_row, session_row
-from worker.sessions.state import Contexts, decode_user, encode_user, is_user, new_user
+from worker.sessions.budget import is_budget
+from worker.sessions.cross import is_shared
+from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 from worker.sessions.user import ROUTINE, apply, expired, is_forgotten, wake_time
 
 if TYPE_CHECKING:
@@ -185,7 +187,7 @@ class _Batch:
         state = self._shard.get(key)
         if state is None:
             return
-        if not is_user(state):
+        if is_shared(state) or is_budget(state):
             self._states[key] = None
             return
         user = decode_user(state)

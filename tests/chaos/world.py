@@ -118,7 +118,7 @@ class World:
         city, asn = self._geo
         return {
             **clean,
-            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
             "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap,
             "SESSIONWATCH_CLICKHOUSE__DSN": self.dsn(database=True),
             "SESSIONWATCH_DATA_DIR": str(self.directory / f"data-{port}"),

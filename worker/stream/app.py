@@ -23,6 +23,7 @@ from faust.types import TP
 from mode import get_logger
 
 from worker.outcome import Message, Outcome, dead_letter
+from worker.sessions.state import UnknownFormatError
 from worker.stream.delivery import AbandonedError, Delivery, Limits, Writer
 from worker.stream.policies import PolicyReader
 from worker.stream.publisher import ChangelogWriter, Publisher
@@ -250,6 +251,9 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     def _process(self, partition: int, records: Sequence[Record], shard: DurableShard) -> Outcome:
         try:
             return self.processor.process(partition, records, shard)
+        except UnknownFormatError:
+            # Not the record's fault: the state was written by a newer version, which has to go on with it.
+            raise
         except Exception as error:
             if len(records) == 1:
                 log.exception("The processor failed on %s", _where(records[0]))
