@@ -29,22 +29,21 @@ def test_a_worker_stops_in_time_while_the_store_hangs_and_at_once_when_asked_twi
         HttpEndpoint(tmp_path / "store", read_only=False) as endpoint,
         World(name, address, source, endpoint, tmp_path) as world,
     ):
-        worker = world.start()
-        world.until_ready(worker)
+        world.more = {"SESSIONWATCH_STREAM__DRAIN_S": "2"}
         world.proxy.fault = "hangs"
+        worker = world.start()
         world.until(lambda: bool(world.proxy.hit["hangs"]), "an insert that hangs")
         # It fails when that takes ten seconds or more, or does not end with 0.
         world.stop(worker)
 
-        worker = world.start()
-        world.until_ready(worker)
         hit = world.proxy.hit["hangs"]
+        worker = world.start()
         world.until(lambda: world.proxy.hit["hangs"] > hit, "another insert that hangs")
         worker.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         assert worker.poll() is None, "it did not wait for what was under way"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(2) == 130
+        assert worker.wait(10) == 130
         world.workers.remove(worker)
 
         world.proxy.fault = ""

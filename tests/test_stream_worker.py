@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stream_counting as sc
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from brokers import ApacheKafka, missing
+from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
 
 from worker.outcome import Message
@@ -356,6 +357,35 @@ def test_a_message_that_is_too_large_loses_its_value_and_not_its_neighbours(kafk
         assert set(found) == {b"", b"one", b"three" * 300, b"four" * 300}
         assert {record.timestamp for record in records} == {1_000}
         assert told == [(topic, 5_000)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.kafka
+def test_partitions_added_to_the_input_stop_the_worker_with_what_to_do(kafka_broker: Any, group: str) -> None:
+    async def add(address: str, topic: str) -> None:
+        admin = AIOKafkaAdminClient(**sc.options(address))
+        await admin.start()
+        await admin.create_partitions({topic: NewPartitions(PARTITIONS + 2)})
+        await admin.close()
+
+    async def until_failed(app: App, ends: dict[TP, int], topic: str) -> None:
+        async with running(app):
+            await catch_up(app, ends)
+            await add(kafka_broker.bootstrap_servers, topic)
+            await eventually(lambda: app.failure is not None, 30)
+
+    async def main() -> None:
+        address = kafka_broker.bootstrap_servers
+        topics = await sc.make_topics(address, group, PARTITIONS)
+        made, writer = sc.events(200, PARTITIONS), sc.ListWriter()
+        ends = await sc.produce(address, topics.events, made)
+        # So often the group's leader looks for new partitions; five minutes unless set.
+        kafka = {**sc.options(address), "metadata_max_age_ms": 500}
+        with pytest.raises(ImproperlyConfigured, match=r"same number of partitions.*new group with new topics"):
+            await until_failed(make(address, group, writer, kafka=kafka), ends, topics.events)
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+        assert await recovered(address, group) == sc.totals(made)
 
     asyncio.run(main())
 
