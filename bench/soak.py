@@ -85,7 +85,7 @@ async def soak(setting: Setting, rate: float, seconds: float) -> tuple[int, list
         watching = asyncio.create_task(watch(setting, worker, samples))
         sent = await send(setting, rate, seconds)
         watching.cancel()
-        while await asyncio.to_thread(setting.metric, ROWS) < sent:
+        while await asyncio.to_thread(setting.metric, ROWS) < sent:  # noqa: ASYNC110  it is another process
             await asyncio.sleep(1)
     return sent, samples
 
@@ -108,7 +108,7 @@ def picture(samples: Sequence[Sample], title: str) -> str:
         )
 
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12">',
         f'<rect width="100%" height="100%" fill="white"/><text x="{LEFT}" y="20">{title}</text>',
     ]
     for mib in range(0, int(top), step):

@@ -28,7 +28,8 @@ HEAD = ("fault", "events", "kills", "outages", "rows lost", "rows doubled", "row
         "findings changed", "dead letters", "recovery s", "stop s", "peak MiB")  # fmt: skip
 COMPACTING = """
 log.cleaner.min.cleanable.ratio=0.01
-log.segment.bytes=1048576
+log.segment.bytes=16777216
+log.roll.ms=5000
 log.cleaner.min.compaction.lag.ms=0
 """
 """The changelog is compacted while it is written and read."""

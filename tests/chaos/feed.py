@@ -120,8 +120,6 @@ POISONS = {
     "uids": Poison(lambda number, now: _event(FLOOD, "one", f"flood-{number}", now), 1, 1),
     "tenants": Poison(lambda number, now: _event(f"{FLOOD}-{number}", "one", f"own-{number}", now), 1, 1),
 }
-LONG_FLOOD = 5
-"""How many times more of an event flood the long run has: a million beside 200,000."""
 
 
 async def produce(options: dict[str, Any], topic: str, records: list[Sent], poison: Poison | None = None) -> Input:
@@ -130,16 +128,17 @@ async def produce(options: dict[str, Any], topic: str, records: list[Sent], pois
     # Their timestamps are those of the past, which a broker would not keep for long.
     config = {"retention.ms": "-1", "max.message.bytes": str(LARGEST)}
     await create(options, [TopicSpec(topic, PARTITIONS, 1, config)])
-    counts, poured = [0] * PARTITIONS, 0
+    counts, poured, sending = [0] * PARTITIONS, 0, []
     async with AIOKafkaProducer(**options, linger_ms=20, max_batch_size=1 << 19, max_request_size=LARGEST) as producer:
         for sent in records:
             if poison and counts[sent.partition] % every == 0:
                 for number in range(poured, poured + flood):
                     value = poison.value(number, sent.time)
-                    await producer.send(topic, value, partition=sent.partition, timestamp_ms=sent.time)
+                    sending.append(await producer.send(topic, value, partition=sent.partition, timestamp_ms=sent.time))
                 poured += flood
             counts[sent.partition] += 1
-            await producer.send(topic, sent.value, partition=sent.partition, timestamp_ms=sent.time)
+            sending.append(await producer.send(topic, sent.value, partition=sent.partition, timestamp_ms=sent.time))
+        await asyncio.gather(*sending)
     return Input(topic, sum(sent.is_event for sent in records), len(records), every, flood)
 
 
