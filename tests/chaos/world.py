@@ -212,12 +212,15 @@ class World:
         return False
 
     async def _done(self) -> bool:
-        topics = [self.source.topic, f"{self.name}.by_user", f"{self.name}.starts"]
-        tps = [TopicPartition(topic, partition) for topic in topics for partition in range(PARTITIONS)]
         async with AIOKafkaConsumer(**self.options, group_id=self.name, enable_auto_commit=False) as consumer:
-            consumer.assign(tps)
-            ends = await consumer.end_offsets(tps)
-            return all([(await consumer.committed(tp) or 0) >= end for tp, end in ends.items() if end])
+            # One after the other: what is made of a topic's records is there before they are committed.
+            for topic in (self.source.topic, f"{self.name}.by_user", f"{self.name}.starts"):
+                tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+                consumer.assign(tps)
+                ends = await consumer.end_offsets(tps)
+                if not all([(await consumer.committed(tp) or 0) >= end for tp, end in ends.items() if end]):
+                    return False
+        return True
 
     def finish(self) -> float:
         """Wait until everything is eaten and what expired is ended; return the seconds."""
