@@ -51,8 +51,8 @@ class Size(NamedTuple):
     flood: int
 
 
-SHORT = Size(kills=4, aimed=1, changes=4, outage=8, times=1, pace=0.3, bounds=False, flood=1)
-LONG = Size(kills=30, aimed=3, changes=20, outage=60, times=4, pace=0.3, bounds=True, flood=5)
+SHORT = Size(kills=4, aimed=1, changes=4, outage=8, times=1, pace=0.8, bounds=False, flood=1)
+LONG = Size(kills=30, aimed=3, changes=20, outage=60, times=4, pace=0.6, bounds=True, flood=5)
 
 
 class Fault(NamedTuple):
