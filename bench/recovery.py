@@ -97,13 +97,17 @@ def recover(setting: Setting, states: int) -> dict[str, Any]:
             if worker.poll() is not None:
                 raise SystemExit(f"the worker ended: {(setting.directory / 'log').read_text()[-2000:]}")
             time.sleep(POLL_SECONDS)
-        if round(found := setting.metric("sessionwatch_state_users")) != states:
-            raise SystemExit(f"{found:,.0f} states were recovered, not {states:,}")
-        return {
+        found = {
             "recovery_seconds": round(setting.metric("sessionwatch_recovery_seconds"), 1),
             "start_to_ready_seconds": round(time.perf_counter() - started, 1),
             "resident_mib": round(resident(worker.pid) / 2**20),
         }
+        # The state is sampled every now and then.
+        while not (users := setting.metric("sessionwatch_state_users")):
+            time.sleep(POLL_SECONDS)
+        if round(users) != states:
+            raise SystemExit(f"{users:,.0f} states were recovered, not {states:,}")
+        return found
 
 
 def main() -> None:

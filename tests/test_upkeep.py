@@ -49,12 +49,16 @@ async def produce(options: Any, topic: str) -> Input:
     return Input(topic, USERS * EACH, len(values))
 
 
-def command(world: World, *arguments: str) -> Any:
+def output(world: World, *arguments: str) -> bytes:
     environment = {**os.environ, **world.environment(0)}
-    done = subprocess.run([sys.executable, "-m", "worker.cli", *arguments, "--json"], env=environment,
-                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "worker.cli", *arguments], env=environment,
+                          capture_output=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def command(world: World, *arguments: str) -> Any:
+    return json.loads(output(world, *arguments, "--json"))
 
 
 def rows(world: World, sql: str) -> list[tuple[Any, ...]]:
@@ -87,6 +91,8 @@ def test_dead_letters_go_back_without_doubling_and_a_user_is_erased(broker: Any,
         listed = command(world, "dlq", "list", "--limit", "5")
         assert listed["counts"] == {"too-large": source.records}
         assert len(listed["letters"]) == 5
+        known = [value for _, _, value in asyncio.run(world.dead_letters())]
+        assert output(world, "dlq", "show", listed["letters"][0]["id"]) in known
 
         world.more = {}
         worker = world.start()
