@@ -10,7 +10,7 @@ import pytest
 from schemas.finding import Severity
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
-from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Outcome
+from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAYED, Outcome
 from worker.pipeline import Pipeline, user_key
 from worker.policies import Policies
 from worker.sessions.limits import DAY, Limits
@@ -227,7 +227,8 @@ def test_a_tombstone_of_a_producer_erases_nothing() -> None:
 
 def test_dead_letters_come_back_in_any_order_and_twice() -> None:
     def letter(offset: int, last_used_at: int) -> Taken:
-        headers = ((ORIGIN_TOPIC, b"dlq"), (ORIGIN_PARTITION, b"0"), (ORIGIN_OFFSET, b"%d" % offset))
+        place = (ORIGIN_TOPIC, b"events"), (ORIGIN_PARTITION, b"0"), (ORIGIN_OFFSET, b"%d" % offset)
+        headers = (*place, (REPLAYED, b"1"))
         return Taken(session(last_used_at=last_used_at), 100 + offset, TOPICS.by_user, 0, T0 + DAY, b"k", headers)
 
     shard = MemoryShard()

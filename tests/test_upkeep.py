@@ -103,6 +103,8 @@ def test_dead_letters_go_back_without_doubling_and_a_user_is_erased(broker: Any,
             assert [letter["bytes"] for letter in done["left"]] == [len(BAD)]
         world.until(world.done, "the end of the replays")
         world.until(lambda: rows(world, "SELECT count() FROM session_events FINAL") == [(source.accepted,)], "rows")
+        # As if they had been taken at first.
+        assert rows(world, "SELECT DISTINCT kafka_topic FROM session_events") == [(source.topic,)]
         kept = "SELECT user_id, event_count, status FROM sessions FINAL ORDER BY user_id"
         assert [(user, count) for user, count, _ in rows(world, kept)] == [(f"u{user}", EACH) for user in range(USERS)]
 

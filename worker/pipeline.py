@@ -15,7 +15,7 @@ from schemas.inbound import Ignored, Rejected, RejectReason, decode
 from worker.crossing import Crossing, announcements, start_of
 from worker.feedback import take_feedback
 from worker.findings import Named, Told
-from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Message, Outcome, dead_letter
+from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAYED, Message, Outcome, dead_letter
 from worker.rows import event_row, session_row
 from worker.sessions.budget import is_budget
 from worker.sessions.cross import is_shared
@@ -90,6 +90,11 @@ def origin_of(record: Record, by_user: str) -> Origin | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def is_replayed(record: Record, by_user: str) -> bool:
+    """Tell whether a record is a dead letter that was put back."""
+    return record.topic == by_user and any(name == REPLAYED for name, _ in record.headers)
 
 
 NO_ORIGIN = Rejected(
@@ -238,7 +243,7 @@ class _Batch:
         if user is None:
             self._forward(record, key, origin)
             return None
-        if origin[0] != self._topics.dlq:
+        if not is_replayed(record, self._topics.by_user):
             if user.offsets.get(origin[1], -1) >= origin[2]:
                 self._count["skipped",] += 1
                 return None
