@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.event import SessionEvent
 from schemas.inbound import Ignored, Rejected, RejectReason, decode
-from worker.crossing import Crossing, announcements, start_of
+from worker.crossing import MOST_STARTS, Crossing, announcements, start_of
 from worker.feedback import take_feedback
 from worker.findings import Named, Told
 from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAYED, Message, Outcome, dead_letter
@@ -301,7 +301,11 @@ class _Batch:
             return
         self._note(applied, user, key)
         self._count_unevaluated(event, seen, judge)
-        if applied.started is not None:
+        if applied.started is None:
+            return
+        if user.head.history.rate.count > MOST_STARTS:
+            self._count["unannounced",] += 1
+        else:
             start = start_of(event, seen, applied.started, origin, record.timestamp)
             self._outcome.messages += announcements(start, seen[0], self._topics.starts, derived=event.uid_derived)
 
