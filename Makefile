@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev-stamp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kafka lint bench lock clean
+.PHONY: help demo test kafka chaos lint bench recovery soak lock clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ test: $(DEV) ## all tests that need no Java
 kafka: $(DEV) ## the tests on Apache Kafka; needs Java 17 and Maven
 	$(BIN)/pytest -m kafka $(ARGS)
 
+chaos: $(DEV) ## kills, outages and poison against a run left alone, on Apache Kafka; ARGS="--short --only kill"
+	cd tests && ../$(BIN)/python -m chaos $(ARGS)
+
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -29,6 +32,12 @@ lint: $(DEV) ## ruff and mypy
 
 bench: $(DEV) ## speed, as JSON
 	$(BIN)/python -m bench.run $(ARGS)
+
+recovery: $(DEV) ## seconds to recover a million sessions from the changelog, as JSON
+	$(BIN)/python -m bench.recovery $(ARGS)
+
+soak: $(DEV) ## ten minutes at a steady rate: memory and lag, as JSON; ARGS="--svg docs/soak.svg"
+	$(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(DEV) ## resolve the pinned ranges anew
 	$(BIN)/python -m pip --quiet install uv

@@ -40,9 +40,9 @@ class Taken(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def resident() -> int:
-    """Return the process's resident memory in bytes."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
+def resident(process: int | str = "self") -> int:
+    """Return a process's resident memory in bytes."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 

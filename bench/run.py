@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from bench.memory import resident
 from worker.embedded.broker import EmbeddedBroker, free_port
 from worker.simulator import Simulator, profile, write_geo
 from worker.stream.connection import KafkaSettings, aiokafka_options
@@ -119,7 +120,7 @@ def throughput(setting: Setting, count: int) -> dict[str, Any]:
                 raise SystemExit(f"the worker ended: {(setting.directory / 'log').read_text()[-2000:]}")
             time.sleep(POLL_SECONDS)
         seconds = time.perf_counter() - first_at
-        memory = _resident(worker.pid)
+        memory = resident(worker.pid)
         forwarded = setting.metric("sessionwatch_forwarded_total")
     return {
         "events": count,
@@ -128,11 +129,6 @@ def throughput(setting: Setting, count: int) -> dict[str, Any]:
         "forwarded": int(forwarded),
         "resident_mib": round(memory / 2**20),
     }
-
-
-def _resident(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
 def textbook(setting: Setting, seconds: float) -> dict[str, Any]:

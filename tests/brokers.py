@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -28,18 +29,18 @@ LOGGING = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 # instance, is what a start after a kill waits for.
 PROPERTIES = """
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={node}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
 num.partitions=4
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
@@ -79,6 +80,22 @@ def jars() -> Path:
     return target
 
 
+class Quorum(NamedTuple):
+    """The nodes of a cluster: its id, and the ports of their controllers."""
+
+    cluster_id: str
+    controllers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, nodes: int) -> Quorum:
+        """Return a new one."""
+        return cls(_cluster_id(), tuple(free_port() for _ in range(nodes)))
+
+    @property
+    def voters(self) -> str:
+        return ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(self.controllers, 1))
+
+
 class ApacheKafka:
     """One KRaft node, broker and controller, on loopback. `kill` and `start` again to restart it with its data.
 
@@ -87,19 +104,34 @@ class ApacheKafka:
         more: further lines of its configuration; the last of two for the same property counts. `{port}` and
             `{controller}` in them are its ports.
         format_options: further options of the storage tool, such as users.
+        quorum, node: the cluster it is part of, and which of its nodes it is, from 1 on.
     """
 
-    def __init__(self, directory: Path, more: str = "", format_options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        more: str = "",
+        format_options: tuple[str, ...] = (),
+        quorum: Quorum | None = None,
+        node: int = 1,
+    ) -> None:
+        quorum = quorum or Quorum.of(1)
         self._directory = directory
         self._classpath = f"{jars()}/*"
         self._process: subprocess.Popen[bytes] | None = None
         self._log = directory / "kafka.log"
-        self.port, controller = free_port(), free_port()
+        self.port, controller = free_port(), quorum.controllers[node - 1]
+        replicas = min(len(quorum.controllers), 3)
         self._config = directory / "server.properties"
         directory.mkdir(parents=True, exist_ok=True)
         settings = PROPERTIES.replace("{more}", more)
-        self._config.write_text(settings.format(port=self.port, controller=controller, data=directory / "data"))
-        self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._config), *format_options)
+        self._config.write_text(
+            settings.format(port=self.port, controller=controller, data=directory / "data", node=node,
+                            voters=quorum.voters, replicas=replicas, in_sync=max(replicas - 1, 1))
+        )  # fmt: skip
+        self._java(
+            "kafka.tools.StorageTool", "format", "-t", quorum.cluster_id, "-c", str(self._config), *format_options
+        )
 
     @property
     def bootstrap_servers(self) -> str:
@@ -114,6 +146,11 @@ class ApacheKafka:
 
     def start(self) -> None:
         """Start it, with the data it had, and wait until it listens, which it does once it may serve."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it, and do not wait: of a cluster, most nodes have to be there before one may serve."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [_executable("java"), "-Xmx512m", LOGGING, "-cp", self._classpath, "kafka.Kafka", str(self._config)],
@@ -123,9 +160,12 @@ class ApacheKafka:
                 process_group=0,
                 preexec_fn=end_with_parent(),  # noqa: PLW1509  one system call
             )
+
+    def wait(self) -> None:
+        """Wait until it listens."""
         deadline = time.monotonic() + START_SECONDS
         while not _listens(self.port):
-            if time.monotonic() > deadline or self._process.poll() is not None:
+            if time.monotonic() > deadline or self._process is None or self._process.poll() is not None:
                 self.kill()
                 raise RuntimeError(f"Apache Kafka did not start:\n{self._log.read_text()[-4000:]}")
             time.sleep(0.1)
@@ -137,6 +177,18 @@ class ApacheKafka:
     def kill(self) -> None:
         """End it as a crash would."""
         self._end(subprocess.Popen.kill)
+
+    def freeze(self) -> None:
+        """Stop its clock: what is sent to it waits in its sockets until `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "it is not running"
+        self._process.send_signal(number)
 
     def restart(self) -> None:
         """Stop it cleanly and start it again with its data, on the same port."""
@@ -159,6 +211,33 @@ class ApacheKafka:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{arguments[0]} failed: {done.stdout}{done.stderr}")
+
+
+class KafkaCluster:
+    """Three KRaft nodes on loopback, of which two are enough."""
+
+    NODES = 3
+
+    def __init__(self, directory: Path, more: str = "") -> None:
+        quorum = Quorum.of(self.NODES)
+        self.nodes = [
+            ApacheKafka(directory / str(number), more, (), quorum, number) for number in range(1, self.NODES + 1)
+        ]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(node.bootstrap_servers for node in self.nodes)
+
+    def __enter__(self) -> Self:
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.kill()
 
 
 def _executable(name: str) -> str:

@@ -8,9 +8,10 @@ import orjson
 import pytest
 
 from schemas.finding import Severity
+from worker.crossing import MOST_STARTS
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
-from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Outcome
+from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAYED, Outcome
 from worker.pipeline import Pipeline, user_key
 from worker.policies import Policies
 from worker.sessions.limits import DAY, Limits
@@ -227,7 +228,8 @@ def test_a_tombstone_of_a_producer_erases_nothing() -> None:
 
 def test_dead_letters_come_back_in_any_order_and_twice() -> None:
     def letter(offset: int, last_used_at: int) -> Taken:
-        headers = ((ORIGIN_TOPIC, b"dlq"), (ORIGIN_PARTITION, b"0"), (ORIGIN_OFFSET, b"%d" % offset))
+        place = (ORIGIN_TOPIC, b"events"), (ORIGIN_PARTITION, b"0"), (ORIGIN_OFFSET, b"%d" % offset)
+        headers = (*place, (REPLAYED, b"1"))
         return Taken(session(last_used_at=last_used_at), 100 + offset, TOPICS.by_user, 0, T0 + DAY, b"k", headers)
 
     shard = MemoryShard()
@@ -237,3 +239,14 @@ def test_dead_letters_come_back_in_any_order_and_twice() -> None:
     user = decode_user(shard.get(user_key("acme", "u1")) or b"")
     assert user.head.sessions["s1"].events == 3
     assert user.offsets == {0: 50}, "the place of a letter says nothing of the input"
+
+
+def test_a_flood_of_sessions_of_one_user_is_not_announced_without_end() -> None:
+    records = [
+        Taken(session(uid=f"s{number}", last_used_at=T0 + number), number) for number in range(MOST_STARTS + 100)
+    ]
+    (outcome,) = run(records, MemoryShard())
+    assert sum((message.key or b"").startswith(b"/uid/") for message in outcome.messages) == MOST_STARTS
+    assert outcome.counters["unannounced",] == 100
+    assert outcome.counters["evicted",] == MOST_STARTS + 100 - Limits().sessions
+    assert outcome.counters["accepted",] == len(records)

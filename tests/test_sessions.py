@@ -16,6 +16,7 @@ from worker.detections.catalogue import CatalogueJudge, detections
 from worker.detections.session_burst import SessionBurst, usual_limit
 from worker.detections.testing import COMMON_DEVICES, COMMON_NETWORKS, START, make_event, network_of
 from worker.enrich.model import Device
+from worker.rows import session_row
 from worker.sessions import user as module
 from worker.sessions.history import count_start
 from worker.sessions.limits import DAY, HOUR, MINUTE, Limits
@@ -178,6 +179,32 @@ def test_no_sequence_raises_and_everything_is_bounded(plan: list[Step]) -> None:
     assert len(user.contexts) <= limits.window + 4 * limits.sessions * (3 + limits.trail) + 2 * limits.groups
     assert all(len(session.trail) <= limits.trail for session in user.head.sessions.values())
     assert len(user.head.waiting) <= limits.waiting
+
+
+@given(steps, st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_what_is_told_of_still_has_its_contexts(plan: list[Step], chance: random.Random) -> None:
+    limits, user = Limits(sessions=2, window=4, groups=2), new_user("acme", "u1")
+    chance.shuffle(plan)
+    for step in plan:
+        done = apply(user, *event(step), JUDGE, limits)
+        groups = [change.group for change in done.changes]
+        numbers = {session.context for _, session in done.evicted}
+        numbers |= {number for group in groups for number in (group.context, group.before) if number}
+        assert numbers <= user.contexts.keys()
+
+
+def test_a_flood_of_sessions_is_told_of_to_the_last() -> None:
+    limits, user, evicted = Limits(window=16), new_user("acme", "u1"), 0
+    for second in range(500):
+        seen = (*network_of(COMMON_NETWORKS, "home"), Device(*COMMON_DEVICES["curl"]))
+        made = make_event(START + second * 1000, f"s{second}", seen[0].ip, EventKind.REFRESHED, {"max_age": 60})
+        done = apply(user, made, seen, JUDGE, limits)
+        for uid, session in done.evicted:
+            assert session_row(user, uid, session, limits, evicted=True)
+        evicted += len(done.evicted)
+    assert (len(user.head.sessions), evicted) == (limits.sessions, 500 - limits.sessions)
+    assert len(user.contexts) <= 3 * limits.sessions
 
 
 def test_a_busy_session_stays_small() -> None:

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stream_counting as sc
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from brokers import ApacheKafka, missing
+from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
 
 from worker.outcome import Message
+from worker.sessions.state import UnknownFormatError
 from worker.stream.app import AFTER_COMMIT, App, Observer, caught_up, create_app, running
 from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT, AbandonedError, Limits
 from worker.stream.publisher import ChangelogWriter, Publisher
@@ -114,6 +116,26 @@ def test_a_record_that_breaks_the_processor_goes_to_the_dead_letters_alone(boots
         (dead,) = await read_all(bootstrap, topics.dlq)
         assert (dead.key, dead.value) == (b"bad", b"boom")
         assert dict(dead.headers)["sw-error"] == b"internal-error"
+
+    asyncio.run(main())
+
+
+def test_a_state_of_a_newer_version_stops_the_worker_and_makes_no_dead_letter(bootstrap: str, group: str) -> None:
+    class Newer(sc.Counting):
+        def process(self, *_: Any) -> Any:
+            raise UnknownFormatError(99)
+
+    async def until_failed(app: App) -> None:
+        async with running(app):
+            await eventually(lambda: app.failure is not None)
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        await sc.produce(bootstrap, topics.events, sc.events(10, PARTITIONS))
+        processor = Newer(PARTITIONS, topics.by_user)
+        with pytest.raises(UnknownFormatError, match="format 99"):
+            await until_failed(make(bootstrap, group, sc.ListWriter(), processor=processor))
+        assert await read_all(bootstrap, topics.dlq) == []
 
     asyncio.run(main())
 
@@ -335,6 +357,35 @@ def test_a_message_that_is_too_large_loses_its_value_and_not_its_neighbours(kafk
         assert set(found) == {b"", b"one", b"three" * 300, b"four" * 300}
         assert {record.timestamp for record in records} == {1_000}
         assert told == [(topic, 5_000)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.kafka
+def test_partitions_added_to_the_input_stop_the_worker_with_what_to_do(kafka_broker: Any, group: str) -> None:
+    async def add(address: str, topic: str) -> None:
+        admin = AIOKafkaAdminClient(**sc.options(address))
+        await admin.start()
+        await admin.create_partitions({topic: NewPartitions(PARTITIONS + 2)})
+        await admin.close()
+
+    async def until_failed(app: App, ends: dict[TP, int], topic: str) -> None:
+        async with running(app):
+            await catch_up(app, ends)
+            await add(kafka_broker.bootstrap_servers, topic)
+            await eventually(lambda: app.failure is not None, 30)
+
+    async def main() -> None:
+        address = kafka_broker.bootstrap_servers
+        topics = await sc.make_topics(address, group, PARTITIONS)
+        made, writer = sc.events(200, PARTITIONS), sc.ListWriter()
+        ends = await sc.produce(address, topics.events, made)
+        # So often the group's leader looks for new partitions; five minutes unless set.
+        kafka = {**sc.options(address), "metadata_max_age_ms": 500}
+        with pytest.raises(ImproperlyConfigured, match=r"same number of partitions.*new group with new topics"):
+            await until_failed(make(address, group, writer, kafka=kafka), ends, topics.events)
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+        assert await recovered(address, group) == sc.totals(made)
 
     asyncio.run(main())
 

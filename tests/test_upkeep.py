@@ -16,7 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
-from chaos.world import PARTITIONS, Input, World
+from chaos.feed import PARTITIONS, Input
+from chaos.world import World
 
 from worker.embedded.http import HttpEndpoint
 from worker.sinks.clickhouse import connect
@@ -45,15 +46,19 @@ async def produce(options: Any, topic: str) -> Input:
     async with AIOKafkaProducer(**options) as producer:
         for number, value in enumerate(values):
             await producer.send_and_wait(topic, value, partition=number % PARTITIONS)
-    return Input(topic, {}, USERS * EACH, len(values))
+    return Input(topic, USERS * EACH, len(values))
+
+
+def output(world: World, *arguments: str) -> bytes:
+    environment = {**os.environ, **world.environment(0)}
+    done = subprocess.run([sys.executable, "-m", "worker.cli", *arguments], env=environment,
+                          capture_output=True, timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def command(world: World, *arguments: str) -> Any:
-    environment = {**os.environ, **world.environment(0)}
-    done = subprocess.run([sys.executable, "-m", "worker.cli", *arguments, "--json"], env=environment,
-                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(output(world, *arguments, "--json"))
 
 
 def rows(world: World, sql: str) -> list[tuple[Any, ...]]:
@@ -86,6 +91,8 @@ def test_dead_letters_go_back_without_doubling_and_a_user_is_erased(broker: Any,
         listed = command(world, "dlq", "list", "--limit", "5")
         assert listed["counts"] == {"too-large": source.records}
         assert len(listed["letters"]) == 5
+        known = [value for _, _, value in asyncio.run(world.dead_letters())]
+        assert output(world, "dlq", "show", listed["letters"][0]["id"]) in known
 
         world.more = {}
         worker = world.start()
@@ -96,6 +103,8 @@ def test_dead_letters_go_back_without_doubling_and_a_user_is_erased(broker: Any,
             assert [letter["bytes"] for letter in done["left"]] == [len(BAD)]
         world.until(world.done, "the end of the replays")
         world.until(lambda: rows(world, "SELECT count() FROM session_events FINAL") == [(source.accepted,)], "rows")
+        # As if they had been taken at first.
+        assert rows(world, "SELECT DISTINCT kafka_topic FROM session_events") == [(source.topic,)]
         kept = "SELECT user_id, event_count, status FROM sessions FINAL ORDER BY user_id"
         assert [(user, count) for user, count, _ in rows(world, kept)] == [(f"u{user}", EACH) for user in range(USERS)]
 

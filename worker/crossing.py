@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from worker.sessions.user import Started
     from worker.sessions.view import Judge
 
+MOST_STARTS = 500
+"""Starts of one user within five minutes of which no more are announced: nobody signs in so often, and what is kept of
+each announcement for days would be as much as somebody likes."""
+
 
 def start_of(
     event: SessionEvent,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET = "sw-topic", "sw-partition", "sw-offset"
+REPLAYED = "sw-replayed"
+"""On a forward: it was a dead letter, so that its origin's offset says nothing of what was applied."""
 ERROR, FIELD, REASON = "sw-error", "sw-field", "sw-reason"
 
 

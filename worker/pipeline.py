@@ -12,12 +12,14 @@ import msgspec
 
 from schemas.event import SessionEvent
 from schemas.inbound import Ignored, Rejected, RejectReason, decode
-from worker.crossing import Crossing, announcements, start_of
+from worker.crossing import MOST_STARTS, Crossing, announcements, start_of
 from worker.feedback import take_feedback
 from worker.findings import Named, Told
-from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Message, Outcome, dead_letter
+from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAYED, Message, Outcome, dead_letter
 from worker.rows import event_row, session_row
-from worker.sessions.state import Contexts, decode_user, encode_user, is_user, new_user
+from worker.sessions.budget import is_budget
+from worker.sessions.cross import is_shared
+from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 from worker.sessions.user import ROUTINE, apply, expired, is_forgotten, wake_time
 
 if TYPE_CHECKING:
@@ -88,6 +90,11 @@ def origin_of(record: Record, by_user: str) -> Origin | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def is_replayed(record: Record, by_user: str) -> bool:
+    """Tell whether a record is a dead letter that was put back."""
+    return record.topic == by_user and any(name == REPLAYED for name, _ in record.headers)
 
 
 NO_ORIGIN = Rejected(
@@ -185,7 +192,7 @@ class _Batch:
         state = self._shard.get(key)
         if state is None:
             return
-        if not is_user(state):
+        if is_shared(state) or is_budget(state):
             self._states[key] = None
             return
         user = decode_user(state)
@@ -236,7 +243,7 @@ class _Batch:
         if user is None:
             self._forward(record, key, origin)
             return None
-        if origin[0] != self._topics.dlq:
+        if not is_replayed(record, self._topics.by_user):
             if user.offsets.get(origin[1], -1) >= origin[2]:
                 self._count["skipped",] += 1
                 return None
@@ -294,7 +301,11 @@ class _Batch:
             return
         self._note(applied, user, key)
         self._count_unevaluated(event, seen, judge)
-        if applied.started is not None:
+        if applied.started is None:
+            return
+        if user.head.history.rate.count > MOST_STARTS:
+            self._count["unannounced",] += 1
+        else:
             start = start_of(event, seen, applied.started, origin, record.timestamp)
             self._outcome.messages += announcements(start, seen[0], self._topics.starts, derived=event.uid_derived)
 

@@ -3,47 +3,88 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from brokers import ApacheKafka
+from brokers import ApacheKafka, KafkaCluster
 
-from chaos.compare import Everything, Verdict, compare, everything
-from chaos.faults import FAULTS, LONG, NEEDS_KAFKA, SHORT, nothing
-from chaos.world import PARTITIONS, Input, World, produce
+from chaos.compare import Everything, Verdict, compare, everything, flooded
+from chaos.faults import FAULTS, LONG, SHORT, SMALL, Fault, Size, nothing
+from chaos.feed import POISONS, Input, Sent, feed, start_of_day, traffic
+from chaos.world import World
 from worker.embedded.broker import EmbeddedBroker
 from worker.embedded.http import HttpEndpoint
 from worker.stream.connection import KafkaSettings, aiokafka_options
-from worker.stream.topics import TopicSpec, create
 
 HEAD = ("fault", "events", "kills", "outages", "rows lost", "rows doubled", "rows changed", "findings lost",
-        "findings changed", "dead letters", "recovery s")  # fmt: skip
+        "findings changed", "dead letters", "recovery s", "stop s", "peak MiB")  # fmt: skip
+COMPACTING = """
+log.cleaner.min.cleanable.ratio=0.01
+log.segment.bytes=16777216
+log.roll.ms=5000
+log.cleaner.min.compaction.lag.ms=0
+"""
+"""The changelog is compacted while it is written and read."""
+MORE_MIB, MORE_PER_STATE = 300, 4_000
+"""How much more memory than undisturbed a fault may take, and bytes for each state that a flood brings about."""
+MIB = 1 << 20
 
 
-def suffer(
-    name: str, source: Input, broker: Any, endpoint: HttpEndpoint, directory: Path, seed: int, size: Any, pace: float
-) -> tuple[Everything, dict[str, Any]]:
-    """Run one fault to its end; return what came out, and what it took."""
-    with World(f"{name}-{seed}", broker.bootstrap_servers, source, endpoint, directory) as world:
-        world.proxy.pace = pace
-        if pace:
-            world.more = {"SESSIONWATCH_DELIVERY__MAX_ROWS": "500", "SESSIONWATCH_DELIVERY__MAX_INFLIGHT_ROWS": "1000",
-                          "SESSIONWATCH_STREAM__MAX_BATCH_RECORDS": "200"}  # fmt: skip
-        paced = dict(world.more)
-        FAULTS.get(name, nothing)(world, Random(f"{seed}{name}"), size, broker)
-        world.more = {**paced, **world.more}
-        world.proxy.pace = 0.0
-        took = world.finish()
-        figures = {"kills": world.kills, "outages": sum(world.proxy.hit.values()), "recovery_s": round(took, 1)}
-        return everything(world), figures
+class Setup(NamedTuple):
+    """What all faults of a run share."""
+
+    directory: Path
+    endpoint: HttpEndpoint
+    records: list[Sent]
+    seed: int
+    size: Size
+    pace: float
+
+
+class Trial:
+    """One fault on one broker."""
+
+    def __init__(self, name: str, fault: Fault, setup: Setup, broker: Any) -> None:
+        self._name = name
+        self._fault = fault
+        self._setup = setup
+        self._broker = broker
+
+    def input(self, topic: str) -> Input:
+        """Make the input on the broker."""
+        poison = POISONS.get(self._fault.poison)
+        if poison and poison.every == 1:
+            poison = poison._replace(flood=poison.flood * self._setup.size.flood)
+        options = aiokafka_options(KafkaSettings(bootstrap_servers=self._broker.bootstrap_servers))
+        return feed(options, topic, self._setup.records, poison)
+
+    def run(self, source: Input) -> tuple[Everything, dict[str, Any]]:
+        """Run the fault to its end; return what came out, and what it took."""
+        setup, broker = self._setup, self._broker
+        replication = 3 if self._fault.broker == "cluster" else 1
+        with World(f"{self._name}-{setup.seed}", broker.bootstrap_servers, source, setup.endpoint, setup.directory,
+                   replication=replication) as world:  # fmt: skip
+            if self._fault.lasts and setup.pace:
+                world.proxy.pace = setup.pace
+                world.more = dict(SMALL)
+            self._fault.run(world, Random(f"{setup.seed}{self._name}"), setup.size, broker)
+            world.proxy.pace = 0.0
+            # When all is eaten before the fault is over, its last part had no effect: --pace makes it last.
+            idle = self._fault.lasts and world.done()
+            took = world.finish()
+            if source.flood:
+                flooded(world, self._fault.poison)
+            figures = {"kills": world.kills, "outages": sum(world.proxy.hit.values()), "recovery_s": round(took, 1),
+                       "stop_s": round(world.longest_stop, 1), "peak_mib": world.peak // MIB, "idle": idle}  # fmt: skip
+            return everything(world), figures
 
 
 def main() -> int:
@@ -51,41 +92,76 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=int, default=start_of_day(), help="Event time of the first, milliseconds.")
     parser.add_argument("--broker", choices=["embedded", "kafka"], default="kafka")
     parser.add_argument("--short", action="store_true", help="Fewer kills and shorter outages.")
-    parser.add_argument("--pace", type=float, default=0.1, help="Seconds an insert takes longer while faults happen.")
+    parser.add_argument("--pace", type=float, help="Seconds an insert takes longer while faults happen.")
     parser.add_argument("--only", nargs="*", choices=list(FAULTS))
     parser.add_argument("--keep", type=Path, help="Keep logs and data there.")
     asked = parser.parse_args()
-    size = SHORT if asked.short else LONG
     # What it says of groups that are no more, and of brokers that were killed, is no news here.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    results: dict[str, Any] = {}
     with ExitStack() as stack:
         directory = asked.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         directory.mkdir(parents=True, exist_ok=True)
-        kafka = asked.broker == "kafka"
-        broker: Any = stack.enter_context(
-            ApacheKafka(directory / "kafka") if kafka else EmbeddedBroker(directory / "broker.log")
-        )
+        size = SHORT if asked.short else LONG
+        pace = size.pace if asked.pace is None else asked.pace
+        records = list(traffic(asked.events, asked.seed, asked.start))
         endpoint = stack.enter_context(HttpEndpoint(directory / "store", read_only=False))
-        options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
-        asyncio.run(create(options, [TopicSpec("chaos.input", PARTITIONS, 1, {})]))
-        source = asyncio.run(produce(options, "chaos.input", asked.events, asked.seed))
-        _say(f"{source.records:,} records, {source.accepted:,} of them events, on {asked.broker}")
-        reference, _ = suffer("undisturbed", source, broker, endpoint, directory, asked.seed, size, 0.0)
-        _check(reference, source)
-        _say(" | ".join(HEAD))
-        for name in asked.only or FAULTS:
-            if name in NEEDS_KAFKA and not kafka:
-                continue
-            began = time.monotonic()
-            found, figures = suffer(name, source, broker, endpoint, directory, asked.seed, size, asked.pace)
-            verdict = compare(reference, found)
-            results[name] = {**verdict._asdict(), **figures, "seconds": round(time.monotonic() - began, 1)}
-            _tell(name, source, verdict, figures)
-    print(json.dumps({"events": source.accepted, "broker": asked.broker, "seed": asked.seed, "faults": results}))
-    return int(any(any(result[name] for name in Verdict._fields[:6]) for result in results.values()))
+        setup = Setup(directory, endpoint, records, asked.seed, size, pace)
+        results = _suite(setup, asked.broker, asked.only or list(FAULTS), stack)
+    say = {"broker": asked.broker, "seed": asked.seed, "start": asked.start, "faults": results}
+    print(json.dumps({"events": sum(sent.is_event for sent in records), **say}))
+    return int(any(not result["clean"] for result in results.values()))
+
+
+def _suite(setup: Setup, kind: str, names: list[str], stack: ExitStack) -> dict[str, Any]:
+    """Run the undisturbed worker and then the faults; return what is told of each."""
+    broker = stack.enter_context(
+        ApacheKafka(setup.directory / "kafka", COMPACTING)
+        if kind == "kafka"
+        else EmbeddedBroker(setup.directory / "broker.log")
+    )
+    quiet = Trial("undisturbed", Fault(nothing, lasts=False), setup, broker)
+    source = quiet.input("chaos.input")
+    _say(f"{source.records:,} records, {source.accepted:,} of them events, on {kind}")
+    reference, figures = quiet.run(source)
+    _check(reference, source)
+    _say(" | ".join(HEAD))
+    results = {}
+    for name in names:
+        fault = FAULTS[name]
+        if not fault.broker or kind == "kafka":
+            results[name] = _try(name, setup, broker, source, (reference, figures["peak_mib"]))
+    return results
+
+
+def _try(name: str, setup: Setup, broker: Any, source: Input, reference: tuple[Everything, int]) -> dict[str, Any]:
+    """Run one fault; return what is told of it, also when it fails in another way than by a difference."""
+    began, fault = time.monotonic(), FAULTS[name]
+    try:
+        with ExitStack() as stack:
+            if fault.broker == "cluster":
+                broker = stack.enter_context(KafkaCluster(setup.directory / "cluster", COMPACTING))
+            trial = Trial(name, fault, setup, broker)
+            own = fault.poison or fault.broker == "cluster"
+            source = trial.input(f"chaos.{name}") if own else source
+            found, figures = trial.run(source)
+    except Exception as error:  # noqa: BLE001  the other faults are of interest, too
+        _say(f"{name} | failed: {error}")
+        traceback.print_exc()
+        return {"clean": False, "failed": str(error)}
+    verdict = compare(reference[0], found)
+    allowed = reference[1] + MORE_MIB + _states(fault, source) * MORE_PER_STATE // MIB
+    _tell(name, source, verdict, figures, allowed)
+    clean = verdict.is_clean and figures["peak_mib"] <= allowed
+    seconds = round(time.monotonic() - began, 1)
+    return {"clean": clean, **verdict._asdict(), **figures, "seconds": seconds}
+
+
+def _states(fault: Fault, source: Input) -> int:
+    """Return how many states a flood may bring about: of its users, and of their sessions' uids."""
+    return 2 * source.floods if fault.poison == "tenants" else 0
 
 
 def _check(reference: Everything, source: Input) -> None:
@@ -96,13 +172,17 @@ def _check(reference: Everything, source: Input) -> None:
     assert {key[0] for key in reference.tables["findings"]} == reference.published
 
 
-def _tell(name: str, source: Input, verdict: Verdict, figures: dict[str, Any]) -> None:
+def _tell(name: str, source: Input, verdict: Verdict, figures: dict[str, Any], allowed: int) -> None:
     shown = (name, f"{source.accepted:,}", figures["kills"], figures["outages"], verdict.rows_lost,
              verdict.rows_doubled, verdict.rows_changed, verdict.findings_lost, verdict.findings_changed,
-             verdict.letters, figures["recovery_s"])  # fmt: skip
+             verdict.letters, figures["recovery_s"], figures["stop_s"], figures["peak_mib"])  # fmt: skip
     _say(" | ".join(map(str, shown)))
+    if figures["idle"]:
+        _say("    the input was eaten before the fault was over: --pace makes it last")
     if verdict.example:
         _say(f"    {verdict.example}")
+    if figures["peak_mib"] > allowed:
+        _say(f"    more memory than the {allowed} MiB allowed")
 
 
 def _say(what: str) -> None:

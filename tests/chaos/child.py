@@ -1,19 +1,23 @@
-"""The production worker with a fault point: it ends without a word when a step of the delivery is passed.
+"""The production worker with faults inside: it ends without a word at a step of the delivery, or its clock steps.
 
-`CHAOS_STEP` names the step, `CHAOS_PASSES` the how many-th pass; without them it is `sessionwatch worker` as it is.
+`CHAOS_STEP` names the step, `CHAOS_PASSES` the how many-th pass. `CHAOS_CLOCK` is by how many milliseconds its clock is
+off every other second. Without them it is `sessionwatch worker` as it is.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from functools import partial
+from typing import Any
 
 from worker import runtime
 from worker.cli import main
+from worker.stream.app import wall_clock
 
 
-def _fault(step: str, passes: int) -> None:
+def _fault(step: str, passes: int) -> Any:
     left = passes
 
     def passed(name: str) -> None:
@@ -22,11 +26,24 @@ def _fault(step: str, passes: int) -> None:
         if name == step and left == 0:
             os._exit(77)
 
-    runtime.create_app = partial(runtime.create_app, faults=passed)  # type: ignore[assignment]
+    return passed
+
+
+def _stepping(milliseconds: int) -> Any:
+    return lambda: wall_clock() + milliseconds * (int(time.monotonic()) % 2)
+
+
+def _faults() -> dict[str, Any]:
+    faults = {}
+    if step := os.environ.get("CHAOS_STEP"):
+        faults["faults"] = _fault(step, int(os.environ["CHAOS_PASSES"]))
+    if off := os.environ.get("CHAOS_CLOCK"):
+        faults["clock"] = _stepping(int(off))
+    return faults
 
 
 if __name__ == "__main__":
-    if step := os.environ.get("CHAOS_STEP"):
-        _fault(step, int(os.environ["CHAOS_PASSES"]))
+    if faults := _faults():
+        runtime.create_app = partial(runtime.create_app, **faults)
     sys.argv = ["sessionwatch", "worker"]
     main()

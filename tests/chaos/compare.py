@@ -7,9 +7,11 @@ from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chaos.feed import FLOOD
 from worker.sinks.clickhouse import connect
 
 if TYPE_CHECKING:
+    from chaos.feed import Input
     from chaos.world import World
 
 KEYS = {
@@ -30,7 +32,7 @@ class Everything(NamedTuple):
     tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]
     twice: int
     published: frozenset[str]
-    letters: list[tuple[bytes, bytes, bytes]]
+    letters: list[tuple[int, int, bytes]]
 
 
 class Verdict(NamedTuple):
@@ -51,19 +53,45 @@ class Verdict(NamedTuple):
 
 
 def everything(world: World) -> Everything:
-    """Read all that came out."""
+    """Read all that came out, but for what poison gave."""
     tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {}
     twice = 0
     with closing(connect(world.dsn(direct=True, database=True))) as client:
         for table, key in KEYS.items():
-            found = client.query(f"SELECT * FROM {table} FINAL")  # noqa: S608  names of our own
+            found = client.query(f"SELECT * FROM {table} FINAL WHERE NOT startsWith(tenant_id, '{FLOOD}')")  # noqa: S608  ours
             names = found.column_names
-            rows = [dict(zip(names, row, strict=True)) for row in found.result_rows]
+            rows = [_placed(dict(zip(names, row, strict=True)), world.source) for row in found.result_rows]
             by_key = {tuple(row[name] for name in key): _comparable(table, row) for row in rows}
             tables[table] = by_key
             twice += len(rows) - len(by_key)
-    published = frozenset(each["finding_info"]["uid"] for each in world.findings())
-    return Everything(tables, twice, published, asyncio.run(world.dead_letters()))
+    published = [each for each in world.findings() if not each["metadata"]["tenant_uid"].startswith(FLOOD)]
+    letters = [
+        (partition, world.source.without_flood(offset), value)
+        for partition, offset, value in asyncio.run(world.dead_letters())
+        if not world.source.is_flood(offset)
+    ]
+    return Everything(tables, twice, frozenset(each["finding_info"]["uid"] for each in published), letters)
+
+
+def flooded(world: World, poison: str) -> None:
+    """Hold what came of poison against what has to: rows of what are events, dead letters of all else."""
+    if poison in ("uids", "tenants"):
+        query = (
+            f"SELECT count(), uniqExact(session_uid) FROM session_events FINAL WHERE startsWith(tenant_id, '{FLOOD}')"  # noqa: S608  ours
+        )
+        with closing(connect(world.dsn(direct=True, database=True))) as client:
+            rows, sessions = client.query(query).result_rows[0]
+        assert rows == sessions >= world.source.floods, f"{rows:,} rows of {sessions:,} sessions"
+        return
+    letters = [offset for _, offset, _ in asyncio.run(world.dead_letters()) if world.source.is_flood(offset)]
+    assert len(letters) >= world.source.floods, f"{len(letters):,} dead letters"
+
+
+def _placed(row: dict[str, Any], source: Input) -> dict[str, Any]:
+    """Return a row as it would be, had the input another name and no poison."""
+    if "kafka_offset" in row and row["kafka_topic"] == source.topic:
+        row |= {"kafka_topic": "input", "kafka_offset": source.without_flood(row["kafka_offset"])}
+    return row
 
 
 def _comparable(table: str, row: dict[str, Any]) -> tuple[Any, ...]:

@@ -6,16 +6,28 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chaos.feed import POISONS
 from chaos.proxy import FAULTS as STORE_FAULTS
+from chaos.world import STALL_SECONDS
 from worker.stream.app import AFTER_COMMIT
 from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from chaos.world import World
 
+    Run = Callable[["World", Random, "Size", Any], None]
+
 WORKERS = 2
+HOUR_MS = 3_600_000
+SMALL = {
+    "SESSIONWATCH_DELIVERY__MAX_ROWS": "500",
+    "SESSIONWATCH_DELIVERY__MAX_INFLIGHT_ROWS": "1000",
+    "SESSIONWATCH_STREAM__MAX_BATCH_RECORDS": "200",
+}
+"""Small bounds, so that there are many batches, and faults between them."""
 
 
 class Size(NamedTuple):
@@ -23,17 +35,39 @@ class Size(NamedTuple):
 
     Attributes:
         kills: of workers. `aimed`: at each step of the delivery. `changes`: of the number of workers.
-        outage: seconds the store or the broker is away.
+        outage: seconds the store or the broker is away. `times`: how often a broker is.
+        pace: seconds an insert takes longer while faults happen.
+        bounds: whether the store is away for so long that the production bounds of what is in flight are reached.
+        flood: how many times as much poison there is.
     """
 
     kills: int
     aimed: int
     changes: int
     outage: float
+    times: int
+    pace: float
+    bounds: bool
+    flood: int
 
 
-SHORT, LONG = Size(4, 1, 4, 8), Size(30, 3, 20, 60)
-Fault = "Callable[[World, Random, Size, Any], None]"
+SHORT = Size(kills=4, aimed=1, changes=4, outage=8, times=1, pace=0.8, bounds=False, flood=1)
+LONG = Size(kills=30, aimed=3, changes=20, outage=60, times=4, pace=0.6, bounds=True, flood=5)
+
+
+class Fault(NamedTuple):
+    """A fault.
+
+    Attributes:
+        run: does it. `poison`: what is between the records, a name in `POISONS`.
+        broker: what it needs: any, `kafka`, or a `cluster` of three.
+        lasts: whether it is over before the input is, which has to be so for it to have had an effect.
+    """
+
+    run: Run
+    poison: str = ""
+    broker: str = ""
+    lasts: bool = True
 
 
 def nothing(world: World, chance: Random, size: Size, broker: Any) -> None:
@@ -41,10 +75,15 @@ def nothing(world: World, chance: Random, size: Size, broker: Any) -> None:
     world.start()
 
 
-def kill(world: World, chance: Random, size: Size, broker: Any) -> None:
-    """`kill -9` at random instants, of whichever worker."""
+def several(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Let some eat what there is."""
     for _ in range(WORKERS):
         world.start()
+
+
+def kill(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """`kill -9` at random instants, of whichever worker."""
+    several(world, chance, size, broker)
     world.until_ready(world.workers[0])
     while world.kills < size.kills and not world.done():
         time.sleep(chance.uniform(0.2, 6))
@@ -78,9 +117,10 @@ def rebalance(world: World, chance: Random, size: Size, broker: Any) -> None:
 
 def zombie(world: World, chance: Random, size: Size, broker: Any) -> None:
     """A worker is frozen for longer than its session lasts, loses its partitions, and wakes."""
-    for _ in range(WORKERS):
-        world.until_ready(world.start())
-    for _ in range(max(1, size.kills // 10)):
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until_ready(worker)
+    for _ in range(size.times):
         frozen = chance.choice(world.workers)
         frozen.send_signal(signal.SIGSTOP)
         time.sleep(12)
@@ -88,20 +128,29 @@ def zombie(world: World, chance: Random, size: Size, broker: Any) -> None:
         time.sleep(chance.uniform(1, 4))
 
 
-def broker_restart(world: World, chance: Random, size: Size, broker: Any) -> None:
-    """The broker is killed and comes back."""
-    for _ in range(WORKERS):
-        world.until_ready(world.start())
-    for _ in range(max(1, size.kills // 10)):
-        time.sleep(chance.uniform(1, 4))
-        broker.kill()
-        time.sleep(min(size.outage, 20))
-        broker.start()
+def stops(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Workers are asked to stop, under load and while the store does not answer, and have to in time."""
+    for fault in ("", "slow", "hangs", "refuse"):
+        worker = world.start()
+        world.until_ready(worker)
+        time.sleep(chance.uniform(0.5, 2))
+        world.proxy.fault = fault
+        time.sleep(chance.uniform(1, 3))
+        world.stop(worker)
+        world.proxy.fault = ""
+    world.start()
+
+
+def clock_steps(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """The clock of one worker runs two hours ahead every other second, that of another two hours behind."""
+    for off in (2 * HOUR_MS, -2 * HOUR_MS):
+        world.more["CHAOS_CLOCK"] = str(off)
+        world.start()
 
 
 def rocksdb(world: World, chance: Random, size: Size, broker: Any) -> None:
     """State on disk: killed, and started again on what lies there, and on nothing."""
-    world.more = {"SESSIONWATCH_STATE__STORE": "rocksdb", "SESSIONWATCH_DATA_DIR": str(world.directory / "kept")}
+    world.more |= {"SESSIONWATCH_STATE__STORE": "rocksdb", "SESSIONWATCH_DATA_DIR": str(world.directory / "kept")}
     for _ in range(max(2, size.kills // 4)):
         worker = world.start()
         world.until_ready(worker)
@@ -111,32 +160,82 @@ def rocksdb(world: World, chance: Random, size: Size, broker: Any) -> None:
     world.start()
 
 
-def store(fault: str) -> Any:
+def store(fault: str) -> Run:
     """Return what has the store do something to inserts for a while."""
 
     def fail(world: World, chance: Random, size: Size, broker: Any) -> None:
+        if size.bounds:
+            for name in SMALL:
+                world.more.pop(name, None)
         worker = world.start()
         world.until_ready(worker)
         time.sleep(chance.uniform(0.5, 2))
-        before = worker.pid
         world.proxy.fault = fault
-        time.sleep(size.outage)
-        world.proxy.fault = ""
+        began = time.monotonic()
+        world.until(lambda: not world.ready(worker), "unreadiness", STALL_SECONDS + 15)
+        time.sleep(max(0.0, began + size.outage - time.monotonic()))
+        assert world.metric(worker, "sessionwatch_consumer_lag_records"), "no lag was told"
         assert world.proxy.hit[fault], "the fault came too late"
-        assert worker.poll() is None, f"worker {before} did not outlive it"
+        world.proxy.fault = ""
+        assert worker.poll() is None, f"a worker ended with {worker.returncode}"
+        # It catches up, and says so, without a restart.
+        world.until_ready(worker)
 
     fail.__doc__ = f"The store: {fault}."
     return fail
 
 
-FAULTS: dict[str, Any] = {
-    "kill": kill,
-    "aimed": aimed,
-    "rebalance": rebalance,
-    "zombie": zombie,
-    "rocksdb": rocksdb,
-    **{f"store-{fault}": store(fault) for fault in STORE_FAULTS},
-    "broker-restart": broker_restart,
+def broker_restart(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """The broker is killed and comes back."""
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until_ready(worker)
+    for _ in range(size.times):
+        time.sleep(chance.uniform(1, 4))
+        broker.kill()
+        time.sleep(min(size.outage, 20))
+        broker.start()
+
+
+def broker_freeze(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Requests time out, what was produced with them succeeds when the broker goes on, and is sent again."""
+    world.more["SESSIONWATCH_KAFKA__REQUEST_TIMEOUT_MS"] = "7000"
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until_ready(worker)
+    for _ in range(size.times):
+        time.sleep(chance.uniform(1, 4))
+        broker.freeze()
+        time.sleep(15)
+        broker.thaw()
+
+
+def leader_moves(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Of three brokers each is killed or frozen in turn, and comes back when others lead what it led."""
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until_ready(worker)
+    for number in range(max(2, size.times)):
+        node = broker.nodes[number % len(broker.nodes)]
+        time.sleep(chance.uniform(1, 4))
+        down, up = (node.kill, node.start) if number % 2 == 0 else (node.freeze, node.thaw)
+        down()
+        time.sleep(10)
+        up()
+
+
+FAULTS: dict[str, Fault] = {
+    "kill": Fault(kill),
+    "aimed": Fault(aimed),
+    "rebalance": Fault(rebalance),
+    "zombie": Fault(zombie),
+    "stops": Fault(stops),
+    "clock-steps": Fault(clock_steps, lasts=False),
+    "rocksdb": Fault(rocksdb),
+    **{f"store-{fault}": Fault(store(fault)) for fault in STORE_FAULTS},
+    "broker-restart": Fault(broker_restart, broker="kafka"),
+    "broker-freeze": Fault(broker_freeze, broker="kafka"),
+    "leader-moves": Fault(leader_moves, broker="cluster"),
+    **{f"poison-{poison}": Fault(several, poison=poison, lasts=False) for poison in POISONS},
 }
-NEEDS_KAFKA = frozenset({"broker-restart"})
-"""The embedded broker keeps its data in memory: with it goes everything."""
+"""The embedded broker keeps its data in memory: with it goes everything, so only the others are killed."""

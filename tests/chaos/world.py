@@ -8,21 +8,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from brokers import free_port
 
+from chaos.feed import PARTITIONS, Input
 from chaos.proxy import Proxy
-from worker.pipeline import user_key
-from worker.simulator import Simulator, profile, write_geo
+from worker.simulator import write_geo
 from worker.sinks.clickhouse import connect
 from worker.stream.connection import KafkaSettings, aiokafka_options
-from worker.stream.publisher import partition_of
 from worker.stream.topics import TopicSettings, create, specs
 
 if TYPE_CHECKING:
@@ -30,64 +31,32 @@ if TYPE_CHECKING:
 
     from worker.embedded.http import HttpEndpoint
 
-PARTITIONS = 4
-START_SECONDS, PATIENCE_SECONDS = 60.0, 300.0
+START_SECONDS, PATIENCE_SECONDS, STOP_SECONDS = 60.0, 600.0, 10.0
+STALL_SECONDS = 3.0
+"""After which workers have to say that they are not ready: less than the shortest outage."""
+SAMPLE_SECONDS = 0.5
 TOPICS = ("by_user", "starts", "dlq", "findings", "feedback", "policies")
-BAD = (b"{bad", b"\xff\xfe", b'{"user_id": 5}', b'{"tenant_id": "t", "user_id": "u", "user_agent": "x", "ip": "y"}')
-
-
-class Input(NamedTuple):
-    """What is eaten.
-
-    Attributes:
-        topic: where it lies. `ends`: the offset after its last record, by partition.
-        accepted: how many events, in how many records.
-    """
-
-    topic: str
-    ends: dict[int, int]
-    accepted: int
-    records: int
-
-
-async def produce(options: dict[str, Any], topic: str, count: int, seed: int) -> Input:
-    """Produce simulated events of the past.
-
-    Every fifth user's lie in a partition that is not theirs, every hundredth record is bad, every fiftieth comes twice.
-    """
-    start = int(time.time() * 1000) - 40 * 86_400_000
-    config = profile("demo", seed=seed, start_ms=start, users=max(count // 100, 50), rate=200.0,
-                     warmup_days=0.0, max_events=count)  # fmt: skip
-    ends = dict.fromkeys(range(PARTITIONS), 0)
-    accepted = records = 0
-    async with AIOKafkaProducer(**options, linger_ms=20, max_batch_size=1 << 19) as producer:
-
-        async def send(value: bytes, partition: int, arrival: int) -> None:
-            nonlocal records
-            ends[partition] += 1
-            records += 1
-            await producer.send(topic, value, partition=partition, timestamp_ms=arrival)
-
-        for number, event in enumerate(Simulator(config).events()):
-            home = partition_of(event.key or b"", PARTITIONS)
-            partition = (home + (home_of(event.key) % 5 == 0)) % PARTITIONS
-            for _ in range(1 + (number % 50 == 0)):
-                await send(event.value, partition, int(event.arrival_ms))
-                accepted += 1
-            if number % 100 == 0:
-                await send(BAD[number // 100 % len(BAD)], number % PARTITIONS, int(event.arrival_ms))
-    return Input(topic, ends, accepted, records)
-
-
-def home_of(key: bytes | None) -> int:
-    """Return a number of the user, the same in every run."""
-    return partition_of((key or b"") + b"#", 1 << 16)
 
 
 class World:
-    """One consumer group with topics, a database and workers of its own."""
+    """One consumer group with topics, a database and workers of its own.
 
-    def __init__(self, name: str, bootstrap: str, source: Input, endpoint: HttpEndpoint, directory: Path) -> None:
+    Attributes:
+        more: further settings of workers started from now on.
+        kills: how many workers were killed. `peak`: the most memory of any of them, bytes resident.
+        longest_stop: seconds the slowest of those took that were asked to stop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bootstrap: str,
+        source: Input,
+        endpoint: HttpEndpoint,
+        directory: Path,
+        *,
+        replication: int = 1,
+    ) -> None:
         self.name = name
         self.source = source
         self.endpoint = endpoint
@@ -97,7 +66,10 @@ class World:
         self.options = aiokafka_options(KafkaSettings(bootstrap_servers=bootstrap))
         self.proxy = Proxy(endpoint.url)
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.kills = 0
+        self.kills = self.peak = 0
+        self.longest_stop = 0.0
+        self._replication = replication
+        self._over = threading.Event()
         self.database = name.replace("-", "_")
         self.more: dict[str, str] = {}
         self._geo = write_geo(directory / "geo")
@@ -108,13 +80,25 @@ class World:
         with closing(connect(self.dsn(direct=True))) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS {self.database}")
         asyncio.run(create(self.options, specs(self._topics(), self.name)))
+        threading.Thread(target=self._watch_memory, daemon=True).start()
         return self
+
+    def _watch_memory(self) -> None:
+        while not self._over.wait(SAMPLE_SECONDS):
+            self.peak = max(self.peak, self.memory())
+
+    def memory(self) -> int:
+        """Return the bytes resident of the largest worker there is."""
+        return max([_resident(worker.pid) for worker in list(self.workers)], default=0)
 
     def _topics(self) -> TopicSettings:
         names = {each: f"{self.name}.{each}" for each in TOPICS}
-        return TopicSettings(events=self.source.topic, partitions=PARTITIONS, **names)
+        return TopicSettings(
+            events=self.source.topic, partitions=PARTITIONS, replication=self._replication, retention_days=3650, **names
+        )
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGCONT)
@@ -134,7 +118,7 @@ class World:
         city, asn = self._geo
         return {
             **clean,
-            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
             "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap,
             "SESSIONWATCH_CLICKHOUSE__DSN": self.dsn(database=True),
             "SESSIONWATCH_DATA_DIR": str(self.directory / f"data-{port}"),
@@ -142,6 +126,8 @@ class World:
             "SESSIONWATCH_STREAM__GROUP_ID": self.name,
             "SESSIONWATCH_STREAM__SESSION_TIMEOUT_S": "6",
             "SESSIONWATCH_DELIVERY__RETRY_MAX_DELAY_S": "1",
+            "SESSIONWATCH_DELIVERY__STALL_S": str(STALL_SECONDS),
+            "SESSIONWATCH_TOPICS__REPLICATION": str(self._replication),
             "SESSIONWATCH_GEO__CITY_DB": str(city),
             "SESSIONWATCH_GEO__ASN_DB": str(asn),
             "SESSIONWATCH_TOPICS__EVENTS": self.source.topic,
@@ -169,21 +155,42 @@ class World:
         self.kills += 1
 
     def stop(self, worker: subprocess.Popen[bytes]) -> float:
-        """Ask a worker to end; return the seconds it took."""
+        """Ask a worker to end, which it has to in time; return the seconds it took."""
         # Before it takes part a signal ends it as any process: there is nothing to finish.
-        self.until_ready(worker)
+        self.until_up(worker)
         asked = time.monotonic()
         worker.terminate()
         code = worker.wait(30)
+        took = time.monotonic() - asked
         self.workers.remove(worker)
+        self.longest_stop = max(self.longest_stop, took)
         assert code == 0, f"a worker asked to stop ended with {code}: {self.directory / 'workers.log'}"
-        return time.monotonic() - asked
+        assert took < STOP_SECONDS, f"a worker took {took:.1f} s to stop: {self.directory / 'workers.log'}"
+        return took
+
+    def page(self, worker: subprocess.Popen[bytes], path: str) -> str:
+        """Return a page of a worker, whatever its status; empty while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}{path}", timeout=5) as answer:  # type: ignore[attr-defined]
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+        except OSError:
+            return ""
 
     def ready(self, worker: subprocess.Popen[bytes]) -> bool:
         """Tell whether a worker takes part."""
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/health/ready", timeout=2) as a:  # type: ignore[attr-defined]
-            return bool(json.loads(a.read())["status"] == "ready")
-        return False
+        page = self.page(worker, "/health/ready")
+        return bool(page) and json.loads(page)["status"] == "ready"
+
+    def metric(self, worker: subprocess.Popen[bytes], name: str) -> float:
+        """Return a metric of a worker, summed over its labels."""
+        lines = self.page(worker, "/metrics").splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def until_up(self, worker: subprocess.Popen[bytes]) -> float:
+        """Wait for a worker's pages; return the seconds."""
+        return self.until(lambda: bool(self.page(worker, "/health/live")), "a worker's pages", START_SECONDS)
 
     def until(self, check: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> float:
         """Wait; return how long, in seconds."""
@@ -205,12 +212,15 @@ class World:
         return False
 
     async def _done(self) -> bool:
-        topics = [self.source.topic, f"{self.name}.by_user", f"{self.name}.starts"]
-        tps = [TopicPartition(topic, partition) for topic in topics for partition in range(PARTITIONS)]
         async with AIOKafkaConsumer(**self.options, group_id=self.name, enable_auto_commit=False) as consumer:
-            consumer.assign(tps)
-            ends = await consumer.end_offsets(tps)
-            return all([(await consumer.committed(tp) or 0) >= end for tp, end in ends.items() if end])
+            # One after the other: what is made of a topic's records is there before they are committed.
+            for topic in (self.source.topic, f"{self.name}.by_user", f"{self.name}.starts"):
+                tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+                consumer.assign(tps)
+                ends = await consumer.end_offsets(tps)
+                if not all([(await consumer.committed(tp) or 0) >= end for tp, end in ends.items() if end]):
+                    return False
+        return True
 
     def finish(self) -> float:
         """Wait until everything is eaten and what expired is ended; return the seconds."""
@@ -234,16 +244,20 @@ class World:
                 found += [json.loads(record.value) for records in batches.values() for record in records]
         return found
 
-    async def dead_letters(self) -> list[tuple[bytes, bytes, bytes]]:
-        """Return where dead letters came from, each once."""
+    async def dead_letters(self) -> list[tuple[int, int, bytes]]:
+        """Return partition and offset dead letters came from, and what they are, each once."""
         found = set()
         async with AIOKafkaConsumer(**self.options, auto_offset_reset="earliest") as consumer:
             consumer.assign([TopicPartition(f"{self.name}.dlq", each) for each in range(PARTITIONS)])
             while batches := await consumer.getmany(timeout_ms=2_000):
                 for record in (record for records in batches.values() for record in records):
                     headers = dict(record.headers)
-                    found.add((headers["sw-partition"], headers["sw-offset"], record.value))
+                    found.add((int(headers["sw-partition"]), int(headers["sw-offset"]), record.value))
         return sorted(found)
 
 
-__all__ = ["PARTITIONS", "Input", "World", "produce", "user_key"]
+def _resident(pid: int) -> int:
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+    return 0

@@ -86,6 +86,11 @@ UNEVALUATED = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 ANNOUNCED = Counter("sessionwatch_announced_total", "Starts of sessions looked at across users.", registry=REGISTRY)
+UNANNOUNCED = Counter(
+    "sessionwatch_unannounced_total",
+    "Starts of sessions not looked at across users: their user had too many at once.",
+    registry=REGISTRY,
+)
 EXPIRED = Counter(
     "sessionwatch_expired_total", "Sessions ended because their sliding expiry passed.", registry=REGISTRY
 )
@@ -188,6 +193,7 @@ _PLAIN: Mapping[str, Counter] = {
     "late": LATE,
     "duplicate": DUPLICATES,
     "announced": ANNOUNCED,
+    "unannounced": UNANNOUNCED,
     "expired": EXPIRED,
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,

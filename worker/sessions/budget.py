@@ -95,6 +95,11 @@ def encode_budget(budget: Budget) -> bytes:
     return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(budget)
 
 
+def is_budget(state: bytes) -> bool:
+    """Tell whether a state is one of this module."""
+    return state[0] == FORMAT
+
+
 def decode_budget(state: bytes) -> Budget:
     """Decode what `encode_budget` made.
 

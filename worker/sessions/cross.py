@@ -159,6 +159,11 @@ def encode_shared(state: Shared) -> bytes:
     return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(state)
 
 
+def is_shared(state: bytes) -> bool:
+    """Tell whether a state is one of this module."""
+    return state[0] == FORMAT
+
+
 def decode_shared(state: bytes) -> Shared:
     """Decode what `encode_shared` made.
 

@@ -6,13 +6,20 @@ events in their place. All times are integer milliseconds since the epoch, UTC; 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from lz4.block import compress, decompress
 
 from worker.enrich.model import Device, Network, Place
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Buffer = bytes | memoryview
+
 FORMAT = 4
-"""Version of the encoded state: its first byte."""
+"""Version of the encoded state: its first byte. Raise it when the layout changes, and keep its reader in `READERS`."""
 
 
 class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -324,7 +331,16 @@ def encode_user(user: User, wake: int) -> bytes:
 
 def is_user(state: bytes) -> bool:
     """Tell whether a state is a user's, and not one of `worker.sessions.cross` or `worker.sessions.budget`."""
-    return state[0] == FORMAT
+    return state[0] in READERS
+
+
+def _read_4(packed: Buffer) -> User:
+    return _decode_user(decompress(packed))
+
+
+READERS: dict[int, Callable[[Buffer], User]] = {4: _read_4}
+"""Format version -> how what follows the header is read. States are written in the newest format alone, when they
+change; so the reader of a version stays for as long as states of it may be in a changelog: `state.idle_memory_days`."""
 
 
 def decode_user(state: bytes) -> User:
@@ -333,9 +349,10 @@ def decode_user(state: bytes) -> User:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
+    reader = READERS.get(state[0])
+    if reader is None:
         raise UnknownFormatError(state[0])
-    return _decode_user(decompress(memoryview(state)[9:]))
+    return reader(memoryview(state)[9:])
 
 
 def encode_context(parts: Context | tuple[object, ...]) -> bytes:
@@ -354,7 +371,7 @@ def decode_fold(fold: bytes) -> Fold:
 
 
 class UnknownFormatError(Exception):
-    """A state of an unknown format version: written by a newer sessionwatch."""
+    """A state of an unknown format version: written by a newer sessionwatch. Nothing can go on without reading it."""
 
     def __init__(self, version: int) -> None:
         super().__init__(f"state format {version} is not known to this version (it knows up to {FORMAT})")

@@ -167,7 +167,7 @@ def intern(user: User, uid: str, encoded: bytes) -> int:
 def _in_order(user: User, observation: Observation, uid: str, owner: Owner) -> Applied:
     user.append(observation)
     done = step(user.head, observation, owner)
-    _rotate(user, owner.limits)
+    _rotate(user, owner.limits, {session.context for _, session in done.evicted})
     changes: Sequence[Change] = ()
     if done.groups:
         groups = user.head.groups
@@ -194,7 +194,7 @@ def _out_of_order(user: User, observation: Observation, owner: Owner) -> Applied
     changed = [uid for uid, session in new.items() if old.sessions.get(uid) != session]
     evicted = [(uid, session) for uid, session in old.sessions.items() if uid not in new]
     changes = _difference(old.groups, user.head.groups)
-    _rotate(user, owner.limits)
+    _rotate(user, owner.limits, _told(evicted, changes))
     return Applied(False, False, False, changes, changed, evicted)
 
 
@@ -227,8 +227,14 @@ def _difference(old: dict[str, Group], new: dict[str, Group]) -> list[Change]:
     return changes
 
 
-def _rotate(user: User, limits: Limits) -> None:
-    """Move the base on once nothing that is still admissible can come before the middle."""
+def _told(evicted: Sequence[tuple[str, Session]], changes: Sequence[Change]) -> set[int]:
+    """Return the contexts of what has left the state and is still to be told of."""
+    groups = [(change.group.context, change.group.before) for change in changes]
+    return {number for pair in groups for number in pair} | {session.context for _, session in evicted}
+
+
+def _rotate(user: User, limits: Limits, told: set[int]) -> None:
+    """Move the base on once nothing that is still admissible can come before the middle; keep contexts still told."""
     if not user.middle:
         first = user.observations()[0].time if user.rotate_at == NEVER else 0
         user.rotate_at = first + limits.lateness if first else user.rotate_at
@@ -239,7 +245,7 @@ def _rotate(user: User, limits: Limits) -> None:
         user.keep([each for each in user.observations() if each.time > user.base_time])
         _prune(user.head, user.base_time, limits)
         _set_middle(user, limits)
-        _collect(user)
+        _collect(user, told)
 
 
 def _set_middle(user: User, limits: Limits) -> None:
@@ -255,9 +261,9 @@ def _prune(fold: Fold, base_time: int, limits: Limits) -> None:
             del fold.groups[uid]
 
 
-def _collect(user: User) -> None:
+def _collect(user: User, told: set[int]) -> None:
     """Forget contexts nobody refers to."""
-    used = {observation.context for observation in user.observations()}
+    used = told | {observation.context for observation in user.observations()}
     for fold in (user.head, decode_fold(user.base), decode_fold(user.middle)):
         used.update(_references(fold))
     user.contexts = {key: context for key, context in user.contexts.items() if key in used}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -127,6 +130,34 @@ def error_code(error: BaseException) -> int:
     return int(found.group(1)) if found else 0
 
 
+class _Thread:
+    """Runs one call after the other. Unlike an executor's, a call that hangs does not hold up the process's end."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        Thread(target=self._run, name="clickhouse", daemon=True).start()
+
+    def run_there(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Return what will be the result of a call."""
+        future: Future[Any] = Future()
+        self._calls.put((future, partial(call, *args)))
+        return asyncio.wrap_future(future)
+
+    def end(self) -> None:
+        """End the thread after the calls so far."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (item := self._calls.get()) is not None:
+            future, call = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001  whoever waits for it is told
+                future.set_exception(error)
+
+
 class ClickHouseWriter:
     """Writes batches of rows, trying until they are durable.
 
@@ -161,7 +192,7 @@ class ClickHouseWriter:
         self._clock = clock
         self._first_wait, self._longest_wait = first_wait, longest_wait
         self._client: Client | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
+        self._thread = _Thread()
         self.failing_since: float | None = None
 
     async def insert(self, batch: Mapping[str, Sequence[bytes]]) -> None:
@@ -180,9 +211,8 @@ class ClickHouseWriter:
 
     async def close(self) -> None:
         """Let the client go, after the insert that is under way."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._release)
-        self._thread.shutdown()
+        await self._thread.run_there(self._release)
+        self._thread.end()
 
     def _release(self) -> None:
         if self._client is not None:
@@ -192,7 +222,7 @@ class ClickHouseWriter:
         wait = self._first_wait
         while True:
             try:
-                seconds = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, table, rows)
+                seconds = await self._thread.run_there(self._write, table, rows)
             except (ClickHouseError, StoreUnreachableError, OSError) as error:
                 self._failed(error)
                 await self._sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret

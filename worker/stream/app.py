@@ -23,12 +23,13 @@ from faust.types import TP
 from mode import get_logger
 
 from worker.outcome import Message, Outcome, dead_letter
+from worker.sessions.state import UnknownFormatError
 from worker.stream.delivery import AbandonedError, Delivery, Limits, Writer
 from worker.stream.policies import PolicyReader
 from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import TableManager
 from worker.stream.store import MAX_DUE, MemoryShard, RocksShard, ShardStore
-from worker.stream.transport import Chunk, ChunkSchema, Consumer
+from worker.stream.transport import LAST_COMMIT_SECONDS, Chunk, ChunkSchema, Consumer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -41,7 +42,8 @@ log = get_logger(__name__)
 TABLE = "user-state"
 AFTER_COMMIT = "after-commit"
 EXIT_OK, EXIT_CRASHED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 3, 130
-STOP_SECONDS = 5.0
+STOP_SECONDS = 4.0
+"""How long a stop may take beyond `drain_seconds`, before the process ends without having left the group."""
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; readiness tells of it."""
 
@@ -249,6 +251,9 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     def _process(self, partition: int, records: Sequence[Record], shard: DurableShard) -> Outcome:
         try:
             return self.processor.process(partition, records, shard)
+        except UnknownFormatError:
+            # Not the record's fault: the state was written by a newer version, which has to go on with it.
+            raise
         except Exception as error:
             if len(records) == 1:
                 log.exception("The processor failed on %s", _where(records[0]))
@@ -424,7 +429,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             if not await self.delivery.close(partition):
                 log.warning("Partition %s goes with batches in flight; its next owner computes them again", partition)
                 self.shards.drop(partition)
-        await consumer.last_commit(self.settings.drain_seconds)
+        await consumer.last_commit(LAST_COMMIT_SECONDS)
 
     def _on_rebalance_when_stopped(self) -> None:
         """Abandon everything: a rebalance while stopping may have given our partitions away."""
@@ -571,7 +576,7 @@ def _raise_failure(app: App) -> None:
 async def _stop(app: App) -> bool:
     """Stop a worker; False when that takes too long, which it may after a crash of one of Faust's services."""
     try:
-        await asyncio.wait_for(app.stop(), 2 * app.settings.drain_seconds + STOP_SECONDS)
+        await asyncio.wait_for(app.stop(), app.settings.drain_seconds + STOP_SECONDS)
     except TimeoutError:
         log.error("The worker did not stop in time")  # noqa: TRY400  the traceback is the timer's
         return False

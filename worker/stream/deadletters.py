@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.event import SessionEvent
 from schemas.inbound import decode
-from worker.outcome import ERROR, FIELD, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REASON
+from worker.outcome import ERROR, FIELD, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REASON, REPLAYED
 from worker.pipeline import user_key
 from worker.stream.publisher import partition_of
 
@@ -96,10 +96,10 @@ class Replayed(NamedTuple):
 async def replay(
     options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[Letter], max_bytes: int
 ) -> Replayed:
-    """Put letters back on the way, as forwards to their user's partition whose origin is the letter itself.
+    """Put letters back on the way, as forwards to their user's partition.
 
-    Rows are named after the letter's place among the dead letters, so that one replayed twice gives the same rows, and
-    an event applied twice is judged once.
+    Rows are named after the record a letter is of, as if it had been taken at first: replayed twice, or lying there
+    twice after a crash, it gives the same row, and an event applied twice is judged once.
 
     Args:
         options: aiokafka connection options.
@@ -119,14 +119,20 @@ async def replay(
                 event, SessionEvent
             ):
                 key = user_key(event.tenant_id, event.user_id)
-                await producer.send(
-                    topics.by_user, letter.value, key, partition_of(key, topics.partitions), letter.time,
-                    [(ORIGIN_TOPIC, topics.dlq.encode()), (ORIGIN_PARTITION, str(letter.partition).encode()),
-                     (ORIGIN_OFFSET, str(letter.offset).encode())],
-                )  # fmt: skip
+                partition, headers = partition_of(key, topics.partitions), _whence(letter, topics.dlq)
+                await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
             else:
                 left.append(letter)
                 continue
             sent += 1
         await producer.flush()
     return Replayed(sent, left)
+
+
+def _whence(letter: Letter, dlq: str) -> list[tuple[str, bytes]]:
+    """Return the headers of a forward that say where it comes from: its letter when that does not say."""
+    topic, partition, offset = letter.source
+    if not topic or partition < 0 or offset < 0:
+        topic, partition, offset = dlq, letter.partition, letter.offset
+    place = (ORIGIN_TOPIC, topic), (ORIGIN_PARTITION, partition), (ORIGIN_OFFSET, offset), (REPLAYED, 1)
+    return [(name, str(value).encode()) for name, value in place]
