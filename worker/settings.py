@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from worker.privacy import Addresses, Pseudonyms
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 from worker.stream.connection import KafkaSettings
 from worker.stream.topics import TopicSettings
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 PREFIX, NESTING = "SESSIONWATCH_", "__"
 CONFIG_VARIABLE = "SESSIONWATCH_CONFIG"
 DEFAULT_FILE = Path("sessionwatch.toml")
+LEAST_KEY = 32
+"""Characters of the pseudonyms' key: 128 bits when they are hexadecimal."""
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -189,6 +192,35 @@ class StreamSettings(Group):
     """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
 
 
+class PrivacySettings(Group):
+    """Pseudonyms in the place of user ids and addresses: in ClickHouse, findings, state and logs."""
+
+    key: SecretStr | None = None
+    """Secret of the pseudonyms, 32 characters at least (`openssl rand -hex 32`); another key makes other pseudonyms."""
+    users: bool = False
+    """User ids are replaced by pseudonyms."""
+    addresses: Addresses = "keep"
+    """`address` replaces addresses and leaves their /24 or /64, `network` replaces these, too."""
+    meta_data: Literal["keep", "drop"] = "keep"
+    """`drop` leaves out `meta_data`, which may hold anything."""
+
+    @model_validator(mode="after")
+    def _keyed(self) -> Self:
+        if (self.users or self.addresses != "keep") and len(self._secret()) < LEAST_KEY:
+            raise ValueError(f"privacy.key of {LEAST_KEY} characters at least is needed for pseudonyms")
+        return self
+
+    def _secret(self) -> str:
+        return self.key.get_secret_value() if self.key else ""
+
+    def pseudonyms(self) -> Pseudonyms | None:
+        """Return what makes pseudonyms; None when nothing is to be replaced."""
+        if not self.users and self.addresses == "keep" and self.meta_data == "keep":
+            return None
+        meta_data = self.meta_data == "keep"
+        return Pseudonyms(self._secret(), users=self.users, addresses=self.addresses, meta_data=meta_data)
+
+
 class LogSettings(Group):
     """Logging, on stderr."""
 
@@ -217,6 +249,7 @@ class Settings(BaseSettings):
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
+    privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")
     """Directory of everything kept on this machine: the embedded store, the on-disk state."""
