@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "worker.simulator": {"schemas"},
     "worker.feed": {"worker.simulator"},
     "worker.stream.connection": set(),
-    "worker.stream.topics": set(),
+    "worker.stream.topics": {"worker.stream.connection"},
     "worker.settings": {
         "worker.privacy",
         "worker.sessions",

@@ -135,7 +135,7 @@ def test_a_certificate_opens_to_every_kind_of_client(secured: Secured) -> None:
         ),
         ("passwords", {"security_protocol": "PLAINTEXT"}, ""),
         ("misnamed", {}, "certificate was not accepted: IP address mismatch"),
-        ("certificates", {"ssl_certfile": None, "ssl_keyfile": None}, "certificate required"),
+        ("certificates", {"ssl_certfile": None, "ssl_keyfile": None}, "_ALERT_"),
         ("certificates", {"ssl_cafile": "strange"}, "certificate was not accepted: unable to get local issuer"),
     ],
 )
