@@ -71,6 +71,8 @@ class ClickHouseSettings(Group):
     """Seconds to wait for a connection."""
     send_receive_timeout_s: Positive = 60
     """Seconds to wait for an insert or a query."""
+    manage_access: bool = False
+    """`migrate up` makes roles, limits and row policies, too; needs a server, and a user who may."""
 
     def options(self) -> dict[str, Any]:
         """Return the options of a connection to a server, as clickhouse-connect names them."""
@@ -276,6 +278,10 @@ class Settings(BaseSettings):
     def store_options(self) -> dict[str, Any]:
         """Return the options of a connection to `store_dsn`; the embedded store has none."""
         return {} if self.store_dsn().startswith("chdb:") else self.clickhouse.options()
+
+    def manages_access(self) -> bool:
+        """Tell whether migrations about users are to be applied: the embedded store has no users."""
+        return self.clickhouse.manage_access and not self.store_dsn().startswith("chdb:")
 
     def effective(self) -> dict[str, str]:
         """Return every setting in force as text, by its dotted name; secrets are masked."""
