@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -22,7 +23,7 @@ from worker.sessions.limits import Limits
 from worker.sessions.state import NEVER, Session, encode_user, new_user
 from worker.stream.app import App, caught_up, create_app, running
 from worker.stream.observer import MetricsObserver, state_sample
-from worker.stream.pages import add_pages
+from worker.stream.pages import _borne, add_pages
 from worker.stream.publisher import partition_of
 from worker.stream.store import MemoryShard
 
@@ -166,6 +167,11 @@ def test_without_the_token_nothing_but_health_is_told(bootstrap: str) -> None:
             assert (await get(first, path_of(away), Authorization="Bearer s3cret"))[0] == 200
 
     asyncio.run(main())
+
+
+def test_a_token_that_is_no_text_is_a_wrong_token() -> None:
+    request = SimpleNamespace(headers={"Authorization": "Bearer s3cret\udcff"})
+    assert _borne(request) == b"Bearer s3cret\xff"
 
 
 def home(user: str) -> int:

@@ -1,10 +1,9 @@
 """Numbered migrations: `schemas/migrations/NNNN_name.sql`, each with an `-- up` and a `-- down` part.
 
 A file that begins with `-- access` is about users: it is applied only when that is asked for, to a server, for the
-embedded engine has none.
-
-A file may hold placeholders, which a `Layout` fills in: `{on_cluster}`, `{database}`, `{ttl:table.column}` and
-`{engine:ReplacingMergeTree(version)}`. Every statement is `IF [NOT] EXISTS`: two workers may apply the same one at once.
+embedded engine has none. A file may hold placeholders, which a `Layout` fills in: `{on_cluster}`, `{database}`,
+`{ttl:table.column}` and `{engine:ReplacingMergeTree(version)}`. Every statement may run twice: two workers may apply
+the same one at once.
 """
 
 from __future__ import annotations

@@ -77,12 +77,18 @@ def _handler(page: Callable[..., Any], token: str) -> Callable[..., Any]:
     wanted = f"Bearer {token}".encode()
 
     async def handle(view: Any, request: Any, **match: str) -> Any:
-        if token and not hmac.compare_digest(request.headers.get(AUTHORIZATION, "").encode(), wanted):
+        if token and not hmac.compare_digest(_borne(request), wanted):
             return view.web.bytes(DENIED.body, status=DENIED.status, headers={"WWW-Authenticate": "Bearer"})
         answer: Page = await page(request, **match)
         return view.web.bytes(answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
 
     return handle
+
+
+def _borne(request: Any) -> bytes:
+    """Return what a request bears; bytes that are no text must not make it an error."""
+    given: str = request.headers.get(AUTHORIZATION, "")
+    return given.encode("utf-8", "surrogateescape")
 
 
 class _Pages:
