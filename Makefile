@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev-stamp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kafka lint fuzz bench lock clean
+.PHONY: help demo test kafka lint audit fuzz bench lock clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+audit: $(DEV) ## known vulnerabilities of the locked packages, where an advisory service is reached
+	$(BIN)/python .ci/audit.py
 
 fuzz: $(DEV) ## a million mutated records through decoding and pipeline; ARGS="--inputs 10000"
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
