@@ -12,7 +12,7 @@ from schemas.tables import TABLES
 from worker.sinks import migrations
 from worker.sinks.clickhouse import connect
 from worker.sinks.errors import MigrationError
-from worker.sinks.migrations import Layout, down, load, parse, status, up
+from worker.sinks.migrations import Layout, down, load, parse, retain, status, up
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -203,3 +203,24 @@ def test_rows_are_deleted_after_their_days(client: Client) -> None:
     client.command("OPTIMIZE TABLE session_events FINAL")
     assert client.query("SELECT tenant_id FROM session_events").result_rows == [("new",)]
     assert "TTL" not in client.command("SHOW CREATE TABLE findings")
+
+
+def test_retention_is_what_the_settings_say_and_is_changed_once(client: Client) -> None:
+    up(client)
+    client.command("INSERT INTO findings (finding_uid, bucket_time) VALUES ('old', '2000-01-01'), ('new', now())")
+    assert retain(client, {"findings": 400}, dry_run=True) == [
+        "ALTER TABLE findings MODIFY TTL toDateTime(bucket_time) + INTERVAL 400 DAY"
+    ]
+    for days in (500, 400):
+        assert len(retain(client, {"findings": days, "sessions": 0})) == 1
+        assert retain(client, {"findings": days}) == []
+    client.command("OPTIMIZE TABLE findings FINAL")
+    assert client.query("SELECT finding_uid FROM findings").result_rows == [("new",)]
+    assert retain(client, {"findings": 0}) == ["ALTER TABLE findings REMOVE TTL"]
+    assert retain(client, {"findings": 0}) == []
+    assert retain(client, {}) == []
+    assert "ON CLUSTER 'it\\'s'" in retain(client, {"feedback": 1}, dry_run=True, layout=CLUSTER)[0]
+    for table in TABLES:
+        assert retain(client, {table: 30})
+    with pytest.raises(MigrationError, match="no table nowhere"):
+        retain(client, {"nowhere": 1})

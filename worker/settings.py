@@ -86,6 +86,23 @@ class ClickHouseSettings(Group):
         }
 
 
+class RetentionSettings(Group):
+    """How long ClickHouse keeps rows; `migrate up` sees to it. Unset: as it is; 0: for good."""
+
+    session_events_days: NotNegative | None = None
+    """Days events are kept, by event time."""
+    sessions_days: NotNegative | None = None
+    """Days sessions are kept after their last event."""
+    findings_days: NotNegative | None = None
+    """Days findings are kept."""
+    feedback_days: NotNegative | None = None
+    """Days verdicts on findings are kept."""
+
+    def by_table(self) -> dict[str, int]:
+        """Return the days of the tables there is a wish for."""
+        return {name.removesuffix("_days"): days for name, days in self if days is not None}
+
+
 class GeoSettings(Group):
     """Geo databases in MaxMind's format."""
 
@@ -249,6 +266,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
+    retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
     privacy: PrivacySettings = PrivacySettings()

@@ -25,13 +25,19 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the statements in
 
 @app.command()
 def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Apply what is not applied yet."""
+    """Apply what is not applied yet, and have the tables keep rows as `retention.…` says."""
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     with _store(settings) as client:
         done = migrations.up(client, dry_run=dry_run, access=settings.manages_access())
+        # What is not applied has no tables yet.
+        changed = migrations.retain(
+            client, settings.retention.by_table() if not (dry_run and done) else {}, dry_run=dry_run
+        )
     _report([(each, each.up) for each in done], "apply", "applied", dry_run=dry_run, as_json=as_json)
+    for statement in changed:
+        say(f"{'would run' if dry_run else 'ran'} {statement}")
 
 
 @app.command()

@@ -29,6 +29,13 @@ _HOLE = re.compile(r"(?P<gap>\n?)\{(?P<what>on_cluster|database|engine|ttl)(?::(
 _NEWEST_FIRST = """
 SELECT version, name, checksum FROM schema_migrations FINAL WHERE applied ORDER BY version DESC
 """
+_ENGINE = "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
+_TTL_COLUMNS = {
+    "session_events": "event_time",
+    "sessions": "last_seen_at",
+    "findings": "bucket_time",
+    "feedback": "said_at",
+}
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations{on_cluster}
 (
@@ -229,6 +236,43 @@ def down(
     if not dry_run:
         _run(client, known[version], known[version].down, applied=False)
     return known[version]
+
+
+def retain(client: Client, days: Mapping[str, int], *, dry_run: bool = False, layout: Layout = SINGLE) -> list[str]:
+    """Have tables keep their rows for so many days; return the statements that takes, none when all is so already.
+
+    Args:
+        client: the store, in the database of the tables.
+        days: by table; 0 means for good. What is not named stays as it is.
+        dry_run: only tell.
+        layout: where tables lie.
+
+    Raises:
+        MigrationError: a table cannot be changed, or there is none.
+    """
+    wanted = {table: _change(client, table, days[table], layout) for table in days}
+    statements = [statement for statement in wanted.values() if statement]
+    try:
+        for statement in () if dry_run else statements:
+            client.command(statement)
+    except ClickHouseError as error:
+        raise MigrationError(f"retention: {error}") from error
+    return statements
+
+
+def _change(client: Client, table: str, days: int, layout: Layout) -> str:
+    """Return the statement after which a table keeps its rows for so many days; `""` when it does."""
+    found = client.query(_ENGINE, parameters={"table": table}).result_rows
+    if not found:
+        raise MigrationError(f"retention: there is no table {table}")
+    alter = layout.fill(f"ALTER TABLE {table}{{on_cluster}}")
+    has = " TTL " in found[0][0]
+    if not days:
+        return f"{alter} REMOVE TTL" if has else ""
+    column = _TTL_COLUMNS[table]
+    if f"TTL toDateTime({column}) + toIntervalDay({days})" in found[0][0]:
+        return ""
+    return f"{alter} MODIFY TTL toDateTime({column}) + INTERVAL {days} DAY"
 
 
 def _known(client: Client, migrations: Sequence[Migration] | None, layout: Layout) -> Sequence[Migration]:
