@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev-stamp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kafka chaos lint bench recovery soak lock clean
+.PHONY: help demo test kafka chaos lint audit fuzz bench recovery soak lock clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+audit: $(DEV) ## known vulnerabilities of the locked packages, where an advisory service is reached
+	$(BIN)/python .ci/audit.py
+
+fuzz: $(DEV) ## a million mutated records through decoding and pipeline; ARGS="--inputs 10000"
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 bench: $(DEV) ## speed, as JSON
 	$(BIN)/python -m bench.run $(ARGS)

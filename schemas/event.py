@@ -44,6 +44,8 @@ class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         amr: None when omitted (unknown); `()` means no method at all.
         session_type: case-folded; None when omitted.
         meta_data: canonical JSON text, None when omitted.
+        listed: `schemas.policy.ALLOWED` and `DENIED`, as the tenant's lists said of the address when the event came;
+            used where the address itself is a pseudonym, else 0.
     """
 
     tenant_id: str
@@ -69,3 +71,4 @@ class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     workspace_id: str | None
     session_type: str | None
     meta_data: str | None
+    listed: int = 0

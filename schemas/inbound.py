@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 20
 MAX_META_DATA = 64 << 10
+MAX_DEPTH = 128
+"""Levels a record may be nested: half of what orjson writes, and far from the interpreter's own limit."""
 SKEW = 60_000
+NO_TIME = "is neither ISO 8601 text nor a number since the epoch"
 # The escape of NUL, its backslash not being escaped itself.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
 
@@ -66,6 +69,9 @@ class Rejected(NamedTuple):
     reason: RejectReason
     field: str
     message: str
+
+
+TOO_DEEP = Rejected(RejectReason.TOO_DEEP, "", f"nested deeper than {MAX_DEPTH} levels")
 
 
 class _Envelope(NamedTuple):
@@ -109,11 +115,14 @@ def decode(
 
 
 def _is_plain(value: bytes, session: AuthSession) -> bool:
-    """Tell for sure that a valid snapshot has no unknown or doubled keys, and no NUL."""
+    """Tell for sure that a valid snapshot has no unknown or doubled keys, no NUL, and is not nested too deeply."""
     if _BACKSLASH in value and b"\\u0000" in value:
         return False
     meta_data = session.get("meta_data")
-    return _are_single(len(session) + (_keys(meta_data) if meta_data else 0), value)
+    try:
+        return _are_single(len(session) + (_keys(meta_data, 2) if meta_data else 0), value)
+    except _TooDeepError:
+        return False
 
 
 def _are_single(keys: int, value: bytes) -> bool:
@@ -129,11 +138,21 @@ def _is_spaced(value: bytes) -> bool:
     return b'" ' in value or b'"\n' in value or b'"\r' in value or b'"\t' in value
 
 
-def _keys(document: Any) -> int:
-    """Count the keys of nested objects."""
+class _TooDeepError(Exception):
+    pass
+
+
+def _keys(document: Any, depth: int = 1) -> int:
+    """Count the keys of nested objects.
+
+    Raises:
+        _TooDeepError: they are nested deeper than `MAX_DEPTH`.
+    """
+    if depth > MAX_DEPTH:
+        raise _TooDeepError
     if isinstance(document, dict):
-        return len(document) + sum([_keys(each) for each in document.values() if each.__class__ in _NESTED])
-    return sum([_keys(each) for each in document if each.__class__ in _NESTED])
+        return len(document) + sum([_keys(each, depth + 1) for each in document.values() if each.__class__ in _NESTED])
+    return sum([_keys(each, depth + 1) for each in document if each.__class__ in _NESTED])
 
 
 _NESTED = frozenset({dict, list})
@@ -148,8 +167,7 @@ def _decode_slowly(value: bytes, record_time: int, skew_ms: int) -> SessionEvent
         return Ignored("null")
     if not isinstance(document, dict):
         return Rejected(RejectReason.NOT_AN_OBJECT, "", "the record is not a JSON object")
-    doubled = None if _are_single(_keys(document), value) else _doubled(value)
-    opened = doubled or _nul(value, document) or _open(document)
+    opened = _open(document)
     if isinstance(opened, Ignored | Rejected):
         return opened
     envelope, body = opened
@@ -168,14 +186,22 @@ def _nul(value: bytes, document: Any) -> Rejected | None:
 
 
 def _load(value: bytes) -> Any:
+    """Return the document a text stands for, or why it is none that can be used."""
     try:
-        return orjson.loads(value)
+        document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         if not _is_utf8(value):
             return Rejected(RejectReason.INVALID_UTF8, "", "the record is not UTF-8")
         if "depth" in str(error) or "recursion" in str(error):
-            return Rejected(RejectReason.TOO_DEEP, "", "the record is nested too deeply")
+            return TOO_DEEP
         return Rejected(RejectReason.INVALID_JSON, "", f"not JSON: {error.msg} at byte {error.pos}")
+    if not isinstance(document, dict | list):
+        return document
+    try:
+        doubled = None if _are_single(_keys(document), value) else _doubled(value)
+    except _TooDeepError:
+        return TOO_DEEP
+    return doubled or _nul(value, document) or document
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -191,10 +217,11 @@ class _DoubledKeyError(Exception):
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DoubledKeyError(next(name for name in names if names.count(name) > 1)[:64])
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _DoubledKeyError(name[:64])
+        found[name] = value
     return found
 
 
@@ -205,7 +232,7 @@ def _doubled(value: bytes) -> Rejected | None:
     except _DoubledKeyError as error:
         return Rejected(RejectReason.DUPLICATE_KEY, str(error), "the key stands twice in one object")
     except (ValueError, RecursionError):
-        return Rejected(RejectReason.TOO_DEEP, "", "the record is nested too deeply")
+        return TOO_DEEP
     return None
 
 
@@ -250,9 +277,10 @@ _HINTS = {
 
 def _unpack(text: Any) -> Any:
     try:
-        return _load(base64.b64decode(text, validate=True))
+        body = _load(base64.b64decode(text, validate=True))
     except (TypeError, ValueError, binascii.Error):
         return Rejected(RejectReason.INVALID_VALUE, "data_base64", "not base64")
+    return body._replace(field="data_base64") if isinstance(body, Rejected) else body
 
 
 def _envelope_time(value: Any, field: str) -> int | Rejected | None:
@@ -264,8 +292,8 @@ def _envelope_time(value: Any, field: str) -> int | Rejected | None:
         return milliseconds(value)
     except OutOfRangeError as error:
         return Rejected(RejectReason.OUT_OF_RANGE, field, str(error))
-    except ValueError as error:
-        return Rejected(RejectReason.INVALID_VALUE, field, str(error)[:200])
+    except (ValueError, OverflowError):
+        return Rejected(RejectReason.INVALID_VALUE, field, NO_TIME)
 
 
 def _open_change(change: dict[str, Any], path: str) -> tuple[_Envelope, Any] | Ignored | Rejected:
@@ -348,21 +376,22 @@ def _path(envelope: _Envelope, name: str) -> str:
 
 def _culprit(session: AuthSession, envelope: _Envelope) -> Rejected:
     """Name the first field that is well formed and yet no use."""
-    checks: tuple[tuple[str, Callable[[Any], object]], ...] = (
-        ("created_at", milliseconds),
-        ("updated_at", milliseconds),
-        ("last_used_at", milliseconds),
-        ("meta_data", _canonical),
-        ("ip", canonical_ip),
+    checks: tuple[tuple[str, Callable[[Any], object], str], ...] = (
+        ("created_at", milliseconds, NO_TIME),
+        ("updated_at", milliseconds, NO_TIME),
+        ("last_used_at", milliseconds, NO_TIME),
+        ("meta_data", _canonical, f"longer than {MAX_META_DATA} bytes, or with numbers out of range"),
+        ("ip", canonical_ip, "is not an IPv4 or IPv6 address"),
     )
-    for name, check in checks:
+    for name, check, wrong in checks:
         try:
             if (value := session.get(name)) is not None:
                 check(value)
         except OutOfRangeError as error:
             return Rejected(RejectReason.OUT_OF_RANGE, _path(envelope, name), str(error))
-        except (ValueError, OverflowError) as error:
-            return Rejected(RejectReason.INVALID_VALUE, _path(envelope, name), str(error)[:200])
+        except (ValueError, OverflowError):
+            # What the libraries say repeats the input.
+            return Rejected(RejectReason.INVALID_VALUE, _path(envelope, name), wrong)
     raise AssertionError("a culprit was asked for where there is none")
 
 
@@ -389,7 +418,11 @@ def derived_uid(session: AuthSession, created: int | None) -> str:
 
 
 def _canonical(meta_data: dict[str, Any]) -> str:
-    text = orjson.dumps(meta_data, option=orjson.OPT_SORT_KEYS)
+    try:
+        text = orjson.dumps(meta_data, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # Integers of more than 64 bits: floating point, as in what is decoded slowly.
+        text = orjson.dumps(orjson.loads(json.dumps(meta_data)), option=orjson.OPT_SORT_KEYS)
     if len(text) > MAX_META_DATA:
         raise ValueError(f"longer than {MAX_META_DATA} bytes")
     return text.decode()

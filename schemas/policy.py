@@ -29,6 +29,8 @@ Cidr = Annotated[str, AfterValidator(_cidr)]
 Country = Annotated[str, StringConstraints(to_upper=True, pattern=r"^[A-Za-z]{2}$")]
 Asn = Annotated[int, Field(ge=1, lt=1 << 32)]
 Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern)]
+ALLOWED, DENIED = 1, 2
+"""Flags of an address that is on a tenant's list of networks."""
 SeverityName = Literal["informational", "low", "medium", "high", "critical"]
 
 
@@ -96,7 +98,8 @@ class TenantPolicy(BaseModel):
 
 
 def _in_any(ip: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    if not networks:
+    if not networks or not (":" in ip or "." in ip):
+        # None, or a pseudonym, which lies in none.
         return False
     address = ip_address(ip)
     return any(address in network for network in networks)

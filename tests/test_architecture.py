@@ -24,26 +24,34 @@ ARROWS: dict[str, set[str]] = {
     "worker.detections": {"schemas", "worker.enrich", "worker.sessions"},
     "worker.rows": {"schemas", "worker.enrich", "worker.sessions"},
     "worker.policies": {"schemas", "worker.detections"},
+    "worker.privacy": {"schemas", "worker.enrich"},
     "worker.findings": HEART,
     "worker.crossing": HEART | {"worker.findings"},
     "worker.feedback": HEART,
-    "worker.pipeline": HEART | {"worker.policies", "worker.findings", "worker.crossing", "worker.feedback"},
+    "worker.pipeline": HEART
+    | {"worker.policies", "worker.findings", "worker.crossing", "worker.feedback", "worker.privacy"},
     "worker.simulator": {"schemas"},
     "worker.feed": {"worker.simulator"},
     "worker.stream.connection": set(),
-    "worker.stream.topics": set(),
-    "worker.settings": {"worker.sessions", "worker.stream.connection", "worker.stream.topics", "worker.observe"},
+    "worker.stream.topics": {"worker.stream.connection"},
+    "worker.settings": {
+        "worker.privacy",
+        "worker.sessions",
+        "worker.stream.connection",
+        "worker.stream.topics",
+        "worker.observe",
+    },
     "worker.observe": HEART,
     "worker.sinks": {"schemas", "worker.outcome", "worker.observe", "worker.settings"},
     "worker.stream": HEART
-    | {"worker.pipeline", "worker.policies", "worker.observe", "worker.settings", "worker.sinks"}
+    | {"worker.pipeline", "worker.policies", "worker.privacy", "worker.observe", "worker.settings", "worker.sinks"}
     | {"worker.stream.connection", "worker.stream.topics"},
     "worker.embedded": {"schemas", "worker.sinks", "worker.observe", "worker.settings", "worker.stream.connection"},
 }
 # These put everything together: they may import anything, and nothing below them may import them.
 COMPOSITION = ("worker.runtime", "worker.demo", "worker.replay", "worker.evaluation", "worker.docs", "worker.cli")
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",
-        "worker.policies", "worker.findings", "worker.crossing", "worker.feedback")  # fmt: skip
+        "worker.policies", "worker.privacy", "worker.findings", "worker.crossing", "worker.feedback")  # fmt: skip
 # Files of a pure room that are tools around it, not part of it.
 TOOLS = {"worker.detections.testing"}
 # What does I/O or tells the time; `enrich` reads the databases it is given and nothing else.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import ssl
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
-from brokers import ApacheKafka, missing
+from brokers import ApacheKafka, free_port, missing
+from certificates import certificates
 from pydantic import SecretStr, ValidationError
 
+from worker.cli import run
 from worker.stream.connection import KafkaSettings, aiokafka_options
 from worker.stream.topics import TopicSettings, check, create, specs
 
@@ -23,21 +22,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PASSWORD = "correct horse"  # noqa: S105  a broker of these tests only
-SECURED = f"""
-listeners=SASL_SSL://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller}}
-listener.security.protocol.map=SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+# One broker, four listeners: users with passwords, certificates of clients, a name that is not the host's, plain text.
+SECURED = """
+listeners=SASL_SSL://127.0.0.1:{port},MUTUAL://127.0.0.1:MUTUAL_PORT,OTHER://127.0.0.1:OTHER_PORT,\
+CONTROLLER://127.0.0.1:{controller}
+listener.security.protocol.map=SASL_SSL:SASL_SSL,MUTUAL:SSL,OTHER:SASL_SSL,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=SASL_SSL
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 sasl.mechanism.inter.broker.protocol=PLAIN
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
-  username="admin" password="admin" user_admin="admin" user_alice="{PASSWORD}";
+  username="admin" password="admin" user_admin="admin" user_alice="PASSWORD";
+listener.name.other.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
+  user_alice="PASSWORD";
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-ssl.keystore.type=PKCS12
-ssl.keystore.location=KEYSTORE
-ssl.keystore.password={PASSWORD}
+listener.name.other.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.other.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location=DIRECTORY/broker.pem
 ssl.truststore.type=PEM
-ssl.truststore.location=CERTIFICATE
+ssl.truststore.location=DIRECTORY/ca.pem
+listener.name.mutual.ssl.client.auth=required
+listener.name.other.ssl.keystore.type=PEM
+listener.name.other.ssl.keystore.location=DIRECTORY/other.pem
 """
 USERS = tuple(
     argument
@@ -46,65 +53,109 @@ USERS = tuple(
 )
 
 
-def keytool(*arguments: str) -> None:
-    path = shutil.which("keytool")
-    assert path is not None
-    subprocess.run([path, *arguments, "-storepass", PASSWORD], check=True, capture_output=True)
+class Secured(NamedTuple):
+    """A broker that asks for TLS, and what opens its doors."""
+
+    passwords: KafkaSettings
+    certificates: KafkaSettings
+    misnamed: KafkaSettings
+    strange_ca: Path
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     if reason := missing():
         assert not os.environ.get("CI_REQUIRE_KAFKA"), reason
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("secured")
-    store, certificate = directory / "broker.p12", directory / "broker.pem"
-    key = ("-keyalg", "EC", "-groupname", "secp256r1", "-dname", "CN=broker", "-ext", "SAN=ip:127.0.0.1")
-    keytool("-genkeypair", "-alias", "broker", *key, "-keystore", str(store), "-storetype", "PKCS12")
-    keytool("-exportcert", "-rfc", "-alias", "broker", "-keystore", str(store), "-file", str(certificate))
-    more = SECURED.replace("KEYSTORE", str(store)).replace("CERTIFICATE", str(certificate))
+    certificates(directory)
+    mutual, other = free_port(), free_port()
+    more = SECURED.replace("MUTUAL_PORT", str(mutual)).replace("OTHER_PORT", str(other))
+    more = more.replace("DIRECTORY", str(directory)).replace("PASSWORD", PASSWORD)
     with ApacheKafka(directory / "kafka", more, USERS) as broker:
-        yield KafkaSettings(
+        passwords = KafkaSettings(
             bootstrap_servers=broker.bootstrap_servers,
             security_protocol="SASL_SSL",
             sasl_username="alice",
             sasl_password=SecretStr(PASSWORD),
-            ssl_cafile=certificate,
+            ssl_cafile=directory / "ca.pem",
             request_timeout_ms=5_000,
         )
+        by_certificate = KafkaSettings(
+            bootstrap_servers=f"127.0.0.1:{mutual}",
+            security_protocol="SSL",
+            ssl_cafile=directory / "ca.pem",
+            ssl_certfile=directory / "client.pem",
+            ssl_keyfile=directory / "client.key",
+            request_timeout_ms=5_000,
+        )
+        misnamed = passwords.model_copy(update={"bootstrap_servers": f"127.0.0.1:{other}"})
+        yield Secured(passwords, by_certificate, misnamed, directory / "strange-ca.pem")
+
+
+async def round_trip(settings: KafkaSettings) -> bytes | None:
+    """Make and check the topics, produce and consume, as the worker and the commands do."""
+    options, wanted = aiokafka_options(settings), specs(TopicSettings(), "group")
+    tp = TopicPartition(wanted[0].name, 0)
+    await create(options, wanted)
+    assert await check(options, wanted) == []
+    async with AIOKafkaProducer(**options) as producer:
+        sent = await producer.send_and_wait(tp.topic, settings.sasl_mechanism.encode(), partition=0)
+    async with AIOKafkaConsumer(**options) as consumer:
+        consumer.assign([tp])
+        consumer.seek(tp, sent.offset)
+        record = await asyncio.wait_for(consumer.getone(), 10)
+    value: bytes | None = record.value
+    return value
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_a_secured_broker_is_reached_by_every_kind_of_client(secured: KafkaSettings, mechanism: Any) -> None:
-    options = aiokafka_options(secured.model_copy(update={"sasl_mechanism": mechanism}))
-    wanted = specs(TopicSettings(), "group")
-    tp = TopicPartition(wanted[0].name, 0)
+def test_a_password_opens_to_every_kind_of_client(secured: Secured, mechanism: Any) -> None:
+    settings = secured.passwords.model_copy(update={"sasl_mechanism": mechanism})
+    assert asyncio.run(round_trip(settings)) == mechanism.encode()
 
-    async def round_trip() -> bytes | None:
-        await create(options, wanted)
-        assert await check(options, wanted) == []
-        async with AIOKafkaProducer(**options) as producer:
-            sent = await producer.send_and_wait(tp.topic, mechanism.encode(), partition=0)
-        async with AIOKafkaConsumer(**options) as consumer:
-            consumer.assign([tp])
-            consumer.seek(tp, sent.offset)
-            record = await asyncio.wait_for(consumer.getone(), 10)
-        value: bytes | None = record.value
-        return value
 
-    assert asyncio.run(round_trip()) == mechanism.encode()
+@pytest.mark.kafka
+def test_a_certificate_opens_to_every_kind_of_client(secured: Secured) -> None:
+    assert asyncio.run(round_trip(secured.certificates))
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(
-    "wrong", [{"sasl_password": SecretStr("wrong")}, {"ssl_cafile": None}, {"security_protocol": "PLAINTEXT"}]
+    ("door", "wrong", "why"),
+    [
+        ("passwords", {"sasl_password": SecretStr("wrong")}, "uthentication failed"),
+        ("passwords", {"sasl_mechanism": "PLAIN", "sasl_password": SecretStr("wrong")}, "uthentication failed"),
+        ("passwords", {"ssl_cafile": None}, "certificate was not accepted: unable to get local issuer certificate"),
+        (
+            "passwords",
+            {"ssl_cafile": "strange"},
+            "certificate was not accepted: unable to get local issuer certificate",
+        ),
+        ("passwords", {"security_protocol": "PLAINTEXT"}, ""),
+        ("misnamed", {}, "certificate was not accepted: IP address mismatch"),
+        ("certificates", {"ssl_certfile": None, "ssl_keyfile": None}, "_ALERT_"),
+        ("certificates", {"ssl_cafile": "strange"}, "certificate was not accepted: unable to get local issuer"),
+    ],
 )
-def test_a_secured_broker_refuses_who_is_wrong(secured: KafkaSettings, wrong: dict[str, Any]) -> None:
-    options = aiokafka_options(secured.model_copy(update={**wrong, "request_timeout_ms": 2_000}))
-    with pytest.raises(KafkaError) as refused:
-        asyncio.run(check(options, specs(TopicSettings(), "group")))
-    assert PASSWORD not in str(refused.value)
+def test_who_is_wrong_is_refused_with_the_reason(
+    secured: Secured, door: str, wrong: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    if wrong.get("ssl_cafile") == "strange":
+        wrong = {"ssl_cafile": secured.strange_ca}
+    settings = getattr(secured, door).model_copy(update={**wrong, "request_timeout_ms": 3_000})
+    monkeypatch.chdir(tmp_path)
+    for name, value in settings.model_dump(exclude_none=True).items():
+        shown = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        monkeypatch.setenv(f"SESSIONWATCH_KAFKA__{name.upper()}", shown)
+    for command in (["topics", "check"], ["doctor"]):
+        assert run(command) == 3, command
+        out, err = capsys.readouterr()
+        assert why in out + err
+        assert "Traceback" not in err
+        assert PASSWORD not in out + err
 
 
 def test_plain_text_needs_no_more_than_an_address() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.event import EventKind, SessionEvent, Shape
-from schemas.inbound import Ignored, Rejected, decode
+from schemas.inbound import MAX_DEPTH, Ignored, Rejected, decode
 from schemas.session import AuthSession, canonical_ip, milliseconds
 
 NOW = 1_772_440_900_000
@@ -160,6 +161,43 @@ def test_a_value_that_is_too_long_is_rejected_unread() -> None:
 def test_a_key_that_stands_twice_is_rejected(raw: bytes, key: str) -> None:
     rest = b'"tenant_id":"acme","user_agent":"curl","ip":"203.0.113.7"'
     assert refused(raw % rest) == ("duplicate-key", key)
+
+
+def test_looking_for_a_doubled_key_takes_time_in_proportion() -> None:
+    """What fuzzing found: the last of 100,000 keys doubled kept the worker busy for minutes."""
+    keys = b",".join(b'"k%d":0' % number for number in range(80_000, -1, -1))
+    begun = time.process_time()
+    assert refused(json.dumps(LEAST).encode()[:-1] + b',"meta_data":{' + keys + b',"k0":1}}') == ("duplicate-key", "k0")
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("name", ["meta_data", "unknown"])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 2, MAX_DEPTH - 1, 300, 600, 1000, 50_000])
+def test_nesting_is_bounded(name: str, opening: str, closing: str, depth: int) -> None:
+    """What fuzzing found: from 250 levels on `decode` raised."""
+    nested = '{"n":' + opening * depth + "0" + closing * depth + "}"
+    raw = f'{json.dumps(LEAST)[:-1]},"{name}":{nested}}}'.encode()
+    for spelling in (raw, raw.replace(b'"n":', b'"n" :')):
+        if depth == MAX_DEPTH - 2:
+            taken(spelling)
+        else:
+            assert refused(spelling) == ("too-deep", "")
+
+
+def test_an_envelope_in_base64_hides_nothing() -> None:
+    for inside, reason in ((b'{"ip":1,"ip":2}', "duplicate-key"), (b'{"ip":"\\u0000"}', "invalid-value"),
+                           (b"[" * 300 + b"]" * 300, "too-deep")):  # fmt: skip
+        packed = base64.b64encode(inside).decode()
+        assert refused({"specversion": "1.0", "data_base64": packed}) == (reason, "data_base64")
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1" * 300])
+def test_a_number_too_long_for_integers_is_floating_point_however_it_is_spelled(number: str) -> None:
+    """What fuzzing found: `decode` raised."""
+    raw = f'{json.dumps(LEAST)[:-1]},"meta_data":{{"n":{number}}}}}'.encode()
+    for spelling in (raw, raw.replace(b'"n":', b'"n" :')):
+        assert json.loads(taken(spelling).meta_data or "")["n"] == float(number)
 
 
 def test_text_that_looks_like_keys_is_none() -> None:
@@ -387,9 +425,12 @@ def test_any_session_is_taken_or_rejected_with_a_field(session: dict[str, Any]) 
 @given(st.sampled_from(sorted(WHOLE)), st.sampled_from(["", "x" * 5_000, 7, [], {}, None, True]))
 def test_a_rejection_never_repeats_the_input(name: str, wrong: Any) -> None:
     marker = "s3cr3t-marker"
-    session = {**WHOLE, "user_agent": marker, "location": marker, name: wrong}
-    result = decode(json.dumps(session).encode(), record_time=NOW)
-    assert not isinstance(result, Rejected) or marker not in result.message
+    for value in (wrong, marker, [marker], {marker: marker}, marker * 200):
+        session = {**WHOLE, "user_agent": marker, "location": marker, name: value}
+        for document in (session, {"specversion": "1.0", "time": marker, "data": session},
+                         {"op": marker, "ts_ms": marker, "after": session}):  # fmt: skip
+            result = decode(json.dumps(document).encode(), record_time=NOW)
+            assert not isinstance(result, Rejected) or marker not in result.message
 
 
 @given(st.permutations(sorted(WHOLE)), st.sampled_from([None, 1, 4]), st.booleans())

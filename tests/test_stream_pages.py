@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -22,7 +23,7 @@ from worker.sessions.limits import Limits
 from worker.sessions.state import NEVER, Session, encode_user, new_user
 from worker.stream.app import App, caught_up, create_app, running
 from worker.stream.observer import MetricsObserver, state_sample
-from worker.stream.pages import add_pages
+from worker.stream.pages import _borne, add_pages
 from worker.stream.publisher import partition_of
 from worker.stream.store import MemoryShard
 
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 NOW = 1_760_000_000_000
-USERS = [f"u/{number}%" for number in range(40)]
+PSEUDONYM = f"p-{'0f' * 16}"
+"""Of it nobody can tell the partition: every worker is asked."""
+USERS = [PSEUDONYM, *(f"u/{number}%" for number in range(39))]
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +145,11 @@ def test_a_request_is_routed_to_the_worker_that_keeps_the_user(bootstrap: str) -
                 for user in USERS[:12]:
                     status, found = await get(app, path_of(user))
                     assert (status, found["user_id"]) == (200, user)
-                away = next(user for user in USERS if home(user) in other.delivery.lanes)
+                away = next(user for user in USERS[1:] if home(user) in other.delivery.lanes)
                 status, _ = await get(app, path_of(away), **{"X-Sessionwatch-Routed": "1"})
                 assert status == 503
+                status, found = await get(app, path_of(PSEUDONYM[:-1] + "e"))
+                assert (status, found["error"]) == (404, "nothing is known of this user")
 
     asyncio.run(main())
 
@@ -162,10 +167,15 @@ def test_without_the_token_nothing_but_health_is_told(bootstrap: str) -> None:
                 assert (await get(first, path, Authorization="Bearer s3cret"))[0] == 200
             assert (await get(first, "/health/live"))[0] == 200
             # A request that is routed takes its token along.
-            away = next(user for user in USERS if home(user) in second.delivery.lanes)
+            away = next(user for user in USERS[1:] if home(user) in second.delivery.lanes)
             assert (await get(first, path_of(away), Authorization="Bearer s3cret"))[0] == 200
 
     asyncio.run(main())
+
+
+def test_a_token_that_is_no_text_is_a_wrong_token() -> None:
+    request = SimpleNamespace(headers={"Authorization": "Bearer s3cret\udcff"})
+    assert _borne(request) == b"Bearer s3cret\xff"
 
 
 def home(user: str) -> int:

@@ -104,7 +104,9 @@ def test_state_survives_a_restart_and_nothing_comes_twice(bootstrap: str, group:
     asyncio.run(main())
 
 
-def test_a_record_that_breaks_the_processor_goes_to_the_dead_letters_alone(bootstrap: str, group: str) -> None:
+def test_a_record_that_breaks_the_processor_goes_to_the_dead_letters_alone(
+    bootstrap: str, group: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         topics = await sc.make_topics(bootstrap, group, PARTITIONS)
         good = sc.events(100, PARTITIONS)
@@ -115,7 +117,14 @@ def test_a_record_that_breaks_the_processor_goes_to_the_dead_letters_alone(boots
         assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(good)
         (dead,) = await read_all(bootstrap, topics.dlq)
         assert (dead.key, dead.value) == (b"bad", b"boom")
-        assert dict(dead.headers)["sw-error"] == b"internal-error"
+        headers = dict(dead.headers)
+        assert headers["sw-error"] == b"internal-error"
+        # What went wrong and where, without what the record says.
+        assert headers["sw-reason"].startswith(b"ValueError at stream_counting.py:")
+        assert b"boom" not in headers["sw-reason"]
+        (line,) = [each.getMessage() for each in caplog.records if "The processor failed" in each.getMessage()]
+        assert "ValueError at stream_counting.py:" in line
+        assert "ValueError: boom" not in line
 
     asyncio.run(main())
 

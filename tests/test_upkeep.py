@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from chaos.feed import PARTITIONS, Input
 from chaos.world import World
 
 from worker.embedded.http import HttpEndpoint
+from worker.pipeline import user_key
 from worker.sinks.clickhouse import connect
 from worker.stream.connection import KafkaSettings, aiokafka_options
-from worker.stream.topics import TopicSpec, create
+from worker.stream.topics import TopicSpec, changelog_name, create
 
 USERS, EACH = 10, 6
 NOW = int(time.time() * 1000) - 60_000
 """Whoever was away for long is forgotten without anybody asking."""
+PRIVACY = {"KEY": "0123456789abcdef" * 2, "USERS": "true", "ADDRESSES": "network"}
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 )
@@ -55,6 +57,21 @@ def output(world: World, *arguments: str) -> bytes:
                           capture_output=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+async def more_of(options: Any, topic: str, *users: int) -> None:
+    async with AIOKafkaProducer(**options) as producer:
+        for user in users:
+            await producer.send_and_wait(topic, event(user, EACH + 1), partition=0)
+
+
+async def last_states(options: Any, topic: str) -> dict[bytes, bytes | None]:
+    found: dict[bytes, bytes | None] = {}
+    async with AIOKafkaConsumer(**options, auto_offset_reset="earliest") as consumer:
+        consumer.assign([TopicPartition(topic, each) for each in range(PARTITIONS)])
+        while batches := await consumer.getmany(timeout_ms=1_000):
+            found |= {each.key: each.value for records in batches.values() for each in records}
+    return found
 
 
 def command(world: World, *arguments: str) -> Any:
@@ -117,4 +134,25 @@ def test_dead_letters_go_back_without_doubling_and_a_user_is_erased(broker: Any,
         for table in ("session_events", "sessions", "findings"):
             assert rows(world, f"SELECT count() FROM {table} WHERE user_id = 'u3'") == [(0,)]  # noqa: S608
         assert rows(world, "SELECT uniq(user_id) FROM session_events") == [(USERS - 1,)]
+        # The changelog's last word on the user is a tombstone: compaction takes what came before it.
+        assert asyncio.run(last_states(options, changelog_name(name)))[user_key("acme", "u3")] is None
+        assert world.stop(worker) < 10
+
+        # Whoever got a pseudonym meanwhile is erased by both names, asked for by the user's own or by the pseudonym.
+        world.more = {f"SESSIONWATCH_PRIVACY__{each}": value for each, value in PRIVACY.items()}
+        worker = world.start()
+        world.until_ready(worker)
+        asyncio.run(more_of(options, source.topic, 4, 5))
+        for user, of_old in ((4, EACH), (5, EACH)):
+            pseudonym = command(world, "pseudonym", "--tenant", "acme", "--user", f"u{user}")["user"]
+            written = f"SELECT count() FROM session_events FINAL WHERE user_id = '{pseudonym}'"  # noqa: S608
+            world.until(lambda written=written: rows(world, written) == [(1,)], "a row by the pseudonym")
+            for known in (f"u{user}", pseudonym):
+                assert status(worker, f"/api/tenants/acme/users/{known}") == 200
+            done = command(world, "forget", "--tenant", "acme", "--user", pseudonym if user == 5 else f"u{user}")
+            assert done["state"] == "erased"
+            assert done["rows"]["session_events"] == (1 if user == 5 else 1 + of_old)
+            assert status(worker, f"/api/tenants/acme/users/{pseudonym}") == 404
+            assert rows(world, written) == [(0,)]
+        assert rows(world, "SELECT count() FROM session_events WHERE user_id = 'u4'") == [(0,)]
         assert world.stop(worker) < 10

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from worker.enrich.model import Device, Network, Place
     from worker.outcome import Record, Shard
+    from worker.privacy import Pseudonyms
     from worker.sessions.limits import Limits
     from worker.sessions.state import Context, User
     from worker.sessions.user import Applied, Change
@@ -114,6 +115,7 @@ class Pipeline:
         partition_of: the partition a key hashes to, by Kafka's default partitioner.
         limits: bounds and times.
         max_bytes: a longer record value is rejected unread.
+        pseudonyms: under which users and addresses are kept and written; None: their own names.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Pipeline:
         partition_of: Callable[[bytes], int],
         limits: Limits,
         max_bytes: int = 1 << 20,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self._enricher = enricher
         self._judge = judge
@@ -132,6 +135,7 @@ class Pipeline:
         self._partition_of = partition_of
         self._limits = limits
         self._max_bytes = max_bytes
+        self._pseudonyms = pseudonyms
         self._crossing = Crossing(judge, topics.findings, limits)
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> Outcome:
@@ -165,6 +169,7 @@ class _Batch:
         self._partition_of = pipeline._partition_of  # noqa: SLF001
         self._limits = pipeline._limits  # noqa: SLF001
         self._max_bytes = pipeline._max_bytes  # noqa: SLF001
+        self._pseudonyms = pipeline._pseudonyms  # noqa: SLF001
         self._partition = partition
         self._shard = shard
         self._users: dict[bytes, User | None] = {}
@@ -238,10 +243,14 @@ class _Batch:
         if origin is None:
             self._reject(record, NO_ORIGIN)
             return None
-        key = user_key(result.tenant_id, result.user_id)
-        user = self._users.get(key) or self._load(key, result)
+        # Who has another name within has the true one to be found by: producers know no other.
+        home = key = user_key(result.tenant_id, result.user_id)
+        if self._pseudonyms is not None:
+            result = self._pseudonyms.renamed(result)
+            key = user_key(result.tenant_id, result.user_id)
+        user = self._users.get(key) or self._load(key, home, result)
         if user is None:
-            self._forward(record, key, origin)
+            self._forward(record, home, origin)
             return None
         if not is_replayed(record, self._topics.by_user):
             if user.offsets.get(origin[1], -1) >= origin[2]:
@@ -264,18 +273,20 @@ class _Batch:
         else:
             self._reject(record, result)
 
-    def _load(self, key: bytes, event: SessionEvent) -> User | None:
+    def _load(self, key: bytes, home: bytes, event: SessionEvent) -> User | None:
         """Return the user's state, a new one, or None when another partition keeps it."""
         state = self._states.get(key) or (None if key in self._gone else self._shard.get(key))
         if state is not None:
             return decode_user(state)
         # Hashing is dear and state that exists is where it belongs: only the unknown are hashed.
-        if self._partition_of(key) != self._partition:
+        if self._partition_of(home) != self._partition:
             return None
         return new_user(event.tenant_id, event.user_id)
 
     def _apply(self, record: Record, event: SessionEvent, key: bytes, user: User, origin: Origin, seen: Seen) -> None:
         limits, judge = self._limits, self._judge(event.tenant_id)
+        if self._pseudonyms is not None:
+            event, seen = self._pseudonyms.hidden(event, seen, judge.policy)
         if judge.policy.first_party_clients and judge.is_first_party(event.user_agent):
             seen = (seen[0], seen[1], own_client(seen[2]))
         if judge.policy.alert_budget is not None:

@@ -77,6 +77,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
         limits=settings.state.limits(),
         max_bytes=settings.stream.max_record_bytes,
+        pseudonyms=settings.privacy.pseudonyms(),
     )
 
 
@@ -111,6 +112,7 @@ def build_worker(settings: Settings, *, sweep_clock: str = "wall", web: bool = T
             sources=enricher.sources,
             reasons=lambda: [*_store_problems(writer), *recorder.rejects.problems()],
             token=settings.web.token.get_secret_value() if settings.web.token else "",
+            pseudonyms=settings.privacy.pseudonyms(),
         )
     return Parts(app, writer, recorder)
 

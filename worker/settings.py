@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from worker.privacy import Addresses, Pseudonyms
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 from worker.stream.connection import KafkaSettings
 from worker.stream.topics import TopicSettings
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 PREFIX, NESTING = "SESSIONWATCH_", "__"
 CONFIG_VARIABLE = "SESSIONWATCH_CONFIG"
 DEFAULT_FILE = Path("sessionwatch.toml")
+LEAST_KEY = 32
+"""Characters of the pseudonyms' key: 128 bits when they are hexadecimal."""
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -69,6 +72,8 @@ class ClickHouseSettings(Group):
     """Seconds to wait for a connection."""
     send_receive_timeout_s: Positive = 60
     """Seconds to wait for an insert or a query."""
+    manage_access: bool = False
+    """`migrate up` makes roles, limits and row policies, too; needs a server, and a user who may."""
 
     def options(self) -> dict[str, Any]:
         """Return the options of a connection to a server, as clickhouse-connect names them."""
@@ -80,6 +85,23 @@ class ClickHouseSettings(Group):
             "send_receive_timeout": self.send_receive_timeout_s,
             **{name: str(path) for name, path in given.items() if path is not None},
         }
+
+
+class RetentionSettings(Group):
+    """How long ClickHouse keeps rows; `migrate up` sees to it. Unset: as it is; 0: for good."""
+
+    session_events_days: NotNegative | None = None
+    """Days events are kept, by event time."""
+    sessions_days: NotNegative | None = None
+    """Days sessions are kept after their last event."""
+    findings_days: NotNegative | None = None
+    """Days findings are kept."""
+    feedback_days: NotNegative | None = None
+    """Days verdicts on findings are kept."""
+
+    def by_table(self) -> dict[str, int]:
+        """Return the days of the tables there is a wish for."""
+        return {name.removesuffix("_days"): days for name, days in self if days is not None}
 
 
 class GeoSettings(Group):
@@ -199,6 +221,35 @@ class StreamSettings(Group):
     """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
 
 
+class PrivacySettings(Group):
+    """Pseudonyms in the place of user ids and addresses: in ClickHouse, findings, state and logs."""
+
+    key: SecretStr | None = None
+    """Secret of the pseudonyms, 32 characters at least (`openssl rand -hex 32`); another key makes other pseudonyms."""
+    users: bool = False
+    """User ids are replaced by pseudonyms."""
+    addresses: Addresses = "keep"
+    """`address` replaces addresses and leaves their /24 or /64, `network` replaces these, too."""
+    meta_data: Literal["keep", "drop"] = "keep"
+    """`drop` leaves out `meta_data`, which may hold anything."""
+
+    @model_validator(mode="after")
+    def _keyed(self) -> Self:
+        if (self.users or self.addresses != "keep") and len(self._secret()) < LEAST_KEY:
+            raise ValueError(f"privacy.key of {LEAST_KEY} characters at least is needed for pseudonyms")
+        return self
+
+    def _secret(self) -> str:
+        return self.key.get_secret_value() if self.key else ""
+
+    def pseudonyms(self) -> Pseudonyms | None:
+        """Return what makes pseudonyms; None when nothing is to be replaced."""
+        if not self.users and self.addresses == "keep" and self.meta_data == "keep":
+            return None
+        meta_data = self.meta_data == "keep"
+        return Pseudonyms(self._secret(), users=self.users, addresses=self.addresses, meta_data=meta_data)
+
+
 class LogSettings(Group):
     """Logging, on stderr."""
 
@@ -225,8 +276,10 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
+    retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
+    privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")
     """Directory of everything kept on this machine: the embedded store, the on-disk state."""
@@ -253,6 +306,10 @@ class Settings(BaseSettings):
     def store_options(self) -> dict[str, Any]:
         """Return the options of a connection to `store_dsn`; the embedded store has none."""
         return {} if self.store_dsn().startswith("chdb:") else self.clickhouse.options()
+
+    def manages_access(self) -> bool:
+        """Tell whether migrations about users are to be applied: the embedded store has no users."""
+        return self.clickhouse.manage_access and not self.store_dsn().startswith("chdb:")
 
     def effective(self) -> dict[str, str]:
         """Return every setting in force as text, by its dotted name; secrets are masked."""

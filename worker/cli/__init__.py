@@ -22,6 +22,7 @@ from worker.cli import (
     forget,
     migrate,
     policy,
+    pseudonym,
     query,
     replay,
     simulate,
@@ -48,6 +49,7 @@ for _command in (
     evaluate.evaluate,
     feedback.feedback,
     forget.forget,
+    pseudonym.pseudonym,
     doctor.doctor,
 ):
     app.command()(_command)

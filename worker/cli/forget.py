@@ -14,7 +14,7 @@ def forget(
     context: typer.Context,
     *,
     tenant: Annotated[str, typer.Option("--tenant", help="Tenant id.")],
-    user: Annotated[str, typer.Option("--user", help="User id.")],
+    user: Annotated[str, typer.Option("--user", help="User id, or the user's pseudonym.")],
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the workers.")] = 30,
     as_json: Json = False,
 ) -> None:
@@ -24,9 +24,10 @@ def forget(
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415
 
     settings = settings_of(context)
-    options = aiokafka_options(settings.kafka)
-    done = asyncio.run(erasure.forget(options, settings.topics, settings.stream.group_id, tenant, user, wait))
-    counts = erase(settings.store_dsn(), settings.store_options(), tenant, user)
+    options, pseudonyms = aiokafka_options(settings.kafka), settings.privacy.pseudonyms()
+    names = pseudonyms.names(tenant, user) if pseudonyms else [user]
+    done = asyncio.run(erasure.forget(options, settings.topics, settings.stream.group_id, tenant, names, wait))
+    counts = erase(settings.store_dsn(), settings.store_options(), tenant, names)
     topics, days = settings.topics, settings.topics.retention_days
     stays = {
         f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": f"{days} days at most",

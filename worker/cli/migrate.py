@@ -15,20 +15,29 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+    from worker.settings import Settings
     from worker.sinks.migrations import Migration, State
 
 app = typer.Typer(help="Apply and inspect ClickHouse migrations.", no_args_is_help=True)
+SKIPPED = "skipped: about users, for a ClickHouse server with clickhouse.manage_access"
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the statements instead of running them.")]
 
 
 @app.command()
 def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Apply what is not applied yet."""
+    """Apply what is not applied yet, and have the tables keep rows as `retention.…` says."""
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
-    with _store(context) as client:
-        done = migrations.up(client, dry_run=dry_run)
+    settings = settings_of(context)
+    with _store(settings) as client:
+        done = migrations.up(client, dry_run=dry_run, access=settings.manages_access())
+        # What is not applied has no tables yet.
+        changed = migrations.retain(
+            client, settings.retention.by_table() if not (dry_run and done) else {}, dry_run=dry_run
+        )
     _report([(each, each.up) for each in done], "apply", "applied", dry_run=dry_run, as_json=as_json)
+    for statement in changed:
+        say(f"{'would run' if dry_run else 'ran'} {statement}")
 
 
 @app.command()
@@ -36,7 +45,7 @@ def down(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = Fal
     """Take the newest migration back; its data is gone."""
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
-    with _store(context) as client:
+    with _store(settings_of(context)) as client:
         done = migrations.down(client, dry_run=dry_run)
     undone = [] if done is None else [(done, done.down)]
     _report(undone, "take back", "took back", dry_run=dry_run, as_json=as_json)
@@ -47,22 +56,22 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
     """Show which migrations are applied; fails when one is not, or was changed since."""
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
-    with _store(context) as client:
-        states = migrations.status(client)
+    settings = settings_of(context)
+    with _store(settings) as client:
+        states = migrations.status(client, access=settings.manages_access())
     if as_json:
         print_json({"migrations": [_shown(each) for each in states]})
     else:
         for each in states:
             typer.echo(f"{_name(each.migration):40} {_state(each)}")
-    behind = [_name(each.migration) for each in states if each.problem or not each.applied]
+    behind = [_name(each.migration) for each in states if each.problem or each.pending]
     if behind:
         raise CheckFailedError(f"not current: {', '.join(behind)}; `sessionwatch migrate up` applies what is missing")
 
 
-def _store(context: typer.Context) -> AbstractContextManager[Client]:
+def _store(settings: Settings) -> AbstractContextManager[Client]:
     from worker.sinks.clickhouse import connect  # noqa: PLC0415  `--help` needs none of it
 
-    settings = settings_of(context)
     return closing(connect(settings.store_dsn(), **settings.store_options()))
 
 
@@ -71,7 +80,9 @@ def _name(migration: Migration) -> str:
 
 
 def _state(state: State) -> str:
-    return state.problem or ("applied" if state.applied else "pending")
+    if state.problem or state.applied:
+        return state.problem or "applied"
+    return "pending" if state.pending else SKIPPED
 
 
 def _shown(state: State) -> dict[str, Any]:

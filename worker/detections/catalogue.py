@@ -194,10 +194,10 @@ def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
 
 def _suppressors(rule: Rule, view: View) -> tuple[str, ...]:
     """Return why the tenant's own lists take the network's side."""
-    policy, network = view.policy, view.context.network
+    policy = view.policy
     if rule.detection.invariant or not (policy.allowed_networks or policy.allowed_asns):
         return ()
-    return ("allowed-network",) if policy.allows(network.ip, network.asn) else ()
+    return ("allowed-network",) if view.is_allowed() else ()
 
 
 _AS_IS = DetectionPolicy()

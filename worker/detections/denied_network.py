@@ -13,9 +13,9 @@ class DeniedNetwork(Parameters):
 
 def detect(view: View, _parameters: DeniedNetwork) -> Signal | None:
     """Hold the event against the tenant's lists."""
-    network = view.context.network
-    if not view.policy.denies(network.ip, network.asn):
+    if not view.is_denied():
         return None
+    network = view.context.network
     return Signal(
         subject=network_key(network),
         summary=f"session comes from {network_name(network)}, which the tenant denies",

@@ -31,7 +31,7 @@ _CODE = re.compile(r"Code: (\d+)")
 _INSERT = re.compile(
     rb"(?P<into>\s*INSERT\s.*?)\s(?P<rest>(?:SETTINGS\s.*?\s)?FORMAT\s+\w+)\s*\Z", re.IGNORECASE | re.DOTALL
 )
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class Asked(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import iporigin
 
+from schemas.session import canonical_ip
 from worker.enrich.model import NetworkKind
 
 if TYPE_CHECKING:
@@ -103,6 +104,17 @@ def prefix_of(address: Address) -> str:
     if address.version == 4:
         return f"{str(address).rpartition('.')[0]}.0/24"
     return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
+
+
+def network_of(text: str) -> tuple[str, str]:
+    """Return an address in its canonical form and the prefix around it, `""` when it is nobody's in public.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    ip = canonical_ip(text)
+    address = ipaddress.ip_address(ip)
+    return ip, "" if is_private(address) else prefix_of(address)
 
 
 class Ranges(Protocol):

@@ -28,6 +28,7 @@ class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
     Attributes:
         created_at: as the event says, milliseconds; 0 when omitted.
         scopes, amr, aud, session_type, max_age_minutes: None when omitted.
+        listed: see `schemas.event.SessionEvent`.
     """
 
     uid: str
@@ -40,6 +41,7 @@ class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
     session_type: str | None
     max_age_minutes: float | None
     created_at: int
+    listed: int = 0
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False, array_like=True):

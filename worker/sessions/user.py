@@ -108,7 +108,7 @@ def _encode_context(event: SessionEvent, seen: tuple[Network, Place, Device]) ->
     return encode_context(
         (
             event.session_uid, network, place, device, event.scopes, event.amr, event.aud,
-            event.session_type, event.max_age_minutes, event.created_at or 0,
+            event.session_type, event.max_age_minutes, event.created_at or 0, event.listed,
         )
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from schemas.policy import TenantPolicy
+from schemas.policy import ALLOWED, DENIED, TenantPolicy
 from worker.sessions.limits import Limits
 from worker.sessions.state import Context, Contexts, Fold, Observation, Session
 
@@ -78,6 +78,16 @@ class View(msgspec.Struct, gc=False):
     policy: TenantPolicy
     verdicts: Sequence[Verdict] = ()
     risk: float = 0.0
+
+    def is_allowed(self) -> bool:
+        """Tell whether the tenant's lists name the event's network as trusted."""
+        network = self.context.network
+        return bool(self.context.listed & ALLOWED) or self.policy.allows(network.ip, network.asn)
+
+    def is_denied(self) -> bool:
+        """Tell whether the tenant's lists name the event's network as denied."""
+        network = self.context.network
+        return bool(self.context.listed & DENIED) or self.policy.denies(network.ip, network.asn)
 
 
 class Verdict(msgspec.Struct, frozen=True):

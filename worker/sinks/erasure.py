@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from worker.sinks.clickhouse import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-_WHOSE = "tenant_id = {tenant:String} AND user_id = {user:String}"
+_WHOSE = "tenant_id = {tenant:String} AND user_id IN {names:Array(String)}"
 # Verdicts go first: they know their user by the finding alone.
 _WHICH = {
     "feedback": f"finding_uid IN (SELECT finding_uid FROM findings WHERE {_WHOSE})",  # noqa: S608  no value in it
@@ -20,14 +20,14 @@ _WHICH = {
 }
 
 
-def erase(dsn: str, options: Mapping[str, Any], tenant_id: str, user_id: str) -> dict[str, int]:
-    """Delete a user's rows on all replicas; return how many there were, by table.
+def erase(dsn: str, options: Mapping[str, Any], tenant_id: str, names: Sequence[str]) -> dict[str, int]:
+    """Delete a user's rows, under all the user's names, on all replicas; return how many there were, by table.
 
     Raises:
         StoreUnreachableError: ClickHouse does not answer.
         ClickHouseError: it refuses.
     """
-    who = {"tenant": tenant_id, "user": user_id}
+    who = {"tenant": tenant_id, "names": list(names)}
     counts = {}
     with closing(connect(dsn, **options)) as client:
         for table, where in _WHICH.items():

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import time
+import traceback
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -256,7 +257,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             raise
         except Exception as error:
             if len(records) == 1:
-                log.exception("The processor failed on %s", _where(records[0]))
+                log.error("The processor failed on %s: %s", _where(records[0]), failure(error))  # noqa: TRY400  see there
+                log.debug("The same, whole", exc_info=error)
                 self.observer.on_poison(records[0], error)
                 return Outcome(messages=[self._dead_letter(records[0], error)])
         return self._process_singly(partition, records, shard)
@@ -276,8 +278,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         return whole
 
     def _dead_letter(self, record: Record, error: Exception) -> Message:
-        reason = f"{type(error).__name__}: {error}"[:500]
-        return dead_letter(self.settings.dlq, record, "internal-error", reason)
+        return dead_letter(self.settings.dlq, record, "internal-error", failure(error).partition("\n")[0])
 
     # Time
 
@@ -546,6 +547,13 @@ def create_app(
 def _servers(kafka: Mapping[str, Any]) -> list[str]:
     servers = kafka["bootstrap_servers"]
     return servers.split(",") if isinstance(servers, str) else list(servers)
+
+
+def failure(error: Exception) -> str:
+    """Return the kind of an exception and where it comes from, not its words: they may repeat what a record says."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return "\n".join([type(error).__name__ + last, *(line.rstrip() for line in traceback.format_list(frames))])
 
 
 def _where(record: Record) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALERT_SECONDS = 1.0
 
 
 class KafkaSettings(BaseModel):
@@ -66,3 +74,43 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
         password = settings.ssl_password.get_secret_value() if settings.ssl_password else None
         context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
     return context
+
+
+async def refusals(options: Mapping[str, Any]) -> str:
+    """Return why each of the brokers to start from cannot be talked to: aiokafka's clients say only that none can.
+
+    Args:
+        options: what `aiokafka_options` gave.
+    """
+    given = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    hosts = collect_hosts(options["bootstrap_servers"], randomize=False)
+    return "; ".join([f"{host}:{port}: {await _refusal(host, port, given)}" for host, port, _ in hosts])
+
+
+async def _refusal(host: str, port: int, options: Mapping[str, Any]) -> str:
+    try:
+        if context := options.get("ssl_context"):
+            await _shake_hands(host, port, context)
+        connection = await create_conn(host, port, **options)
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate was not accepted: {error.verify_message}"
+    except (OSError, KafkaError, TimeoutError) as error:
+        return str(error) or type(error).__name__
+    connection.close()
+    return "it answers, but not with what a cluster consists of"
+
+
+async def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> None:
+    """Open a connection and wait for the alert that tells, by TLS 1.3 afterwards, that our certificate was refused.
+
+    Raises:
+        OSError: it cannot be opened, or an alert came.
+    """
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    try:
+        async with asyncio.timeout(ALERT_SECONDS):
+            await reader.read(1)
+    except TimeoutError:
+        pass
+    finally:
+        writer.close()

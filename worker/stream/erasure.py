@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from worker.pipeline import user_key
-from worker.stream.publisher import partition_of
+from worker.stream.publisher import home_partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from worker.stream.topics import TopicSettings
 
@@ -19,7 +19,12 @@ POLL_SECONDS = 0.2
 
 
 async def forget(
-    options: Mapping[str, Any], topics: TopicSettings, group_id: str, tenant_id: str, user_id: str, patience: float
+    options: Mapping[str, Any],
+    topics: TopicSettings,
+    group_id: str,
+    tenant_id: str,
+    names: Sequence[str],
+    patience: float,
 ) -> bool:
     """Have the workers erase a user; tell whether they have, rows under way before it being durable by then.
 
@@ -28,23 +33,25 @@ async def forget(
         topics: names and partitions.
         group_id: of the workers.
         tenant_id: whose user.
-        user_id: whom.
+        names: whom, by all names the user may be kept under; the last is the one producers know, if anybody does.
         patience: seconds to wait for the workers; they do it in any case, when they get there.
 
     Raises:
         KafkaError: Kafka is not reached.
     """
-    key = user_key(tenant_id, user_id)
-    partition = partition_of(key, topics.partitions)
+    sent: dict[TopicPartition, int] = {}
     async with AIOKafkaProducer(**options, acks="all") as producer:
-        sent = await producer.send_and_wait(topics.by_user, None, key, partition)
-    tp = TopicPartition(topics.by_user, partition)
+        for partition in home_partitions(tenant_id, names[-1], topics.partitions):
+            for name in names:
+                done = await producer.send_and_wait(topics.by_user, None, user_key(tenant_id, name), partition)
+                sent[TopicPartition(topics.by_user, partition)] = done.offset
     async with AIOKafkaConsumer(**options, group_id=group_id, enable_auto_commit=False) as consumer:
-        consumer.assign([tp])
+        consumer.assign(list(sent))
         try:
             async with asyncio.timeout(patience):
-                while (await consumer.committed(tp) or 0) <= sent.offset:  # noqa: ASYNC110  others commit
-                    await asyncio.sleep(POLL_SECONDS)
+                for tp, offset in sent.items():
+                    while (await consumer.committed(tp) or 0) <= offset:  # noqa: ASYNC110  others commit
+                        await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             return False
     return True

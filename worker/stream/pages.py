@@ -23,12 +23,13 @@ from worker.pipeline import user_key
 from worker.sessions.state import decode_user
 from worker.stream.app import TABLE
 from worker.stream.observer import observe_app, observe_state
-from worker.stream.publisher import partition_of
+from worker.stream.publisher import home_partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from worker.enrich.enricher import Source
+    from worker.privacy import Pseudonyms
     from worker.sessions.limits import Limits
     from worker.sessions.state import User
     from worker.stream.app import App
@@ -38,6 +39,8 @@ ROUTED = "X-Sessionwatch-Routed"
 ROUTE_SECONDS = 5.0
 HEALTH, AUTHORIZATION = "/health/", "Authorization"
 DENIED = json_page({"error": "a bearer token is wanted: web.token"}, 401)
+UNKNOWN = json_page({"error": "nothing is known of this user"}, 404)
+UNASSIGNED = json_page({"error": "the user's partition is being assigned; try again"}, 503)
 SAMPLE_EVERY = 15_000
 """Milliseconds between looks at the state for its size, however often metrics are read."""
 YIELD_EVERY = 100
@@ -52,6 +55,7 @@ def add_pages(
     sources: Callable[[], Iterable[Source]] = tuple,
     reasons: Callable[[], list[str]] = list,
     token: str = "",
+    pseudonyms: Pseudonyms | None = None,
 ) -> None:
     """Add all pages to the app's web server; call it before the app starts.
 
@@ -62,8 +66,9 @@ def add_pages(
         sources: where enrichment gets its knowledge from, for its age.
         reasons: why the worker is not ready, beyond the app's own.
         token: that requests must bear, but for those of a health page; empty: none.
+        pseudonyms: under which users are kept; None: their own ids.
     """
-    pages = _Pages(app, limits, clock, sources, reasons)
+    pages = _Pages(app, limits, clock, sources, reasons, pseudonyms)
     for path, page in pages.routes().items():
         app.page(path, name=path)(_handler(page, "" if path.startswith(HEALTH) else token))
 
@@ -72,12 +77,18 @@ def _handler(page: Callable[..., Any], token: str) -> Callable[..., Any]:
     wanted = f"Bearer {token}".encode()
 
     async def handle(view: Any, request: Any, **match: str) -> Any:
-        if token and not hmac.compare_digest(request.headers.get(AUTHORIZATION, "").encode(), wanted):
+        if token and not hmac.compare_digest(_borne(request), wanted):
             return view.web.bytes(DENIED.body, status=DENIED.status, headers={"WWW-Authenticate": "Bearer"})
         answer: Page = await page(request, **match)
         return view.web.bytes(answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
 
     return handle
+
+
+def _borne(request: Any) -> bytes:
+    """Return what a request bears; bytes that are no text must not make it an error."""
+    given: str = request.headers.get(AUTHORIZATION, "")
+    return given.encode("utf-8", "surrogateescape")
 
 
 class _Pages:
@@ -88,8 +99,10 @@ class _Pages:
         clock: Callable[[], int],
         sources: Callable[[], Iterable[Source]],
         reasons: Callable[[], list[str]],
+        pseudonyms: Pseudonyms | None,
     ) -> None:
         self._app = app
+        self._pseudonyms = pseudonyms
         self._limits = limits
         self._clock = clock
         self._sampled_at = -SAMPLE_EVERY
@@ -126,21 +139,30 @@ class _Pages:
         return ready_page([*self._app.problems, *self._reasons()])
 
     async def user(self, request: Any, tenant: str, user: str) -> Page:
-        """Answer with a user's active sessions, from whichever worker keeps them."""
-        key = user_key(tenant, user)
-        partition = partition_of(key, self._app.settings.partitions)
-        shard = self._app.delivery.lanes.get(partition)
-        if shard is None:
-            return await self._elsewhere(request, partition)
-        state = shard.get(key)
-        if state is None:
-            return json_page({"error": "nothing is known of this user"}, 404)
-        return json_page(user_sessions(decode_user(state), self._clock(), self._limits))
+        """Answer with a user's active sessions, from whichever worker keeps them.
 
-    async def _elsewhere(self, request: Any, partition: int) -> Page:
-        url = self._holder(partition)
-        if url is None or ROUTED in request.headers:
-            return json_page({"error": "the user's partition is being assigned; try again"}, 503)
+        By the user's id, or the pseudonym, of which nobody can tell the partition: then every worker is asked.
+        """
+        name = self._pseudonyms.names(tenant, user)[0] if self._pseudonyms else user
+        partitions, lanes = home_partitions(tenant, user, self._app.settings.partitions), self._app.delivery.lanes
+        for shard in [lanes[each] for each in partitions if each in lanes]:
+            if (state := shard.get(user_key(tenant, name))) is not None:
+                return json_page(user_sessions(decode_user(state), self._clock(), self._limits))
+        others = [each for each in partitions if each not in lanes]
+        if not others or (len(partitions) > 1 and ROUTED in request.headers):
+            return UNKNOWN
+        return await self._elsewhere(request, others)
+
+    async def _elsewhere(self, request: Any, partitions: Sequence[int]) -> Page:
+        answer = UNASSIGNED
+        holders = dict.fromkeys(filter(None, map(self._holder, partitions)))
+        for url in () if ROUTED in request.headers else holders:
+            answer = await self._asked(url, request)
+            if answer.status == 200:
+                break
+        return answer
+
+    async def _asked(self, url: str, request: Any) -> Page:
         timeout = aiohttp.ClientTimeout(total=ROUTE_SECONDS)
         headers = {ROUTED: "1", **{name: request.headers[name] for name in (AUTHORIZATION,) if name in request.headers}}
         try:

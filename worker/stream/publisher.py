@@ -32,6 +32,8 @@ from aiokafka.partitioner import murmur2
 from mode import get_logger
 
 from worker.outcome import Message
+from worker.pipeline import user_key
+from worker.privacy import is_user_pseudonym
 from worker.stream.delivery import AbandonedError
 
 if TYPE_CHECKING:
@@ -73,6 +75,13 @@ def _place_of(key: bytes, partitions: int) -> int:
     True
     """
     return crc32(key) % partitions if key.startswith(b"/") else partition_of(key, partitions)
+
+
+def home_partitions(tenant_id: str, user_id: str, partitions: int) -> list[int]:
+    """Return where the state of a user may be: in one partition, or, of a pseudonym, in any."""
+    if is_user_pseudonym(user_id):
+        return list(range(partitions))
+    return [partition_of(user_key(tenant_id, user_id), partitions)]
 
 
 class Producer:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, Field
+
+from worker.stream.connection import refusals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -209,7 +211,10 @@ async def _config(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str | Non
 async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(**options)
     try:
-        await client.start()
+        try:
+            await client.start()
+        except KafkaConnectionError as error:
+            raise KafkaConnectionError(f"no Kafka: {await refusals(options)}") from error
         yield client
     finally:
         await client.close()

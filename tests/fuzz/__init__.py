@@ -1,0 +1,1 @@
+"""The input path under fire: structured mutations of real records, decoded and run through the whole pipeline."""

@@ -1,0 +1,113 @@
+"""Records through `decode` and through the pipeline, and what must hold of whatever comes out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fuzz.mutate import START
+from schemas.event import SessionEvent
+from schemas.inbound import Ignored, Rejected, decode
+from worker.detections.catalogue import detections
+from worker.enrich.enricher import build_enricher
+from worker.outcome import ERROR
+from worker.pipeline import Pipeline
+from worker.policies import Policies
+from worker.sessions.limits import Limits
+from worker.sessions.state import decode_user, is_user
+from worker.stream.store import MemoryShard
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LARGEST = 1 << 16
+SLOW_SECONDS = 1.0
+"""What a record may take at most of a processor, garbage collection included; the usual is 0.1 ms."""
+USERS_KEPT = 20_000
+TOPICS = SimpleNamespace(by_user="by-user", starts="starts", dlq="dlq", findings="findings", feedback="feedback")
+
+
+class Taken(NamedTuple):
+    """A record as consumed."""
+
+    value: bytes | None
+    offset: int
+    topic: str = "events"
+    partition: int = 0
+    timestamp: int = START
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Driver:
+    """Takes records in; raises `AssertionError` for what must not be.
+
+    Attributes:
+        outcomes: how many records were accepted, rejected (by reason) and ignored.
+        slowest: processor seconds of the slowest record, and the record.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.slowest: tuple[float, bytes] = (0.0, b"")
+        self._offset = 0
+        self._shard = MemoryShard()
+        enricher = build_enricher(None, None, cache_size=4096)
+        enricher.warm()
+        self._pipeline = Pipeline(
+            enricher=enricher,
+            judge=Policies(detections().values()).judge,
+            topics=TOPICS,
+            partition_of=lambda _key: 0,
+            limits=Limits(),
+            max_bytes=LARGEST,
+        )
+
+    def take(self, values: Sequence[bytes]) -> None:
+        """Take in records, one by one."""
+        for value in values:
+            begun = time.process_time()
+            self._take(value)
+            spent = time.process_time() - begun
+            self.slowest = max(self.slowest, (spent, value))
+        if len(self._shard) > USERS_KEPT:
+            self._shard = MemoryShard()
+
+    def _take(self, value: bytes) -> None:
+        timestamp = START + self._offset
+        result = decode(value, record_time=timestamp, max_bytes=LARGEST)
+        outcome = self._pipeline.process(0, [Taken(value, self._offset, timestamp=timestamp)], self._shard)
+        self._offset += 1
+        rows, letters = len(outcome.rows.get("session_events", ())), [m for m in outcome.messages if m.topic == "dlq"]
+        if isinstance(result, SessionEvent):
+            self.outcomes["accepted"] += 1
+            _check_event(result)
+            assert (rows, letters) == (1, [])
+        elif isinstance(result, Rejected):
+            self.outcomes[f"rejected {result.reason}"] += 1
+            assert len(letters) == 1
+            assert letters[0].value == value
+            assert dict(letters[0].headers)[ERROR] == result.reason.encode()
+            assert len(result.message) < 300
+            assert len(result.field) <= 200
+        else:
+            assert isinstance(result, Ignored)
+            self.outcomes["ignored"] += 1
+            assert (rows, letters) == (0, [])
+        for state in outcome.states.values():
+            assert state is None or not is_user(state) or decode_user(state).applied
+
+
+def _check_event(event: SessionEvent) -> None:
+    """Hold an event to what everything after it relies on."""
+    assert event.tenant_id
+    assert event.user_id
+    assert event.session_uid
+    texts: tuple[Any, ...] = (event.tenant_id, event.user_id, event.session_uid, event.user_agent, event.location or "",
+                              *(event.scopes or ()), *(event.amr or ()), event.meta_data or "")  # fmt: skip
+    for text in texts:
+        text.encode()
+        assert "\0" not in text
+    assert 0 < event.event_time < 1 << 63

@@ -1,0 +1,147 @@
+"""The store behind TLS: the real engine's HTTP interface, with a listener of our own certificates in front of it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from certificates import certificates
+
+from worker.cli import run
+from worker.sinks.clickhouse import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store_fixtures import Store
+
+pytest_plugins = ["store_fixtures"]
+PASSWORD = "hunter2"  # noqa: S105  of nobody
+
+
+class TlsListener:
+    """Takes TLS connections on loopback and hands what they carry to a port."""
+
+    def __init__(self, context: ssl.SSLContext, port: int) -> None:
+        self._context = context
+        self._target = port
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                raw, _ = self._socket.accept()
+                threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
+
+    def _serve(self, raw: socket.socket) -> None:
+        with suppress(OSError), closing(raw):
+            inside = self._context.wrap_socket(raw, server_side=True)
+            with closing(inside), closing(socket.create_connection(("127.0.0.1", self._target))) as outside:
+                back = threading.Thread(target=_pump, args=(outside, inside), daemon=True)
+                back.start()
+                _pump(inside, outside)
+                back.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pems")
+    certificates(directory)
+    return directory
+
+
+def listener(pems: Path, store: Store, server: str = "broker", *, mutual: bool = False) -> TlsListener:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pems / f"{server}.pem")
+    if mutual:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(pems / "ca.pem")
+    return TlsListener(context, store.endpoint.port)
+
+
+@pytest.fixture(scope="module")
+def tls(pems: Path, store: Store) -> Iterator[int]:
+    with listener(pems, store) as served:
+        yield served.port
+
+
+@pytest.fixture(scope="module")
+def mutual(pems: Path, store: Store) -> Iterator[int]:
+    with listener(pems, store, mutual=True) as served:
+        yield served.port
+
+
+@pytest.fixture(scope="module")
+def misnamed(pems: Path, store: Store) -> Iterator[int]:
+    with listener(pems, store, "other") as served:
+        yield served.port
+
+
+def doctor(monkeypatch: pytest.MonkeyPatch, port: int, **settings: Any) -> int:
+    """Run what connects first thing, by the settings people give."""
+    monkeypatch.setenv("SESSIONWATCH_CLICKHOUSE__DSN", f"clickhouse://writer:{PASSWORD}@127.0.0.1:{port}/default")
+    for name, value in {"secure": "true", **settings}.items():
+        monkeypatch.setenv(f"SESSIONWATCH_CLICKHOUSE__{name.upper()}", str(value))
+    return run(["migrate", "status"])
+
+
+@pytest.mark.parametrize("scheme", ["clickhouses://{}", "clickhouse://{}?secure=true", "https://{}"])
+def test_rows_go_through_tls(pems: Path, tls: int, scheme: str, database: str) -> None:
+    dsn = scheme.format(f"writer:{PASSWORD}@127.0.0.1:{tls}/{database}")
+    with closing(connect(dsn, ca_cert=str(pems / "ca.pem"))) as client:
+        client.command("CREATE TABLE t (x UInt8) ENGINE = Memory")
+        client.insert("t", [[1], [2]], column_names=["x"])
+        assert client.query("SELECT sum(x) FROM t").result_rows == [(3,)]
+
+
+def test_a_client_s_certificate_opens(
+    pems: Path, mutual: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = {"ca_cert": pems / "ca.pem", "client_cert": pems / "client.pem", "client_key": pems / "client.key"}
+    assert doctor(monkeypatch, mutual, **ours) == 1, capsys.readouterr()
+    assert "not current" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("door", "given", "why"),
+    [
+        ("tls", {}, "CERTIFICATE_VERIFY_FAILED"),
+        ("tls", {"ca_cert": "strange-ca.pem"}, "CERTIFICATE_VERIFY_FAILED"),
+        ("misnamed", {"ca_cert": "ca.pem"}, "127.0.0.1"),
+        ("mutual", {"ca_cert": "ca.pem"}, ""),
+        ("mutual", {"ca_cert": "ca.pem", "client_cert": "strange.pem", "client_key": "strange.key"}, ""),
+        ("tls", {"secure": "false"}, ""),
+    ],
+)
+def test_who_is_wrong_is_refused_and_no_password_told(
+    door: str, given: dict[str, str], why: str, pems: Path, request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    settings = {name: pems / value if value.endswith((".pem", ".key")) else value for name, value in given.items()}
+    assert doctor(monkeypatch, request.getfixturevalue(door), **settings) == 3
+    shown = "".join(capsys.readouterr())
+    assert why in shown
+    assert "no ClickHouse at clickhouse://writer:***@" in shown
+    assert "Traceback" not in shown
+    assert PASSWORD not in shown + caplog.text
