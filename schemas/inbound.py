@@ -119,6 +119,9 @@ def _is_plain(value: bytes, session: AuthSession) -> bool:
     if _BACKSLASH in value and b"\\u0000" in value:
         return False
     meta_data = session.get("meta_data")
+    if meta_data and (b"NaN" in value or b"Infinity" in value):
+        # pydantic takes them for numbers; they are no JSON.
+        return False
     try:
         return _are_single(len(session) + (_keys(meta_data, 2) if meta_data else 0), value)
     except _TooDeepError:

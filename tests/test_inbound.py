@@ -192,6 +192,15 @@ def test_an_envelope_in_base64_hides_nothing() -> None:
         assert refused({"specversion": "1.0", "data_base64": packed}) == (reason, "data_base64")
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_no_json_in_meta_data_either(number: str) -> None:
+    """What fuzzing found: it was taken, as null, unless the record was decoded slowly."""
+    raw = f'{json.dumps(LEAST)[:-1]},"meta_data":{{"n":{number}}}}}'.encode()
+    for spelling in (raw, raw.replace(b'"n":', b'"n" :')):
+        assert refused(spelling) == ("invalid-json", "")
+    assert taken({**LEAST, "meta_data": {"n": number}}).meta_data == f'{{"n":"{number}"}}'
+
+
 @pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1" * 300])
 def test_a_number_too_long_for_integers_is_floating_point_however_it_is_spelled(number: str) -> None:
     """What fuzzing found: `decode` raised."""

@@ -60,7 +60,7 @@ class Pseudonyms:
         """Return the name a user goes by; of tenants that share an id each has its own.
 
         >>> Pseudonyms("k" * 32, users=True, addresses="keep").user("acme", "alice")
-        'p-2ecfbd7ff2dc1cb28b5f2abc5a11a1ea'
+        'p-5a73b4da2b3546ee949f0b62d709fdd0'
         """
         return self._hash(USER, f"{len(tenant_id)}:{tenant_id}{user_id}") if self._users else user_id
 
