@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -254,6 +255,11 @@ def test_summary_is_the_contract() -> None:
     assert "7 rows, 3 findings in 2.0 s (5 events/s)" in SUMMARY.as_line()
 
 
+def test_a_summary_for_people_says_why_lines_were_rejected() -> None:
+    line = replace(SUMMARY, reasons={"wrong-type": 1, "invalid-json": 1}).as_line()
+    assert "7 accepted, 2 rejected: 1 invalid-json, 1 wrong-type; 1 ignored" in line
+
+
 # --- the live view ---
 
 FINDING = FindingLine(
@@ -302,7 +308,7 @@ def test_the_view_fills_the_screen_exactly(snapshot: Any, width: Any, height: An
 
 def test_the_view_shows_what_matters_at_80_by_24() -> None:
     text = "\n".join(drawn(SNAPSHOT, 80, 24))
-    for shown in ("4,821", "402,112", "lag 12", "session_events 401,000", "invalid-json 3", "p50 41 ms",
+    for shown in ("4,821", "402,112", "lag 12", "events 401,000", "invalid-json 3", "p50 41 ms",
                   "p99 1.9 s", "tenant-0", "CRIT", "08:53:20", "http://127.0.0.1:6066/metrics",
                   "http://127.0.0.1:8123", "1:23", "high 10"):  # fmt: skip
         assert shown in text
@@ -318,6 +324,12 @@ def test_what_users_send_cannot_steer_the_terminal() -> None:
 def test_the_view_says_why_it_waits() -> None:
     text = "\n".join(drawn(Snapshot(waiting_for=["clickhouse unreachable"]), 80, 24))
     assert "waiting for clickhouse unreachable" in text
+    assert "running" not in text
+
+
+def test_the_view_says_what_it_does_before_it_runs() -> None:
+    text = "\n".join(drawn(Snapshot(doing="reading 15 days of history"), 80, 24))
+    assert "reading 15 days of history" in text
     assert "running" not in text
 
 

@@ -27,13 +27,16 @@ def demo(
     """Show everything at work, on simulated traffic."""
     from rich.console import Console  # noqa: PLC0415  `--help` needs none of it
 
-    from worker import runtime  # noqa: PLC0415
     from worker.cli.live import LiveView  # noqa: PLC0415
+    from worker.observe.snapshot import Snapshot  # noqa: PLC0415
 
     settings = settings_of(context)
     console = Console(stderr=True)
     _log_aside(context, settings, console)
     with LiveView(console) as view:
+        view(Snapshot(doing="starting broker, store and worker"))
+        from worker import runtime  # noqa: PLC0415  seconds, with something to look at
+
         on_tick = view if console.is_terminal else _Announcer()
         summary = runtime.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
     finish(summary, as_json=as_json)
