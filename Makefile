@@ -14,7 +14,7 @@ help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(RUNTIME) ## broker, store, worker and labelled traffic; ARGS="--duration 20 --json" passes arguments on
-	@$(BIN)/sessionwatch demo $(ARGS) || test $$? -eq 130  # Ctrl-C is how it ends
+	@$(BIN)/sessionwatch demo $(ARGS)
 
 test: $(DEV) ## all tests that need no Java
 	$(BIN)/pytest $(ARGS)

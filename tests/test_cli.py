@@ -19,7 +19,7 @@ from rich.console import Console
 
 from worker.cli import checks, run
 from worker.cli.checks import Check
-from worker.cli.common import progress
+from worker.cli.common import show_progress
 from worker.cli.demo import _Announcer
 from worker.cli.doctor import exit_code
 from worker.cli.errors import UNREACHABLE, CheckFailedError, UnreachableError, UsageError, ending, told
@@ -229,17 +229,16 @@ def test_doctor_without_kafka(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def test_no_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert progress("events") is None
+    show_progress("12 lines")
+    assert not sys.stderr.getvalue()  # type: ignore[attr-defined]  # it is the one above
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    show = progress("events")
-    assert show is not None
-    show(12_345)
-    assert terminal.getvalue() == "\r12,345 events "
+    show_progress("12,345 lines")
+    assert terminal.getvalue() == "\r\x1b[K12,345 lines"
 
 
 # --- summary ---

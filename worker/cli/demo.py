@@ -45,7 +45,7 @@ def demo(
 def _log_aside(context: typer.Context, settings: Settings, console: Console) -> None:
     """Log into a file while the terminal shows the live view."""
     if not console.is_terminal:
-        configure_logs(context, settings)
+        configure_logs(context, settings, quiet=True)
         return
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     configure_logs(context, settings, (settings.data_dir / "demo.log").open("a", encoding="utf-8"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, configure_logs, finish, settings_of
+from worker.cli.common import Json, configure_logs, finish, settings_of, show_progress
 
 
 def replay(
@@ -28,6 +28,11 @@ def replay(
     settings = settings_of(context)
     if data_dir is not None:
         settings = settings.model_copy(update={"data_dir": data_dir})
-    configure_logs(context, settings)
-    summary = runtime.replay(settings, file, findings=findings, dead_letters=dead_letters, policies=policy)
+    configure_logs(context, settings, quiet=True)
+    try:
+        summary = runtime.replay(
+            settings, file, findings=findings, dead_letters=dead_letters, policies=policy, on_progress=show_progress
+        )
+    finally:
+        show_progress("")
     finish(summary, as_json=as_json)
