@@ -227,6 +227,19 @@ def test_doctor_without_kafka(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert found["settings"]["web.port"] == "6066"
 
 
+@pytest.mark.parametrize("command", ["policy list", "policy get --tenant a", "dlq list", "topics check"])
+def test_without_kafka_commands_end_at_once_with_3(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS", f"127.0.0.1:{free.getsockname()[1]}")
+        assert run(command.split()) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "error: " in printed.err
+
+
 def test_no_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     show_progress("12 lines")
