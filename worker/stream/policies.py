@@ -98,7 +98,7 @@ class PolicyReader:
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         consumer.subscribe([self._topic])
         await consumer._client.force_metadata_update()  # noqa: SLF001  what was just subscribed to is not known yet
-        while not (found := consumer.partitions_for_topic(self._topic)) and self._patient:
+        while not (found := consumer.partitions_for_topic(self._topic)) and self._patient:  # noqa: ASYNC110  see above
             await asyncio.sleep(RETRY_SECONDS / 10)
         consumer.unsubscribe()
         return [TopicPartition(self._topic, partition) for partition in sorted(found or ())]
