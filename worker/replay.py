@@ -142,4 +142,4 @@ def export_findings(dsn: str, path: Path) -> None:
         for row in found.result_rows:
             finding = dict(zip(names, row, strict=True))
             finding["evidence"] = orjson.loads(finding["evidence"])
-            out.write(orjson.dumps(finding, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
+            out.write(orjson.dumps(finding, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC))
