@@ -14,7 +14,7 @@ help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(RUNTIME) ## broker, store, worker and labelled traffic; ARGS="--duration 20 --json" passes arguments on
-	$(BIN)/sessionwatch demo $(ARGS)
+	@$(BIN)/sessionwatch demo $(ARGS)
 
 test: $(DEV) ## all tests that need no Java
 	$(BIN)/pytest $(ARGS)
@@ -60,12 +60,13 @@ clean: ## remove the environment and what tools cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/kafka/target
 
 $(RUNTIME): pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	@echo "setting up $(VENV), a minute or two" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.lock >&2
+	@$(PIP) install --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
 $(DEV): $(RUNTIME) requirements-dev.lock
-	$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock >&2
 	@touch $@

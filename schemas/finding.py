@@ -15,6 +15,7 @@ import orjson
 CLASS_UID = 2004
 CATEGORY_UID = 2
 OCSF_VERSION = "1.5.0"
+ATTACK_VERSION = "17.0"
 ANALYTIC_RULE = 1
 """OCSF `analytic.type_id`: a rule."""
 
@@ -52,7 +53,9 @@ class Status(StrEnum):
 
 
 STATUS_ID = {Status.NEW: 1, Status.UPDATED: 2, Status.SUPPRESSED: 3, Status.CLOSED: 4}
-"""OCSF `status_id`: 1 new, 2 in progress, 3 suppressed, 4 resolved."""
+"""OCSF `status_id`."""
+STATUS_CAPTION = {1: "New", 2: "In Progress", 3: "Suppressed", 4: "Resolved"}
+"""OCSF `status`: the caption of `status_id`."""
 
 
 class Attack(msgspec.Struct, frozen=True):
@@ -62,8 +65,15 @@ class Attack(msgspec.Struct, frozen=True):
     name: str
 
     def ocsf(self) -> dict[str, Any]:
-        """Render the OCSF `attack` object."""
-        return {"technique": {"uid": self.uid, "name": self.name}, "version": "17.0"}
+        """Render the OCSF `attack` object: a technique, and below it the sub-technique if it is one."""
+        technique, dot, _ = self.uid.partition(".")
+        name, _, below = self.name.partition(": ")
+        if not dot:
+            return {"technique": {"uid": self.uid, "name": self.name}, "version": ATTACK_VERSION}
+        sub_technique = {"uid": self.uid, "name": below or name}
+        return {
+            "technique": {"uid": technique, "name": name}, "sub_technique": sub_technique, "version": ATTACK_VERSION
+        }  # fmt: skip
 
 
 def finding_uid(tenant_id: str, detection: str, owner: str, subject: str, bucket: int) -> str:
@@ -134,7 +144,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             "severity_id": int(self.severity) + 1,
             "severity": SEVERITIES[self.severity].capitalize(),
             "status_id": STATUS_ID[self.status],
-            "status": self.status.capitalize(),
+            "status": STATUS_CAPTION[STATUS_ID[self.status]],
             "time": self.detected_at,
             "start_time": self.event_time,
             "end_time": self.last_event_time,
@@ -144,7 +154,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             "is_alert": self.is_alert(),
             "metadata": self._metadata(),
             "finding_info": self._finding_info(),
-            "actor": self._actor(),
+            **({"actor": self._actor()} if self.user_id else {}),
             "evidences": [{"data": orjson.loads(self.evidence)}],
             "remediation": {"desc": " ".join(f"{n}. {step}" for n, step in enumerate(self.runbook, 1))},
             "unmapped": {"suppressed_by": self.suppressed_by, "shadow": self.shadow},
@@ -154,6 +164,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         topic, partition, offset = self.source
         return {
             "version": OCSF_VERSION,
+            "profiles": ["host"],
             "product": {"name": "sessionwatch", "vendor_name": "sessionwatch"},
             "tenant_uid": self.tenant_id,
             "uid": f"{self.uid}-{self.revision}",

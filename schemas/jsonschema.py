@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.feedback import Feedback
-from schemas.finding import CATEGORY_UID, CLASS_UID, SEVERITIES, STATUS_ID, Activity
+from schemas.finding import CATEGORY_UID, CLASS_UID, SEVERITIES, STATUS_CAPTION, STATUS_ID, Activity
 from schemas.policy import TenantPolicy
 from schemas.session import SESSION
 from schemas.tables import TABLES, Column
@@ -69,7 +69,9 @@ def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
 
 def finding_schema() -> dict[str, Any]:
     """Return the schema of a message on the findings topic: an OCSF Detection Finding (class 2004)."""
-    attack = _object({"technique": _object({"uid": TEXT, "name": TEXT}), "version": TEXT})
+    technique = _object({"uid": TEXT, "name": TEXT})
+    user = _object({"uid": TEXT, "org": _object({"uid": TEXT})})
+    attack = _object({"technique": technique, "version": TEXT}, sub_technique=technique)
     analytic = _object({"uid": TEXT, "name": TEXT, "type_id": {"const": 1}, "type": {"const": "Rule"}})
     info = _object(
         {
@@ -81,6 +83,7 @@ def finding_schema() -> dict[str, Any]:
     metadata = _object(
         {"version": TEXT, "product": _object({"name": TEXT, "vendor_name": TEXT}), "tenant_uid": TEXT, "uid": TEXT},
         correlation_uid=TEXT, log_name=TEXT, sequence=WHOLE, labels={"type": "array", "items": TEXT},
+        profiles={"type": "array", "items": TEXT},
     )  # fmt: skip
     return {
         "title": "Finding",
@@ -93,14 +96,15 @@ def finding_schema() -> dict[str, Any]:
                 "type_uid": {"enum": [CLASS_UID * 100 + int(each) for each in Activity]},
                 "severity_id": {"enum": list(range(1, len(SEVERITIES) + 1))},
                 "severity": {"enum": [each.capitalize() for each in SEVERITIES]},
-                "status_id": {"enum": sorted(set(STATUS_ID.values()))}, "status": TEXT,
+                "status_id": {"enum": sorted(set(STATUS_ID.values()))},
+                "status": {"enum": list(STATUS_CAPTION.values())},
                 "time": WHOLE, "start_time": WHOLE, "end_time": WHOLE, "count": {"type": "integer", "minimum": 1},
                 "message": TEXT, "risk_score": {"type": "integer", "minimum": 0, "maximum": 100},
                 "is_alert": LOGICAL, "metadata": metadata, "finding_info": info,
-                "actor": _object({"user": _object({"uid": TEXT, "org": _object({"uid": TEXT})})}),
                 "evidences": {"type": "array", "minItems": 1, "items": _object({"data": {"type": "object"}})},
                 "remediation": _object({"desc": TEXT}),
                 "unmapped": _object({"suppressed_by": {"type": "array", "items": TEXT}, "shadow": LOGICAL}),
-            }
+            },
+            actor=_object({"user": user}, session=_object({"uid": TEXT})),
         ),
     }  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from worker.cli import checks, run
 from worker.cli.checks import Check
-from worker.cli.common import progress
+from worker.cli.common import show_progress
 from worker.cli.demo import _Announcer
 from worker.cli.doctor import exit_code
 from worker.cli.errors import UNREACHABLE, CheckFailedError, UnreachableError, UsageError, ending, told
@@ -226,19 +227,31 @@ def test_doctor_without_kafka(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert found["settings"]["web.port"] == "6066"
 
 
+@pytest.mark.parametrize("command", ["policy list", "policy get --tenant a", "dlq list", "topics check"])
+def test_without_kafka_commands_end_at_once_with_3(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS", f"127.0.0.1:{free.getsockname()[1]}")
+        assert run(command.split()) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "error: " in printed.err
+
+
 def test_no_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert progress("events") is None
+    show_progress("12 lines")
+    assert not sys.stderr.getvalue()  # type: ignore[attr-defined]  # it is the one above
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    show = progress("events")
-    assert show is not None
-    show(12_345)
-    assert terminal.getvalue() == "\r12,345 events "
+    show_progress("12,345 lines")
+    assert terminal.getvalue() == "\r\x1b[K12,345 lines"
 
 
 # --- summary ---
@@ -252,6 +265,11 @@ def test_summary_is_the_contract() -> None:
         "events_per_second": 5.0,
     }  # fmt: skip
     assert "7 rows, 3 findings in 2.0 s (5 events/s)" in SUMMARY.as_line()
+
+
+def test_a_summary_for_people_says_why_lines_were_rejected() -> None:
+    line = replace(SUMMARY, reasons={"wrong-type": 1, "invalid-json": 1}).as_line()
+    assert "7 accepted, 2 rejected: 1 invalid-json, 1 wrong-type; 1 ignored" in line
 
 
 # --- the live view ---
@@ -302,7 +320,7 @@ def test_the_view_fills_the_screen_exactly(snapshot: Any, width: Any, height: An
 
 def test_the_view_shows_what_matters_at_80_by_24() -> None:
     text = "\n".join(drawn(SNAPSHOT, 80, 24))
-    for shown in ("4,821", "402,112", "lag 12", "session_events 401,000", "invalid-json 3", "p50 41 ms",
+    for shown in ("4,821", "402,112", "lag 12", "events 401,000", "invalid-json 3", "p50 41 ms",
                   "p99 1.9 s", "tenant-0", "CRIT", "08:53:20", "http://127.0.0.1:6066/metrics",
                   "http://127.0.0.1:8123", "1:23", "high 10"):  # fmt: skip
         assert shown in text
@@ -318,6 +336,12 @@ def test_what_users_send_cannot_steer_the_terminal() -> None:
 def test_the_view_says_why_it_waits() -> None:
     text = "\n".join(drawn(Snapshot(waiting_for=["clickhouse unreachable"]), 80, 24))
     assert "waiting for clickhouse unreachable" in text
+    assert "running" not in text
+
+
+def test_the_view_says_what_it_does_before_it_runs() -> None:
+    text = "\n".join(drawn(Snapshot(doing="reading 15 days of history"), 80, 24))
+    assert "reading 15 days of history" in text
     assert "running" not in text
 
 

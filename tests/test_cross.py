@@ -118,7 +118,7 @@ def test_the_earliest_start_of_a_session_counts() -> None:
 
 
 def test_regulars_make_a_network_shared_egress_and_fade() -> None:
-    regulars = [start(-3 * DAY, f"r{n}", is_learned=False) for n in range(6)]
+    regulars = [start(-day * DAY, f"r{n}", f"r{n}-{day}", is_learned=False) for day in (4, 3) for n in range(6)]
     crowd = [start(n * MINUTE, f"u{n}") for n in range(6)]
     assert after([*regulars, *crowd])[1] == {}
     later = [start(REGULAR_FOR + n * MINUTE, f"u{n}") for n in range(6)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_detection_is_complete(uid: str) -> None:
     assert 2 <= len(each.runbook) <= 3
     assert each.sources
     assert each.score in (21, 47, 73, 99)
-    assert all(attack.uid.startswith("T") and attack.name for attack in each.attacks)
+    assert all(re.fullmatch(r"T\d{4}(\.\d{3})?", attack.uid) and attack.name for attack in each.attacks)
     assert int(each.triggers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -32,6 +33,30 @@ BAD = [
 ]
 
 
+GOOD = (
+    b'{"uid": "s", "tenant_id": "t", "user_id": "u", "ip": "203.0.113.7", "user_agent": "x", '
+    b'"last_used_at": "2026-03-02T08:41:07Z"}'
+)
+WRONG = {
+    b"{bad": "invalid-json",
+    b"\xff\xfe": "invalid-utf8",
+    GOOD.replace(b'"t"', b'"\xff"'): "invalid-utf8",
+    b"[1]": "not-an-object",
+    GOOD.replace(b'"u"', b"5"): "wrong-type",
+    GOOD.replace(b'"203.0.113.7"', b"null"): "wrong-type",
+    GOOD.replace(b'"ip"', b'"address"'): "missing-field",
+    GOOD.replace(b"203.0.113.7", b"somewhere"): "invalid-value",
+    GOOD.replace(b'"x"', b'"' + b"x" * (5 << 20) + b'"'): "too-large",
+    GOOD[:-1] + b', "meta_data": ' + b'{"a": ' * 3000 + b"1" + b"}" * 3001: "too-deep",
+    GOOD[:-1] + b', "max_age_minutes": NaN}': "invalid-json",
+    GOOD[:-1] + b', "tenant_id": "other"}': "duplicate-key",
+    GOOD.replace(b"2026", b"2150"): "out-of-range",
+    GOOD.replace(b"2026", b"1960"): "out-of-range",
+    b'{"specversion": "9", "data": ' + GOOD + b"}": "unknown-envelope",
+}
+"""Every kind of line that is no event, and why it is none."""
+
+
 def traffic(count: int = 3_000, seed: int = 3) -> list[Any]:
     config = profile("demo", seed=seed, start_ms=1_790_000_000_000, users=200, rate=200.0, warmup_days=0.0)
     events = Simulator(config).events()
@@ -58,17 +83,26 @@ def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
 def test_a_file_is_replayed_and_again_with_the_same_findings(tmp_path: Path) -> None:
     source = tmp_path / "events.jsonl"
     lines = [event.value for event in traffic()]
-    source.write_bytes(b"\n".join([*lines[:1000], *BAD, b"", b"null", *lines[1000:], b"   ", b""]))
+    bad = [each for pair in zip(WRONG, lines, strict=False) for each in pair]
+    source.write_bytes(b"\n".join([b"", *bad, b"", b"null", *lines[len(WRONG) :], b"   ", b""]))
     found = []
     for name in ("one", "two"):
         out = tmp_path / f"{name}.jsonl"
-        done = run("replay", str(source), "--data-dir", str(tmp_path / name), "--findings", str(out), "--json")
+        letters = tmp_path / f"{name}-letters.jsonl"
+        done = run("replay", str(source), "--data-dir", str(tmp_path / name), "--findings", str(out),
+                   "--dead-letters", str(letters), "--json")  # fmt: skip
         assert done.returncode == 0, done.stderr
         summary = json.loads(done.stdout)
-        assert summary["read"] == len(lines) + len(BAD) + 1
-        assert (summary["accepted"], summary["rejected"], summary["ignored"]) == (len(lines), len(BAD), 1)
+        assert summary["read"] == len(lines) + len(WRONG) + 1
+        assert (summary["accepted"], summary["rejected"], summary["ignored"]) == (len(lines), len(WRONG), 1)
         assert summary["rows"] == len(lines)
         found.append(out.read_bytes())
+        told = [json.loads(line) for line in letters.read_bytes().splitlines()]
+        assert [each["line"] for each in told] == list(range(2, 2 * len(WRONG) + 1, 2))
+        assert [each["error"] for each in told] == list(WRONG.values())
+        assert all(each["reason"] for each in told)
+        whole = [base64.b64decode(each.get("value_base64", "")) or each["value"].encode() for each in told]
+        assert whole == list(WRONG)
     assert found[0] == found[1]
     assert found[0].count(b"\n") == summary["findings"] > 0
     (counted,) = rows(tmp_path / "one", "SELECT count() AS n FROM session_events FINAL")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schemas.finding import Activity, Finding, Severity, Status
+from schemas.finding import Activity, Attack, Finding, Severity, Status
 from schemas.jsonschema import documents
 from schemas.policy import TenantPolicy
 from schemas.session import AuthSession
@@ -121,3 +121,17 @@ def test_what_a_message_says(changes: dict[str, Any], alert: bool, status_id: in
     assert message["severity_id"] == int(changes.get("severity", Severity.HIGH)) + 1
     assert message["finding_info"]["analytic"]["uid"] == "ip-change"
     assert message["metadata"]["tenant_uid"] == "acme"
+    assert message["status"] == {1: "New", 2: "In Progress", 3: "Suppressed", 4: "Resolved"}[status_id]
+
+
+def test_techniques_and_those_below_them_stand_where_ocsf_wants_them() -> None:
+    attacks = [each.ocsf() for each in (Attack("T1078", "Valid Accounts"), Attack("T1550.004", "Use: Cookie"))]
+    assert attacks[0]["technique"] == {"uid": "T1078", "name": "Valid Accounts"}
+    assert "sub_technique" not in attacks[0]
+    assert attacks[1]["technique"] == {"uid": "T1550", "name": "Use"}
+    assert attacks[1]["sub_technique"] == {"uid": "T1550.004", "name": "Cookie"}
+
+
+def test_a_finding_about_a_network_names_no_actor() -> None:
+    assert "actor" not in finding(user_id="", session_uid="").ocsf()
+    assert finding().ocsf()["actor"]["user"]["uid"]

@@ -37,7 +37,11 @@ from worker.sessions.user import apply, expired, is_forgotten, wake_time
 LIMITS = Limits()
 JUDGE = CatalogueJudge(detections().values())
 NETWORKS = ("home", "home-next", "home-v6", "office", "berlin", "tokyo", "vpn", "private", "unknown", "japan")
-KNOWN = {**COMMON_NETWORKS, "japan": {"ip": "198.18.7.9", "asn": 64505, "place": "JP", "source": "location"}}
+KNOWN = {
+    **COMMON_NETWORKS,
+    "japan": {"ip": "198.18.7.9", "asn": 64505, "place": "JP", "source": "location"},
+    "france": {"ip": "203.0.113.9", "asn": 64500, "place": "FR", "source": "location"},
+}
 GRANTS: dict[int, dict[str, Any]] = {2: {"amr": ["pwd"], "aud": "web"}, 3: {"amr": ["hwk"], "scopes": ["read"]},
                                      4: {"aud": "admin", "scopes": ["admin"], "max_age": 90}}  # fmt: skip
 DEVICES = ("laptop", "laptop-upgraded", "phone", "curl", "unknown")
@@ -115,9 +119,9 @@ def test_an_event_that_comes_twice_changes_nothing(plan: list[Step]) -> None:
 # Few changes and long gaps: what is nearly routine is where the short way may go wrong.
 near_routine = st.lists(
     st.tuples(
-        st.integers(0, 30 * HOUR),
+        st.integers(0, 30 * HOUR) | st.integers(0, 40 * MINUTE),
         st.integers(0, 1),
-        st.sampled_from(["home", "home", "home", "tokyo", "vpn"]),
+        st.sampled_from(["home", "home", "home", "tokyo", "vpn", "japan", "france"]),
         st.sampled_from(["laptop", "laptop", "laptop", "phone"]),
         st.sampled_from([0, 1, 5, 5, 5, 5, 5, 5]),
     ),
@@ -141,7 +145,7 @@ def test_the_short_way_of_routine_events_is_the_long_way(plan: list[Step]) -> No
 @pytest.mark.parametrize("seed", range(30))
 def test_the_short_way_is_the_long_way_over_days(seed: int) -> None:
     chance = random.Random(seed)
-    where = {number: chance.choice(["home", "tokyo", "home-v6", "vpn"]) for number in range(3)}
+    where = {number: chance.choice(["home", "tokyo", "home-v6", "vpn", "japan", "france"]) for number in range(3)}
     now, plan = 0, []
     for _ in range(150):
         now += chance.choice([1, 1, 5, 20, 20, 50, 130, 700]) * MINUTE + chance.randrange(MINUTE)
@@ -171,7 +175,7 @@ wild = st.tuples(
 @given(st.lists(wild, max_size=60))
 @settings(max_examples=80, deadline=None)
 def test_no_sequence_raises_and_everything_is_bounded(plan: list[Step]) -> None:
-    limits = Limits(sessions=8, window=12, groups=6)
+    limits = Limits(sessions=8, window=12, groups=6, trail=3, waiting=2)
     user, _ = applied([event(step) for step in plan], limits)
     assert len(user.head.sessions) <= limits.sessions
     assert user.window_size == len(user.observations()) <= limits.window

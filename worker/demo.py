@@ -24,6 +24,8 @@ SPEEDS = 60
 TENANTS, USERS = 6, 1_200
 WARMUP_DAYS, SESSIONS = 15.0, 3
 """As many days as a learning period has; few sessions in them, so that the present is caught up with in seconds."""
+CLOSE = 500
+"""Records not read yet, or a second's worth of them, at which the present is caught up with."""
 SAMPLE = 400
 """Users looked at per tick for the active sessions by tenant; the count is scaled up from them."""
 
@@ -36,11 +38,13 @@ def demo_settings(settings: Settings) -> Settings:
 
 
 class Watcher:
-    """Makes snapshots of a running worker."""
+    """Makes snapshots of a running worker; latencies count once the history is read."""
 
-    def __init__(self, parts: Parts, addresses: Mapping[str, str]) -> None:
+    def __init__(self, parts: Parts, addresses: Mapping[str, str], feed: Feed) -> None:
         self._parts = parts
         self._addresses = addresses
+        self._feed = feed
+        self._caught_up = False
         self._started = self._last = time.perf_counter()
         self._read = 0
         self._speeds: deque[float] = deque(maxlen=SPEEDS)
@@ -52,22 +56,27 @@ class Watcher:
         read = recorder.read
         self._speeds.append((read - self._read) / max(now - self._last, 1e-3))
         self._read, self._last = read, now
+        lag = sum(app.lag().values()) if not app.problems else 0
+        if not self._caught_up and self._feed.is_live and read and lag < max(CLOSE, self._speeds[-1]):
+            self._caught_up = True
+            recorder.forget_latencies()
         return Snapshot(
             elapsed=now - self._started,
             addresses=self._addresses,
             events_per_second=self._speeds[-1],
             speeds=tuple(self._speeds),
             read=read,
-            lag=sum(app.lag().values()) if not app.problems else 0,
+            lag=lag,
             in_flight=app.delivery.inflight_rows,
             rows=dict(recorder.rows),
             rejected=dict(recorder.rejected),
             sessions=self._sessions(),
-            latency_p50=recorder.latency(0.5),
-            latency_p99=recorder.latency(0.99),
+            latency_p50=recorder.latency(0.5) if self._caught_up else None,
+            latency_p99=recorder.latency(0.99) if self._caught_up else None,
             severities=dict(recorder.severities),
             findings=tuple(recorder.findings),
             waiting_for=app.problems,
+            doing="" if self._caught_up else f"reading {WARMUP_DAYS:.0f} days of history",
         )
 
     def _sessions(self) -> dict[str, int]:
@@ -83,11 +92,8 @@ class Watcher:
         return {tenant: count * step for tenant, count in found.most_common()}
 
 
-async def watch(
-    parts: Parts, addresses: Mapping[str, str], on_tick: Callable[[Snapshot], None], until: asyncio.Event
-) -> None:
+async def watch(watcher: Watcher, on_tick: Callable[[Snapshot], None], until: asyncio.Event) -> None:
     """Show snapshots until told to stop."""
-    watcher = Watcher(parts, addresses)
     while not until.is_set():
         on_tick(watcher.snapshot())
         try:

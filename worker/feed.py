@@ -32,7 +32,7 @@ class Feed:
         until_ms: stop at the first event that arrives later.
 
     Attributes:
-        sent: events handed to the producer so far.
+        sent: events handed to the producer so far. is_live: those of the past are all sent.
         failed: the first error of one of them.
     """
 
@@ -46,6 +46,7 @@ class Feed:
         until_ms: float = float("inf"),
     ) -> None:
         self.sent = 0
+        self.is_live = False
         self.failed: BaseException | None = None
         self._events = events
         self._topic = topic
@@ -60,6 +61,7 @@ class Feed:
                 return
             ahead = event.arrival_ms - self._clock()
             if ahead > EARLY_MS:
+                self.is_live = True
                 await self._sleep(ahead / 1000)
             await self._send(producer, event)
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 LONG = 86_400.0
 """Seconds: what has to become durable is waited for."""
+TELL_SECONDS = 0.3
 EMBEDDED_SESSION_TIMEOUT = 6.0
 """Seconds. The embedded broker lets a new group form after half of it."""
 EMBEDDED_FETCH_WAIT = 25
@@ -291,45 +292,78 @@ def _summary(settings: Settings, recorder: Recorder, read: int, seconds: float, 
         findings=int(found),
         seconds=seconds,
         interrupted=interrupted,
+        reasons=dict(recorder.rejected),
     )
 
 
-def replay(settings: Settings, file: Path, *, findings: Path | None = None, policies: Path | None = None) -> Summary:
+def replay(
+    settings: Settings,
+    file: Path,
+    *,
+    findings: Path | None = None,
+    dead_letters: Path | None = None,
+    policies: Path | None = None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Summary:
     """Run a file of JSON lines through the whole pipeline; return when everything is durable.
 
     Args:
         settings: `data_dir` is where the store is kept.
         file: JSON lines of any accepted shape; `-` is standard input.
         findings: where to write the findings as JSON lines.
+        dead_letters: where to write the rejected lines, likewise, each with its reason.
         policies: a JSON list of tenant policies, each with its `tenant_id`.
+        on_progress: told now and then how far it is.
 
     Raises:
         FileNotFoundError: there is no such file.
         BadPolicyError: a policy cannot be used.
     """
-    from worker.replay import Lines, export_findings  # noqa: PLC0415  with what only it needs
+    from worker.replay import Lines, export_findings, export_letters  # noqa: PLC0415  with what only it needs
 
     started = time.perf_counter()
-    lines = Lines(file, settings.topics.events)
+    lines = Lines(file, settings.topics.events, settings.stream.max_record_bytes)
     documents = read_policies(policies.read_bytes()) if policies else {}
     with embedded(settings) as (changed, _):
         settle_memory()
-        recorder = asyncio.run(_replay(changed, lines, documents))
+        recorder = asyncio.run(_replay(changed, lines, documents, on_progress))
+        if dead_letters is not None:
+            options = aiokafka_options(changed.kafka)
+            asyncio.run(export_letters(options, changed.topics.dlq, lines.numbers, dead_letters))
         if findings is not None:
             export_findings(changed.store_dsn(), findings)
         return _summary(changed, recorder, lines.read, time.perf_counter() - started, interrupted=False)
 
 
-async def _replay(settings: Settings, lines: Lines, documents: Mapping[str, bytes]) -> Recorder:
+async def _replay(
+    settings: Settings, lines: Lines, documents: Mapping[str, bytes], on_progress: Callable[[str], None]
+) -> Recorder:
     for tenant, document in documents.items():
         await produce(settings.kafka, settings.topics.policies, tenant, document)
-    async with _producing(settings) as producer:
+    async with _telling(lambda: f"{lines.read:,} lines sent", on_progress), _producing(settings) as producer:
         await lines.send(producer, settings.topics.partitions)
     parts = build_worker(settings, sweep_clock="stream", web=False)
-    async with running(parts.app):
+    done = parts.recorder
+    async with _telling(lambda: f"{done.read:,} of {lines.read:,} lines judged", on_progress), running(parts.app):
         await _finish(settings, parts)
     await parts.writer.close()
-    return parts.recorder
+    return done
+
+
+@asynccontextmanager
+async def _telling(text: Callable[[], str], tell: Callable[[str], None]) -> AsyncIterator[None]:
+    """Tell how far it is, a few times a second, for as long as it takes."""
+
+    async def keep_telling() -> None:
+        while True:
+            tell(text())
+            await asyncio.sleep(TELL_SECONDS)
+
+    task = asyncio.create_task(keep_telling())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def demo(
@@ -362,16 +396,16 @@ async def _demo(
     rate: float,
     on_tick: Callable[[Snapshot], None],
 ) -> tuple[Recorder, int, bool]:
-    from worker.demo import feed_of, watch  # noqa: PLC0415  as above
+    from worker.demo import Watcher, feed_of, watch  # noqa: PLC0415  as above
 
     interrupted, done = _on_interrupt(), asyncio.Event()
     feed = feed_of(settings, rate, duration)
     settle_memory()
     parts = build_worker(settings)
     web = f"http://{settings.web.host}:{settings.web.port}"
-    shown = {"metrics": f"{web}/metrics", "sessions": f"{web}/api/tenants/…", **addresses}
+    shown = {"metrics": f"{web}/metrics", "sessions": f"{web}/api/tenants/t-0000", **addresses}
     async with _producing(settings) as producer, running(parts.app):
-        watching = asyncio.create_task(watch(parts, shown, on_tick, done))
+        watching = asyncio.create_task(watch(Watcher(parts, shown, feed), on_tick, done))
         feeding = asyncio.create_task(feed.run(producer))
         stopped = asyncio.create_task(interrupted.wait())
         await asyncio.wait([feeding, stopped, watching], return_when=asyncio.FIRST_COMPLETED)

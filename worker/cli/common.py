@@ -13,7 +13,7 @@ import typer
 from worker.cli.errors import INTERRUPTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from worker.observe.snapshot import Summary
@@ -50,12 +50,18 @@ def settings_of(context: typer.Context) -> Settings:
     return settings
 
 
-def configure_logs(context: typer.Context, settings: Settings, stream: TextIO | None = None) -> None:
-    """Start logging (to stderr, or a stream) as the settings say; `--debug` lowers the level."""
+def configure_logs(
+    context: typer.Context, settings: Settings, stream: TextIO | None = None, *, quiet: bool = False
+) -> None:
+    """Start logging (to stderr, or a stream) as the settings say; `--debug` lowers the level.
+
+    A quiet command does not tell how its parts are getting on.
+    """
     from worker.observe.logs import configure  # noqa: PLC0415  as above
 
     state: State = context.find_root().obj
-    configure("debug" if state.debug else settings.log.level, settings.log.format, stream)
+    level = "warning" if quiet and settings.log.level == "info" else settings.log.level
+    configure("debug" if state.debug else level, settings.log.format, stream)
 
 
 def say(line: str) -> None:
@@ -84,13 +90,8 @@ def finish(summary: Summary, *, as_json: bool) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def progress(unit: str) -> Callable[[int], None] | None:
-    """Return what shows a running count on stderr, or None when that is no terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(count: int) -> None:
-        sys.stderr.write(f"\r{count:,} {unit} ")
+def show_progress(text: str) -> None:
+    """Show how far things are on stderr, in place of what was shown last; only on a terminal. `""` clears it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
-
-    return show

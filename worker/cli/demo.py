@@ -27,13 +27,16 @@ def demo(
     """Show everything at work, on simulated traffic."""
     from rich.console import Console  # noqa: PLC0415  `--help` needs none of it
 
-    from worker import runtime  # noqa: PLC0415
     from worker.cli.live import LiveView  # noqa: PLC0415
+    from worker.observe.snapshot import Snapshot  # noqa: PLC0415
 
     settings = settings_of(context)
     console = Console(stderr=True)
     _log_aside(context, settings, console)
     with LiveView(console) as view:
+        view(Snapshot(doing="starting broker, store and worker"))
+        from worker import runtime  # noqa: PLC0415  seconds, with something to look at
+
         on_tick = view if console.is_terminal else _Announcer()
         summary = runtime.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
     finish(summary, as_json=as_json)
@@ -42,7 +45,7 @@ def demo(
 def _log_aside(context: typer.Context, settings: Settings, console: Console) -> None:
     """Log into a file while the terminal shows the live view."""
     if not console.is_terminal:
-        configure_logs(context, settings)
+        configure_logs(context, settings, quiet=True)
         return
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     configure_logs(context, settings, (settings.data_dir / "demo.log").open("a", encoding="utf-8"))

@@ -95,18 +95,19 @@ def _numbers(snapshot: Snapshot, width: int) -> Layout:
 
 def _header(snapshot: Snapshot, room: int) -> list[_Line]:
     """Return the state, then the addresses on as few lines as they fit."""
-    state = (
-        Text("waiting for " + ", ".join(map(printable, snapshot.waiting_for)), style="yellow")
-        if snapshot.waiting_for
-        else Text("running", style="green")
-    )
-    lines = [state]
+    lines = [_state(snapshot)]
     for part in [_pair(name, address) for name, address in snapshot.addresses.items()]:
         if len(lines) > 1 and lines[-1].cell_len + part.cell_len + 2 <= room:
             lines[-1].append("  ").append_text(part)
         else:
             lines.append(part)
     return [_Line(line) for line in lines]
+
+
+def _state(snapshot: Snapshot) -> Text:
+    if snapshot.waiting_for:
+        return Text("waiting for " + ", ".join(map(printable, snapshot.waiting_for)), style="yellow")
+    return Text(snapshot.doing, style="yellow") if snapshot.doing else Text("running", style="green")
 
 
 def _pair(name: str, value: str) -> Text:
@@ -137,7 +138,7 @@ def _traffic(snapshot: Snapshot) -> Panel:
 def _figures(snapshot: Snapshot) -> dict[str, str]:
     return {
         "read": f"{snapshot.read:,}   lag {snapshot.lag:,}",
-        "rows": _listed(snapshot.rows),
+        "rows": _listed({name.removeprefix("session_"): count for name, count in snapshot.rows.items()}),
         "in flight": f"{snapshot.in_flight:,} rows",
         "rejected": _listed(snapshot.rejected) or "0",
         "latency": f"p50 {_span(snapshot.latency_p50)}   p99 {_span(snapshot.latency_p99)}",

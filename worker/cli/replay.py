@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, configure_logs, finish, settings_of
+from worker.cli.common import Json, configure_logs, finish, settings_of, show_progress
 
 
 def replay(
@@ -16,6 +16,9 @@ def replay(
     file: Annotated[Path, typer.Argument(help="JSON lines of any accepted shape; `-` is stdin.", allow_dash=True)],
     data_dir: Annotated[Path | None, typer.Option(help="Where the store is kept.")] = None,
     findings: Annotated[Path | None, typer.Option(help="Write findings there, as JSON lines.")] = None,
+    dead_letters: Annotated[
+        Path | None, typer.Option(help="Write rejected lines there, as JSON lines, each with its reason.")
+    ] = None,
     policy: Annotated[Path | None, typer.Option(help="JSON list of tenant policies, each with its tenant_id.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -25,5 +28,11 @@ def replay(
     settings = settings_of(context)
     if data_dir is not None:
         settings = settings.model_copy(update={"data_dir": data_dir})
-    configure_logs(context, settings)
-    finish(runtime.replay(settings, file, findings=findings, policies=policy), as_json=as_json)
+    configure_logs(context, settings, quiet=True)
+    try:
+        summary = runtime.replay(
+            settings, file, findings=findings, dead_letters=dead_letters, policies=policy, on_progress=show_progress
+        )
+    finally:
+        show_progress("")
+    finish(summary, as_json=as_json)

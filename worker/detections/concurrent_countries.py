@@ -37,10 +37,10 @@ def detect(view: View, parameters: ConcurrentCountries) -> Signal | None:
 
 
 def _others(view: View, parameters: ConcurrentCountries) -> Iterator[tuple[Session, Context]]:
-    """Yield the other living sessions used shortly before or after, whose country is known and their user's."""
+    """Yield the other sessions used shortly before or after, ended since or not, whose country is their user's."""
     for uid, session in view.user.sessions.items():
         gap = abs(view.activity - session.activity)
-        if uid == view.context.uid or session.ended or gap > parameters.minutes * MINUTE_MS:
+        if uid == view.context.uid or not session.activity or gap > parameters.minutes * MINUTE_MS:
             continue
         there = view.contexts[session.context]
         if there.place.country and not hidden(there):
@@ -69,7 +69,7 @@ DETECTION = Detection(
     id="concurrent-countries",
     title="Sessions in two countries at once",
     description=(
-        "Two living sessions of one user were last used within half an hour of each other from two countries. Unlike "
+        "Two sessions of one user were last used within half an hour of each other from two countries. Unlike "
         "impossible travel it needs no speed, only two holders at a time; anonymisers and unknown places are left out, "
         "and so are places on the two sides of a border."
     ),

@@ -21,7 +21,7 @@ class NetworkManyUsers(Parameters):
     minutes: float = 15.0
     """Window of their arrivals."""
     regulars: int = 5
-    """Users known there for more than a day from which a network is learned as shared egress, if no more come."""
+    """Users who came back after a day from which a network is learned as shared egress, if no more come at once."""
 
 
 def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:

@@ -35,6 +35,7 @@ class Snapshot:
         latency_p50, latency_p99: from record timestamp to finding published, seconds; None before the first.
         severities: findings so far by severity. findings: the newest, newest first.
         waiting_for: why the worker is not ready; empty when it is.
+        doing: what it does before the present is what it sees; empty when it does.
     """
 
     elapsed: float = 0.0
@@ -52,6 +53,7 @@ class Snapshot:
     severities: Mapping[str, int] = field(default_factory=dict)
     findings: Sequence[FindingLine] = ()
     waiting_for: Sequence[str] = ()
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class Summary:
         rows: durable rows of `session_events`. findings: durable findings.
         seconds: wall time of the run.
         interrupted: the user ended it.
+        reasons: records rejected by reason.
     """
 
     read: int
@@ -73,18 +76,21 @@ class Summary:
     findings: int
     seconds: float
     interrupted: bool = False
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
         shown = asdict(self)
-        del shown["interrupted"]
+        del shown["interrupted"], shown["reasons"]
         speed = self.read / self.seconds if self.seconds else 0.0
         return {**shown, "seconds": round(self.seconds, 3), "events_per_second": round(speed, 1)}
 
     def as_line(self) -> str:
         """Return the same for people."""
         speed = self.read / self.seconds if self.seconds else 0.0
-        parts = f"{self.accepted:,} accepted, {self.rejected:,} rejected, {self.ignored:,} ignored"
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.reasons.items()))
+        rejected = f"{self.rejected:,} rejected: {why};" if why else f"{self.rejected:,} rejected,"
+        parts = f"{self.accepted:,} accepted, {rejected} {self.ignored:,} ignored"
         return (
             f"read {self.read:,} ({parts}): {self.rows:,} rows, {self.findings:,} findings "
             f"in {self.seconds:.1f} s ({speed:,.0f} events/s)"

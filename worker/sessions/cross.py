@@ -28,7 +28,10 @@ OWNERS = 16
 ARRIVALS, REGULARS = 128, 32
 """Most arrivals on a network remembered, and most users known to come from there: the newest."""
 REGULAR_AFTER, REGULAR_FOR = DAY, 30 * DAY
-"""A user is a regular of a network from a day after the first arrival there, until a month after the last."""
+"""A user who came back to a network after a day or more is a regular of it, until a month after the last arrival.
+
+Once is not enough: the victims of a spray would make its network shared egress for the next one.
+"""
 OWNER_MEMORY = 8 * DAY
 """A day longer than ended sessions are remembered."""
 UID, NETWORK = "uid", "net"
@@ -233,7 +236,7 @@ def _crowds(state: Shared, tenant_id: str, network: str, judge: CrossJudge, limi
     if not state.arrivals:
         return found
     since = state.arrivals[0].time - REGULAR_AFTER
-    regulars = sum(first <= since for first, _ in state.regulars.values())
+    regulars = sum(first <= since and last - first >= REGULAR_AFTER for first, last in state.regulars.values())
     for verdict in judge.judge_crowd(CrowdView(tenant_id, network, state.arrivals, regulars, judge.policy)):
         new = [arrival for arrival in state.arrivals if arrival.is_new]
         group = _group(verdict, "", new[0].time, new[-1].time, len({arrival.user_id for arrival in new}), limits)

@@ -32,9 +32,18 @@ class PolicyReader:
         options: aiokafka connection options.
         topic: the topic; key = tenant id (UTF-8), value = the policy, None when it was deleted.
         on_policy: called with tenant and value, in order for each tenant.
+        patient: wait for brokers that do not answer, and for the topic, for as long as it takes.
     """
 
-    def __init__(self, options: Mapping[str, Any], topic: str, on_policy: Callable[[str, bytes | None], None]) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        topic: str,
+        on_policy: Callable[[str, bytes | None], None],
+        *,
+        patient: bool = True,
+    ) -> None:
+        self._patient = patient
         self._options = {**options, "auto_offset_reset": "earliest", "group_id": None, "enable_auto_commit": False}
         self._topic = topic
         self._on_policy = on_policy
@@ -42,7 +51,11 @@ class PolicyReader:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Return when everything in the topic at this moment has been read; go on reading after that."""
+        """Return when everything in the topic at this moment has been read; go on reading after that.
+
+        Raises:
+            KafkaError: Kafka does not answer, and the reader is not patient.
+        """
         self._task = asyncio.create_task(self._read_forever())
         current = asyncio.create_task(self._current.wait())
         await asyncio.wait([current, self._task], return_when=asyncio.FIRST_COMPLETED)
@@ -62,11 +75,16 @@ class PolicyReader:
                 async with AIOKafkaConsumer(**self._options) as consumer:
                     await self._read(consumer)
             except KafkaError as error:
+                if not self._patient:
+                    raise
                 log.warning("Reading policies will be taken up again, from the beginning: %r", error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         tps = await self._partitions(consumer)
+        if not tps:
+            self._current.set()
+            return
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         ends = await consumer.end_offsets(tps)
@@ -79,10 +97,11 @@ class PolicyReader:
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         consumer.subscribe([self._topic])
-        while not (found := consumer.partitions_for_topic(self._topic)):  # noqa: ASYNC110  aiokafka does not tell
+        await consumer._client.force_metadata_update()  # noqa: SLF001  what was just subscribed to is not known yet
+        while not (found := consumer.partitions_for_topic(self._topic)) and self._patient:  # noqa: ASYNC110  see above
             await asyncio.sleep(RETRY_SECONDS / 10)
         consumer.unsubscribe()
-        return [TopicPartition(self._topic, partition) for partition in sorted(found)]
+        return [TopicPartition(self._topic, partition) for partition in sorted(found or ())]
 
     def _apply(self, key: bytes | None, value: bytes | None) -> None:
         try:
@@ -92,7 +111,11 @@ class PolicyReader:
 
 
 async def read_all(kafka: KafkaSettings, topic: str) -> dict[str, bytes]:
-    """Return the policies on the topic by tenant."""
+    """Return the policies on the topic by tenant; none when there is no such topic.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+    """
     found: dict[str, bytes] = {}
 
     def keep(tenant: str, document: bytes | None) -> None:
@@ -101,7 +124,7 @@ async def read_all(kafka: KafkaSettings, topic: str) -> dict[str, bytes]:
         else:
             found[tenant] = document
 
-    reader = PolicyReader(aiokafka_options(kafka), topic, keep)
+    reader = PolicyReader(aiokafka_options(kafka), topic, keep, patient=False)
     await reader.start()
     await reader.stop()
     return found

@@ -51,6 +51,12 @@ FENCED = (ProducerFenced, InvalidProducerEpoch)
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
+@lru_cache(maxsize=1)
+def _tell_once(error: str) -> None:
+    """Say it for the first of the many producers of a process."""
+    log.info("This broker does not do idempotent producers, going on without: %s", error)
+
+
 class StateTooLargeError(Exception):
     """A state does not fit into a changelog record: the bounds of states and of the topic disagree."""
 
@@ -126,7 +132,7 @@ class Producer:
             with _without_its_error_lines("aiokafka.producer.sender"):
                 producer = await self._new()
         except NO_IDEMPOTENCE as error:
-            log.info("This broker does not do idempotent producers, going on without: %r", error)
+            _tell_once(repr(error))
             self._options |= {"enable_idempotence": False, "transactional_id": None}
             producer = await self._new()
         self._met = True

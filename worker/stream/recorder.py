@@ -105,6 +105,10 @@ class Recorder(MetricsObserver):
         known = sorted(latency for at, latency in self._latencies if at >= since)
         return known[min(int(len(known) * quantile), len(known) - 1)] if known else None
 
+    def forget_latencies(self) -> None:
+        """Begin anew: what was behind is no longer."""
+        self._latencies.clear()
+
     def _remember(self, finding: Finding) -> None:
         if finding.activity is not Activity.CREATE:
             return
