@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 from pydantic import SecretStr
 
-from worker.detections.catalogue import detections
+from worker.detections.catalogue import detection, detections
 from worker.enrich.enricher import build_enricher
 from worker.observe.snapshot import Snapshot, Summary
 from worker.observe.store import StoreObserver
@@ -31,6 +31,7 @@ from worker.stream.app import StreamSettings, caught_up, create_app, run_worker,
 from worker.stream.connection import aiokafka_options
 from worker.stream.delivery import Limits as DeliveryLimits
 from worker.stream.pages import add_pages
+from worker.stream.policies import read_all
 from worker.stream.produce import produce
 from worker.stream.publisher import partition_of
 from worker.stream.recorder import Recorder
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+    from worker.backfill import Backfilled, Range
     from worker.enrich.enricher import Enricher
     from worker.evaluation import Evaluation
     from worker.offline import Offline
@@ -410,6 +412,49 @@ def evaluate(settings: Settings, *, seed: int, users: int, attacks_per_kind: int
     with _offline(settings, simulator) as offline:
         count, findings = evaluation.run(simulator.events(), offline)
     return evaluation.evaluate(count, findings, simulator.labels())
+
+
+def backfill(settings: Settings, asked: Range, *, policies: Path | None = None, dry_run: bool = False) -> Backfilled:
+    """Find in stored events what detections would have found; no live state is touched.
+
+    Args:
+        settings: where the store is, and the policies on their topic; the embedded store has none.
+        asked: what is looked at.
+        policies: a JSON list of policies, each with its `tenant_id`, in place of those.
+        dry_run: store nothing.
+
+    Raises:
+        UnknownDetectionError: there is no detection of an id asked for.
+        BadPolicyError: a policy cannot be used.
+        StoreUnreachableError: ClickHouse does not answer.
+        KafkaConnectionError: Kafka does not answer.
+    """
+    from worker.backfill import Storage, backfill, enabling  # noqa: PLC0415  with what only it needs
+    from worker.offline import Offline  # noqa: PLC0415  the same
+
+    for uid in asked.detections:
+        detection(uid)
+    judges = Policies(detections().values())
+    for tenant, document in _policies(settings, policies).items():
+        judges.set(tenant, enabling(document, asked.detections))
+    pipeline = Pipeline(
+        source=Storage(),
+        judge=judges.judge,
+        topics=settings.topics,
+        partition_of=lambda _key: 0,
+        limits=settings.state.limits(),
+    )
+    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
+        migrations.up(client, dry_run=dry_run)
+        return backfill(client, Offline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run)
+
+
+def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:
+    if file is not None:
+        return read_policies(file.read_bytes())
+    if settings.store_dsn().startswith("chdb:"):
+        return {}
+    return asyncio.run(read_all(settings.kafka, settings.topics.policies))
 
 
 def fill(settings: Settings, client: Client, simulator: Simulator) -> int:

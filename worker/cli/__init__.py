@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from worker.cli import (
+    backfill,
     demo,
     detections,
     dlq,
@@ -46,6 +47,7 @@ for _command in (
     worker.worker,
     simulate.simulate,
     evaluate.evaluate,
+    backfill.backfill,
     feedback.feedback,
     forget.forget,
     doctor.doctor,
