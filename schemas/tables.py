@@ -213,3 +213,16 @@ FEEDBACK = Table(
 )
 
 TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK)}
+
+_BY_USER = "cityHash64(tenant_id, user_id)"
+SHARD_BY = {
+    "session_events": _BY_USER,
+    "sessions": _BY_USER,
+    "findings": "cityHash64(finding_uid)",
+    "feedback": "cityHash64(finding_uid)",
+    "events_by_minute_states": "cityHash64(tenant_id)",
+    "networks_by_day_states": "cityHash64(tenant_id, prefix)",
+    "users_by_day_states": _BY_USER,
+    "schema_migrations": "version",
+}
+"""What decides the shard of a row. Rows that replace one another have it in common, so that `FINAL` holds on a shard."""

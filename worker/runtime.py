@@ -185,7 +185,7 @@ def serve(settings: Settings) -> int:
             url = stack.enter_context(_sql_endpoint(settings))
             log.info("SQL is served", url=url)
         with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
-            migrations.up(client)
+            migrations.up(client, layout=migrations.layout_of(settings))
         asyncio.run(_create_topics(settings))
         settle_memory()
         return run_worker(lambda: build_worker(placed).app)
@@ -254,7 +254,7 @@ def embedded(settings: Settings) -> Iterator[tuple[Settings, dict[str, str]]]:
         )
         url = stack.enter_context(_sql_endpoint(changed))
         with closing(connect(dsn)) as client:
-            migrations.up(client)
+            migrations.up(client, layout=migrations.layout_of(changed))
         asyncio.run(_create_topics(changed))
         yield changed, {"sql": url, "kafka": broker.bootstrap_servers}
 
@@ -445,7 +445,7 @@ def backfill(settings: Settings, asked: Range, *, policies: Path | None = None, 
         limits=settings.state.limits(),
     )
     with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
-        migrations.up(client, dry_run=dry_run)
+        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
         return backfill(client, Offline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run)
 
 

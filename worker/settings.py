@@ -37,6 +37,7 @@ DEFAULT_FILE = Path("sessionwatch.toml")
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^\w*$")]
 
 
 class SettingsError(Exception):
@@ -68,6 +69,22 @@ class ClickHouseSettings(Group):
     """Seconds to wait for a connection."""
     send_receive_timeout_s: Positive = 60
     """Seconds to wait for an insert or a query."""
+    cluster: Name = ""
+    """Cluster that migrations run `ON CLUSTER`; empty: one server."""
+    replicated: bool = False
+    """Make tables with Replicated engines, at the path and replica the servers' configuration gives."""
+    shard_database: Name = ""
+    """Database of each shard's own tables; those of the DSN's database are then Distributed over the cluster."""
+    event_partitions: Literal["month", "week", "day"] = "month"
+    """Period of one partition of `session_events`; counts when the table is made."""
+    finding_partitions: Literal["month", "week", "day"] = "month"
+    """Period of one partition of `findings`; counts when the table is made."""
+
+    @model_validator(mode="after")
+    def _sharded_over_something(self) -> Self:
+        if self.shard_database and not self.cluster:
+            raise ValueError("clickhouse.shard_database needs a cluster: clickhouse.cluster")
+        return self
 
     def options(self) -> dict[str, Any]:
         """Return the options of a connection to a server, as clickhouse-connect names them."""
@@ -79,6 +96,25 @@ class ClickHouseSettings(Group):
             "send_receive_timeout": self.send_receive_timeout_s,
             **{name: str(path) for name, path in given.items() if path is not None},
         }
+
+
+class RetentionSettings(Group):
+    """Days after which ClickHouse deletes rows; 0 keeps them. `sessionwatch migrate up` puts a change in force."""
+
+    session_events_days: NotNegative = 0
+    """Days of event time that `session_events` keeps."""
+    sessions_days: NotNegative = 0
+    """Days since its last event that `sessions` keeps a session."""
+    findings_days: NotNegative = 0
+    """Days since its first occurrence that `findings` keeps a finding."""
+    feedback_days: NotNegative = 0
+    """Days that `feedback` keeps a verdict."""
+    events_by_minute_days: NotNegative = 0
+    """Days of the rollup by minute; longer than `session_events` if you like."""
+    networks_by_day_days: NotNegative = 0
+    """Days of the rollup by network and day."""
+    users_by_day_days: NotNegative = 0
+    """Days of the rollup by user and day."""
 
 
 class GeoSettings(Group):
@@ -215,6 +251,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
+    retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()

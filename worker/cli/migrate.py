@@ -23,12 +23,16 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the statements in
 
 @app.command()
 def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Apply what is not applied yet."""
+    """Apply what is not applied yet, and how long rows are to be kept."""
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
+    layout = migrations.layout_of(settings_of(context))
     with _store(context) as client:
-        done = migrations.up(client, dry_run=dry_run)
+        done = migrations.up(client, dry_run=dry_run, layout=layout)
+        kept = migrations.retain(client, layout, dry_run=dry_run)
     _report([(each, each.up) for each in done], "apply", "applied", dry_run=dry_run, as_json=as_json)
+    for statement in kept:
+        say(f"{'would change' if dry_run else 'changed'} how long rows are kept: {statement}")
 
 
 @app.command()
@@ -37,7 +41,7 @@ def down(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = Fal
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
     with _store(context) as client:
-        done = migrations.down(client, dry_run=dry_run)
+        done = migrations.down(client, dry_run=dry_run, layout=migrations.layout_of(settings_of(context)))
     undone = [] if done is None else [(done, done.down)]
     _report(undone, "take back", "took back", dry_run=dry_run, as_json=as_json)
 

@@ -34,6 +34,8 @@ _CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
 INSERT_SETTINGS = {
     # Durable when answered.
     "async_insert": 0,
+    # … on the shards, where the tables are Distributed.
+    "distributed_foreground_insert": 1,
     # Late events may span any number of months; the partitions are bounded by the tables.
     "throw_on_max_partitions_per_insert_block": 0,
     # The tables collapse what is written twice. The server's own deduplication would skip the materialized views of
