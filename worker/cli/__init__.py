@@ -25,6 +25,7 @@ from worker.cli import (
     policy,
     query,
     replay,
+    rollups,
     simulate,
     topics,
     worker,
@@ -54,6 +55,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(rollups.app, name="rollups")
 app.add_typer(topics.app, name="topics")
 app.add_typer(detections.app, name="detections")
 app.add_typer(policy.app, name="policy")
