@@ -48,7 +48,7 @@ def test_up_makes_the_declared_columns_in_order_with_comments(client: Client) ->
     for table in TABLES.values():
         found = client.query(
             "SELECT name, type, comment FROM system.columns "
-            "WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
+            "WHERE database = currentDatabase() AND table = {table:String} AND default_kind != 'ALIAS' ORDER BY position",
             parameters={"table": table.name},
         ).result_rows
         assert found == [tuple(column) for column in table.columns]
@@ -157,8 +157,8 @@ def test_files_that_are_no_migrations(texts: dict[str, str], message: str) -> No
 
 @pytest.mark.parametrize("migration", load(), ids=lambda migration: migration.name)
 def test_every_statement_may_run_twice(migration: migrations.Migration) -> None:
-    assert all(re.search(r"^(CREATE|ALTER) .*IF NOT EXISTS", each, re.MULTILINE) for each in migration.up)
-    assert all(re.search(r"^(DROP|ALTER) .*IF EXISTS", each, re.MULTILINE) for each in migration.down)
+    assert all(re.search(r"IF (NOT )?EXISTS | (MODIFY|RESET) SETTING ", each) for each in migration.up)
+    assert all(re.search(r"IF EXISTS | (MODIFY|RESET) SETTING ", each) for each in migration.down)
 
 
 EVERY_TABLE = dict.fromkeys(RETAINED, 90)

@@ -101,6 +101,8 @@ class Layout(NamedTuple):
             return [*below, above[0], self._distributed(name)]
         if verb == "CREATE":
             return above if kind == "VIEW" else below
+        if " SETTING " in statement:
+            return below
         # What everybody reads is never ahead of what lies on the shards.
         return [*below, *above] if " ADD COLUMN " in statement else [*above, *below]
 
