@@ -225,4 +225,4 @@ SHARD_BY = {
     "users_by_day_states": _BY_USER,
     "schema_migrations": "version",
 }
-"""What decides the shard of a row. Rows that replace one another have it in common, so that `FINAL` holds on a shard."""
+"""What decides the shard of a row: rows that replace one another have it in common, and `FINAL` holds on a shard."""

@@ -42,8 +42,15 @@ ARROWS: dict[str, set[str]] = {
     "worker.embedded": {"schemas", "worker.sinks", "worker.observe", "worker.settings", "worker.stream.connection"},
 }
 # These put everything together: they may import anything, and nothing below them may import them.
-COMPOSITION = ("worker.runtime", "worker.demo", "worker.replay", "worker.evaluation", "worker.backfill",
-               "worker.docs", "worker.cli")
+COMPOSITION = (
+    "worker.runtime",
+    "worker.demo",
+    "worker.replay",
+    "worker.evaluation",
+    "worker.backfill",
+    "worker.docs",
+    "worker.cli",
+)
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",
         "worker.policies", "worker.findings", "worker.crossing", "worker.feedback")  # fmt: skip
 # Files of a pure room that are tools around it, not part of it.

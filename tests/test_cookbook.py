@@ -6,9 +6,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from bench.cookbook import PAGE, put, queries, subjects
 from store_rows import row
 
+from bench.cookbook import PAGE, put, queries, subjects
 from worker.runtime import fill
 from worker.settings import Settings
 from worker.simulator import Simulator, profile
@@ -34,8 +34,8 @@ def simulated(store: Store) -> Iterator[tuple[Client, dict[str, str]]]:
         simulation = profile("evaluation", users=250, attacks_per_kind=2, rate=0.05, seed=2, tenants=3)
         fill(Settings(), client, Simulator(simulation))
         # In so little traffic no session lasts for half a day.
-        client.command("INSERT INTO sessions (tenant_id, user_id, session_uid, status, started_at, last_seen_at, version) "
-                       "SELECT 'acme', 'u', 'long', 'active', max(event_time) - INTERVAL 13 HOUR, max(event_time), 1 "
+        client.command("INSERT INTO sessions (tenant_id, user_id, session_uid, status, started_at, last_seen_at, version)"
+                       " SELECT 'acme', 'u', 'long', 'active', max(event_time) - INTERVAL 13 HOUR, max(event_time), 1 "
                        "FROM session_events")  # fmt: skip
         yield client, subjects(client)
 
@@ -65,8 +65,9 @@ def test_sessions_live_at_once(tables: Client) -> None:
         session("before", hour - NOW - 9 * HOUR, hour - NOW - 8 * HOUR),
     ])  # fmt: skip
     found = tables.query(
-        f"SELECT toUnixTimestamp(time) * 1000, sessions FROM concurrency(from = fromUnixTimestamp64Milli({hour}), "
-        f"to = fromUnixTimestamp64Milli({hour + 3 * HOUR}), seconds = 3600) ORDER BY time"
+        "SELECT toUnixTimestamp(time) * 1000, sessions FROM concurrency(from = fromUnixTimestamp64Milli({since:Int64}), "
+        "to = fromUnixTimestamp64Milli({until:Int64}), seconds = 3600) ORDER BY time",
+        parameters={"since": hour, "until": hour + 3 * HOUR},
     ).result_rows
     assert found == [(hour, 1), (hour + HOUR, 3), (hour + 2 * HOUR, 2)]
 
@@ -74,7 +75,8 @@ def test_sessions_live_at_once(tables: Client) -> None:
 def test_properties_are_columns(tables: Client) -> None:
     documents = ['{"client":{"app":"mail","build":7},"trial":true}', "", "{}"]
     write_rows(tables, "session_events", [
-        row("session_events", event_time=NOW, kafka_offset=number, meta_data=text) for number, text in enumerate(documents)
+        row("session_events", event_time=NOW, kafka_offset=number, meta_data=text)
+        for number, text in enumerate(documents)
     ])  # fmt: skip
     asked = "SELECT meta.client.app.:String, meta.client.build.:Int64, meta.trial.:Bool FROM session_events FINAL"
     assert tables.query(f"{asked} ORDER BY kafka_offset").result_rows == [("mail", 7, True)] + [(None, None, None)] * 2

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from pydantic import SecretStr
 
 from schemas.tables import SHARD_BY, TABLES
@@ -48,7 +47,8 @@ def test_up_makes_the_declared_columns_in_order_with_comments(client: Client) ->
     for table in TABLES.values():
         found = client.query(
             "SELECT name, type, comment FROM system.columns "
-            "WHERE database = currentDatabase() AND table = {table:String} AND default_kind != 'ALIAS' ORDER BY position",
+            "WHERE database = currentDatabase() AND table = {table:String} AND default_kind != 'ALIAS' "
+            "ORDER BY position",
             parameters={"table": table.name},
         ).result_rows
         assert found == [tuple(column) for column in table.columns]

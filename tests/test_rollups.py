@@ -76,20 +76,22 @@ def test_events_that_were_there_first_are_filled_in(client: Client) -> None:
 def test_distinct_counts_of_longer_intervals(tables: Client) -> None:
     write_rows(tables, "session_events", events())
     by_day = tables.query(
-        f"SELECT tenant_id, toDate(time), events, users, active_sessions FROM activity("
-        f"from = fromUnixTimestamp64Milli({NOW - 86_400_000}), to = fromUnixTimestamp64Milli({NOW + 9 * 86_400_000}), "
-        "seconds = 86400) ORDER BY ALL"
+        "SELECT tenant_id, toDate(time), events, users, active_sessions FROM activity(from = '2026-01-01', "
+        "to = toDateTime('2027-01-01'), seconds = 86400) ORDER BY ALL"
     ).result_rows
-    truth = tables.query("SELECT tenant_id, toDate(event_time), count(), uniqExact(user_id), "
-                         "uniqExact((user_id, session_uid)) FROM session_events FINAL GROUP BY 1, 2 ORDER BY ALL")  # fmt: skip
+    truth = tables.query(
+        "SELECT tenant_id, toDate(event_time), count(), uniqExact(user_id), uniqExact(user_id, session_uid) "
+        "FROM session_events FINAL GROUP BY 1, 2 ORDER BY ALL"
+    )
     assert by_day == truth.result_rows
 
 
 def test_findings_are_counted_as_they_stand(tables: Client) -> None:
     hour = NOW - NOW % 3_600_000
     for revision, status, severity in ((1, "new", "low"), (3, "updated", "high"), (2, "new", "low")):
-        write_rows(tables, "findings", [row("findings", finding_uid="f", tenant_id="acme", detection="d", count=revision,
-                   revision=revision, status=status, severity=severity, bucket_time=hour, user_id="u")])  # fmt: skip
+        state = {"count": revision, "revision": revision, "status": status, "severity": severity, "bucket_time": hour}
+        known = row("findings", finding_uid="f", tenant_id="acme", detection="d", user_id="u", **state)
+        write_rows(tables, "findings", [known])
     found = tables.query("SELECT tenant_id, severity, status, findings, occurrences, users FROM findings_by_hour")
     assert found.result_rows == [("acme", "high", "updated", 1, 3, 1)]
 

@@ -76,7 +76,7 @@ def converted(rule: str) -> str:
 
 
 def users(client: Client, sql: str) -> list[str]:
-    return sorted(user for (user,) in client.query(f"SELECT user_id FROM ({sql})").result_rows)
+    return sorted(user for (user,) in client.query(f"SELECT user_id FROM ({sql})").result_rows)  # noqa: S608  it is our own
 
 
 @pytest.mark.parametrize("path", sorted(RULES.glob("*-*.yml")), ids=lambda path: path.stem)
@@ -86,7 +86,9 @@ def test_a_rule_finds_what_it_says(stored: Client, path: Path) -> None:
 
 def test_every_name_is_that_of_a_column(stored: Client) -> None:
     mapping = yaml.safe_load(PIPELINE.read_text("utf-8"))["transformations"][1]["mapping"]
-    columns = {name for (name,) in stored.query("SELECT name FROM system.columns WHERE table = 'sigma_events'").result_rows}
+    columns = {
+        name for (name,) in stored.query("SELECT name FROM system.columns WHERE table = 'sigma_events'").result_rows
+    }
     assert set(mapping.values()) <= columns
     page = (ROOT / "docs" / "sigma.md").read_text("utf-8")
     table = page.partition("## Fields")[2].partition("## ")[0]
@@ -98,7 +100,9 @@ def test_every_name_is_that_of_a_column(stored: Client) -> None:
         assert users(stored, converted(yaml.safe_dump(rule))) == []
 
 
-def test_the_page_shows_how(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stored: Client) -> None:
+def test_the_page_shows_how(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stored: Client
+) -> None:
     monkeypatch.chdir(ROOT)
     found = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "sigma.md").read_text("utf-8"), re.DOTALL)
     assert found is not None

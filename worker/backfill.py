@@ -6,6 +6,7 @@ A finding has the id it would have had live: what live found is left as it is, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ from worker.sessions.limits import DAY, HOUR
 from worker.sinks.clickhouse import write_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from clickhouse_connect.driver.client import Client
 
@@ -34,11 +35,13 @@ _COLUMNS = (
     "tenant_id", "user_id", "session_uid", "uid_derived", "kind", "shape", "event_time", "activity_time", "created_at",
     "updated_at", "last_used_at", "future_by", "is_deleted", "max_age_minutes", "user_agent", "location",
     "scopes", "has_scopes", "amr", "has_amr", "aud", "workspace_id", "session_type", "meta_data",
-    "record_time", "kafka_topic", "kafka_partition", "kafka_offset",
+    "kafka_topic", "kafka_partition", "kafka_offset", "record_time",
     "ip", "family", "prefix", "asn", "as_org", "network_kind",
     "country", "city", "latitude", "longitude", "place_radius_km", "place_source",
     "ua_family", "ua_major", "os_family", "os_major", "device", "is_scripted",
 )  # fmt: skip
+_WHENCE = _COLUMNS.index("kafka_topic")
+_OPTIONAL = ("location", "aud", "workspace_id", "session_type", "meta_data")
 _MOMENT = "fromUnixTimestamp64Milli({%s:Int64}, 'UTC')"
 _SINCE, _UNTIL = _MOMENT % "since", _MOMENT % "until"
 _ONE_TENANT = "({tenant:String} = '' OR tenant_id = {tenant:String})"
@@ -123,18 +126,15 @@ class Storage:
 
 def stored_event(row: Sequence[Any]) -> StoredEvent:
     """Return the event of a row, columns as `_COLUMNS` has them."""
-    (tenant, user, uid, derived, kind, shape, time, activity, created, updated, used, future, deleted, max_age, agent,
-     location, scopes, has_scopes, amr, has_amr, aud, workspace, session_type, meta_data, arrived, *source) = row[:28]  # fmt: skip
-    event = SessionEvent(
-        tenant_id=tenant, user_id=user, session_uid=uid, uid_derived=derived, kind=EventKind(kind), shape=Shape(shape),
-        event_time=time, activity_time=activity, created_at=created, updated_at=updated, last_used_at=used,
-        future_by=future, is_deleted=deleted, max_age_minutes=max_age, ip=row[28], user_agent=agent,
-        location=location or None, scopes=tuple(scopes) if has_scopes else None, amr=tuple(amr) if has_amr else None,
-        aud=aud or None, workspace_id=workspace or None, session_type=session_type or None,
-        meta_data=meta_data or None,
-    )  # fmt: skip
-    seen = Network(*row[28:34]), Place(*row[34:40]), Device(*row[40:46])
-    return StoredEvent(*source, arrived, event, seen)
+    known = dict(zip(_COLUMNS, row, strict=True))
+    known |= {name: known[name] or None for name in _OPTIONAL}
+    known |= {"kind": EventKind(known["kind"]), "shape": Shape(known["shape"])}
+    for name in ("scopes", "amr"):
+        known[name] = tuple(known[name]) if known[f"has_{name}"] else None
+    event = SessionEvent(**{name: known[name] for name in SessionEvent.__struct_fields__})
+    topic, partition, offset, arrived = row[_WHENCE : _WHENCE + 4]
+    network, place, device = (row[start : start + 6] for start in range(_WHENCE + 4, len(row), 6))
+    return StoredEvent(topic, partition, offset, arrived, event, (Network(*network), Place(*place), Device(*device)))
 
 
 def stored_events(client: Client, asked: Range) -> Iterator[Record]:

@@ -32,7 +32,9 @@ def check(context: typer.Context, *, as_json: Json = False) -> None:
             typer.echo(f"{name:20} {count:,} rows differ")
     wrong = [name for name, count in found.items() if count]
     if wrong:
-        raise CheckFailedError(f"not what the events say: {', '.join(wrong)}; `sessionwatch rollups fill` adds what lacks")
+        raise CheckFailedError(
+            f"not what the events say: {', '.join(wrong)}; `sessionwatch rollups fill` adds what lacks"
+        )
 
 
 @app.command()

@@ -81,7 +81,9 @@ class Layout(NamedTuple):
 
     def ledger(self) -> list[str]:
         """Return what makes the table in which applied migrations are written down."""
-        databases = [f"CREATE DATABASE IF NOT EXISTS {name}{self._on_cluster()}" for name in (self.shards, self.database)]
+        databases = [
+            f"CREATE DATABASE IF NOT EXISTS {name}{self._on_cluster()}" for name in (self.shards, self.database)
+        ]
         return [*(databases if self.shards else ()), *self.spread(self.fill(_LEDGER).strip())]
 
     def ttl(self, table: str, column: str) -> str:

@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-_SESSION = "(user_id, session_uid)"
 TRUTH = {
-    "events_by_minute": f"""
+    "events_by_minute": """
         SELECT tenant_id, toDateTime(toStartOfMinute(e.event_time), 'UTC') AS minute, count() AS events,
-            countIf(is_late) AS late_events, uniqExactIf({_SESSION}, e.event_time = session_started_at) AS new_sessions,
-            uniqExact({_SESSION}) AS active_sessions, uniqExact(user_id) AS users,
+            countIf(is_late) AS late_events,
+            uniqExactIf(user_id, session_uid, e.event_time = session_started_at) AS new_sessions,
+            uniqExact(user_id, session_uid) AS active_sessions, uniqExact(user_id) AS users,
             uniqExactIf(country, country != '') AS countries, max(e.risk_score) AS max_risk
         FROM session_events AS e FINAL GROUP BY tenant_id, minute
     """,
-    "networks_by_day": f"""
+    "networks_by_day": """
         SELECT tenant_id, prefix, toDate(e.event_time, 'UTC') AS day, max(e.asn) AS asn,
             max(toString(e.as_org)) AS as_org, max(toString(e.network_kind)) AS network_kind,
             arraySort(groupUniqArrayIf(toString(country), country != '')) AS countries, count() AS events,
-            uniqExact({_SESSION}) AS sessions, uniqExact(user_id) AS users, min(e.event_time) AS first_seen,
+            uniqExact(user_id, session_uid) AS sessions, uniqExact(user_id) AS users, min(e.event_time) AS first_seen,
             max(e.event_time) AS last_seen, max(e.risk_score) AS max_risk
         FROM session_events AS e FINAL GROUP BY tenant_id, prefix, day
     """,
-    "users_by_day": f"""
+    "users_by_day": """
         SELECT tenant_id, user_id, toDate(e.event_time, 'UTC') AS day, count() AS events,
-            uniqExact({_SESSION}) AS sessions,
+            uniqExact(user_id, session_uid) AS sessions,
             arraySort(groupUniqArrayIf(toString(country), country != '')) AS countries,
             arraySort(groupUniqArrayIf(prefix, prefix != '')) AS prefixes,
             arraySort(groupUniqArrayIf(asn, asn != 0)) AS asns,
