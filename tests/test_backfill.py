@@ -36,7 +36,7 @@ PUT_BACK = ("TRUNCATE TABLE findings", "INSERT INTO findings SELECT * FROM kept"
 
 
 def simulator() -> Simulator:
-    return Simulator(profile("evaluation", users=240, attacks_per_kind=3, rate=0.03, seed=5, tenants=4))
+    return Simulator(profile("evaluation", users=160, attacks_per_kind=2, rate=0.02, seed=5, tenants=4))
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,11 @@ def simulated(store: Store) -> Iterator[tuple[Client, dict[str, str]]]:
         simulation = profile("evaluation", users=250, attacks_per_kind=2, rate=0.05, seed=2, tenants=3)
         fill(Settings(), client, Simulator(simulation))
         # In so little traffic no session lasts for half a day.
-        client.command("INSERT INTO sessions (tenant_id, user_id, session_uid, status, started_at, last_seen_at, version)"
-                       " SELECT 'acme', 'u', 'long', 'active', max(event_time) - INTERVAL 13 HOUR, max(event_time), 1 "
-                       "FROM session_events")  # fmt: skip
+        client.command(
+            "INSERT INTO sessions (tenant_id, user_id, session_uid, status, started_at, last_seen_at, version) "
+            "SELECT 'acme', 'u', 'long', 'active', max(event_time) - INTERVAL 13 HOUR, max(event_time), 1 "
+            "FROM session_events"
+        )
         yield client, subjects(client)
 
 
@@ -64,11 +66,11 @@ def test_sessions_live_at_once(tables: Client) -> None:
         session("c", hour - NOW + HOUR, None),
         session("before", hour - NOW - 9 * HOUR, hour - NOW - 8 * HOUR),
     ])  # fmt: skip
-    found = tables.query(
-        "SELECT toUnixTimestamp(time) * 1000, sessions FROM concurrency(from = fromUnixTimestamp64Milli({since:Int64}), "
-        "to = fromUnixTimestamp64Milli({until:Int64}), seconds = 3600) ORDER BY time",
-        parameters={"since": hour, "until": hour + 3 * HOUR},
-    ).result_rows
+    asked = (
+        "SELECT toUnixTimestamp(time) * 1000, sessions FROM concurrency(from = fromUnixTimestamp64Milli({since:Int64}),"
+        " to = fromUnixTimestamp64Milli({until:Int64}), seconds = 3600) ORDER BY time"
+    )
+    found = tables.query(asked, parameters={"since": hour, "until": hour + 3 * HOUR}).result_rows
     assert found == [(hour, 1), (hour + HOUR, 3), (hour + 2 * HOUR, 2)]
 
 
