@@ -83,10 +83,12 @@ SESSION_EVENTS = Table(
         ("is_deleted", FLAG, "The session was deleted"),
         ("is_late", FLAG, "Later than the allowed lateness: stored, not judged"),
         ("is_current", FLAG, "The newest event of a living session: `sessions` takes its state from it"),
-        ("user_agent", TEXT, "As the event says"),
-        ("location", TEXT, "As the event says"),
+        ("user_agent", WORD, "As the event says"),
+        ("location", WORD, "As the event says"),
         ("scopes", WORDS, "Sorted"),
         ("amr", WORDS, "Authentication methods, sorted"),
+        ("has_scopes", FLAG, "The event names scopes, if only none"),
+        ("has_amr", FLAG, "The event names authentication methods, if only none"),
         ("aud", WORD, "Audience"),
         ("workspace_id", WORD, "Workspace"),
         ("session_type", WORD, "Case-folded; empty when omitted"),
@@ -192,6 +194,7 @@ FINDINGS = Table(
         ("distance_km", FLOAT, "Between the two places"),
         ("speed_kmh", FLOAT, "Between the two places"),
         *_SOURCE,
+        ("is_retroactive", FLAG, "Found by a backfill, not when it happened"),
     ),
 )
 
@@ -210,3 +213,17 @@ FEEDBACK = Table(
 )
 
 TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK)}
+
+_BY_USER = "cityHash64(tenant_id, user_id)"
+SHARD_BY = {
+    "session_events": _BY_USER,
+    "sessions": _BY_USER,
+    "findings": "cityHash64(finding_uid)",
+    "feedback": "cityHash64(finding_uid)",
+    "events_by_minute_states": "cityHash64(tenant_id)",
+    "networks_by_day_states": "cityHash64(tenant_id, prefix)",
+    "users_by_day_states": _BY_USER,
+    "schema_migrations": "version",
+    "tenant_readers": "cityHash64(user_name)",
+}
+"""What decides the shard of a row: rows that replace one another have it in common, and `FINAL` holds on a shard."""

@@ -31,6 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "worker.pipeline": HEART
     | {"worker.policies", "worker.findings", "worker.crossing", "worker.feedback", "worker.privacy"},
     "worker.simulator": {"schemas"},
+    "worker.offline": {"worker.outcome", "worker.simulator"},
     "worker.feed": {"worker.simulator"},
     "worker.stream.connection": set(),
     "worker.stream.topics": {"worker.stream.connection"},
@@ -49,7 +50,15 @@ ARROWS: dict[str, set[str]] = {
     "worker.embedded": {"schemas", "worker.sinks", "worker.observe", "worker.settings", "worker.stream.connection"},
 }
 # These put everything together: they may import anything, and nothing below them may import them.
-COMPOSITION = ("worker.runtime", "worker.demo", "worker.replay", "worker.evaluation", "worker.docs", "worker.cli")
+COMPOSITION = (
+    "worker.runtime",
+    "worker.demo",
+    "worker.replay",
+    "worker.evaluation",
+    "worker.backfill",
+    "worker.docs",
+    "worker.cli",
+)
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",
         "worker.policies", "worker.privacy", "worker.findings", "worker.crossing", "worker.feedback")  # fmt: skip
 # Files of a pure room that are tools around it, not part of it.

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 
-from schemas.tables import TABLES
+from schemas.tables import SHARD_BY, TABLES
+from worker.settings import ClickHouseSettings, RetentionSettings, Settings
 from worker.sinks import migrations
 from worker.sinks.clickhouse import connect
 from worker.sinks.errors import MigrationError
-from worker.sinks.migrations import Layout, down, load, parse, retain, status, up
+from worker.sinks.migrations import RETAINED, Layout, down, layout_of, load, parse, retain, status, up
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -46,7 +51,8 @@ def test_up_makes_the_declared_columns_in_order_with_comments(client: Client) ->
     for table in TABLES.values():
         found = client.query(
             "SELECT name, type, comment FROM system.columns "
-            "WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
+            "WHERE database = currentDatabase() AND table = {table:String} AND default_kind != 'ALIAS' "
+            "ORDER BY position",
             parameters={"table": table.name},
         ).result_rows
         assert found == [tuple(column) for column in table.columns]
@@ -154,31 +160,117 @@ def test_files_that_are_no_migrations(texts: dict[str, str], message: str) -> No
 
 @pytest.mark.parametrize("migration", load(), ids=lambda migration: migration.name)
 def test_every_statement_may_run_twice(migration: migrations.Migration) -> None:
-    assert all(re.search(r"^(CREATE|ALTER) .*IF NOT EXISTS|^GRANT ", each, re.MULTILINE) for each in migration.up)
-    assert all(re.search(r"^(DROP|ALTER) .*IF EXISTS", each, re.MULTILINE) for each in migration.down)
+    again = r"IF (NOT )?EXISTS |^GRANT | (MODIFY|RESET) SETTING "
+    assert all(re.search(again, each, re.MULTILINE) for each in migration.up)
+    assert all(re.search(r"IF EXISTS | (MODIFY|RESET) SETTING ", each) for each in migration.down)
 
 
-CLUSTER = Layout(
-    "it's", replicated=True, ttl_days={"session_events": 90, "sessions": 30, "findings": 400, "feedback": 400}
-)
+EVERY_TABLE = dict.fromkeys(RETAINED, 90)
+CLUSTER = Layout("it's", replicated=True, ttl_days=EVERY_TABLE)
+SHARDED = Layout("it's", replicated=True, ttl_days=EVERY_TABLE, partitions={"findings": "week"}, shards="shard")
+LAYOUTS = {"single": Layout(), "cluster": CLUSTER, "sharded": SHARDED}
+
+
+def statements(layout: Layout) -> list[str]:
+    found = [statement for each in load(layout) for statement in (*each.up, *each.down)]
+    return [statement for statement in (*layout.ledger(), *found) if not statement.startswith("USE ")]
 
 
 def test_a_cluster_changes_statements_and_no_checksum() -> None:
-    single, cluster = load(), load(CLUSTER)
-    assert [each.checksum for each in single] == [each.checksum for each in cluster]
-    text = "\n".join(statement for each in cluster for statement in (*each.up, *each.down))
-    assert text.count("ON CLUSTER 'it\\'s'") == sum(len(each.up) + len(each.down) for each in cluster)
+    assert [each.checksum for each in load()] == [each.checksum for each in load(SHARDED)]
+    text = "\n".join(statements(CLUSTER))
+    assert text.count("ON CLUSTER 'it\\'s'") == len(statements(CLUSTER))
     assert "ENGINE = ReplicatedReplacingMergeTree(version)" in text
-    assert text.count("ENGINE = Replicated") == text.count("ENGINE = ") > len(TABLES)
-    assert text.count("TTL toDateTime(") == len(TABLES)
+    assert text.count("ENGINE = Replicated") == text.count("ENGINE = ") == text.count("CREATE TABLE")
+    assert text.count("\nTTL toDateTime(") == len(RETAINED)
 
 
-@pytest.mark.parametrize("layout", [Layout(), CLUSTER], ids=["single", "cluster"])
+def test_shards_have_tables_of_their_own_and_one_over_them_each() -> None:
+    text = "\n".join(statements(SHARDED))
+    assert text.count("ON CLUSTER 'it\\'s'") == len(statements(SHARDED))
+    assert text.count("ENGINE = Distributed('it\\'s', 'shard', ") == text.count("ENGINE = Replicated") == len(SHARD_BY)
+    assert "Distributed('it\\'s', 'shard', 'session_events', cityHash64(tenant_id, user_id))" in text
+    assert text.count("PARTITION BY toMonday(") == 1
+    up_first = load(SHARDED)[0].up
+    assert [up_first[0], up_first[2]] == ["USE shard", "USE default"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_the_engine_can_parse_every_statement(client: Client, layout: Layout) -> None:
-    for migration in load(layout):
-        for statement in (*migration.up, *migration.down):
-            read = client.query("SELECT formatQuery({sql:String})", parameters={"sql": statement})
-            assert ("ON CLUSTER" in read.result_rows[0][0]) == bool(layout.cluster)
+    for statement in statements(layout):
+        read = client.query("SELECT formatQuery({sql:String})", parameters={"sql": statement})
+        assert ("ON CLUSTER" in read.result_rows[0][0]) == bool(layout.cluster)
+
+
+CONFIG = """
+<clickhouse><tcp_port>9000</tcp_port><remote_servers><one><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></one>
+</remote_servers></clickhouse>
+"""
+# ON CLUSTER and Replicated engines need a Keeper; all else of a sharded cluster runs on a cluster of one.
+ON_ONE_SHARD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import chdb
+from store_rows import row
+from worker.sinks import migrations
+from worker.sinks.clickhouse import connect, write_rows
+from worker.sinks.migrations import Layout
+
+class NoKeeper(Layout):
+    def _on_cluster(self):
+        return ""
+
+layout = NoKeeper(cluster="one", shards="shard", ttl_days={"sessions": 10_000})
+held = chdb.connect(f"{sys.argv[2]}/store?config-file={sys.argv[2]}/config.xml")
+client = connect(f"chdb://{sys.argv[2]}/store")
+done = migrations.up(client, layout=layout)
+assert not any(state.problem or state.pending for state in migrations.status(client))
+now = 1_790_000_000_000
+events = [row("session_events", tenant_id="acme", user_id=f"u{n}", session_uid="s", event_time=now, kafka_topic="t",
+              kafka_offset=n, is_current=True, session_started_at=now, state_version=n) for n in range(100)]
+for _ in range(2):
+    write_rows(client, "session_events", events)
+asked = ("SELECT count() FROM session_events FINAL", "SELECT count() FROM sessions FINAL",
+         "SELECT count() FROM shard.session_events FINAL", "SELECT sum(events) FROM events_by_minute",
+         "SELECT countDistinct(user_id) FROM users_by_day", "SELECT engine = 'Distributed' ? 100 : 0 FROM "
+         "system.tables WHERE database = 'default' AND name = 'session_events'")
+keep = Layout(shards="shard", ttl_days={"sessions": 0})
+print([client.query(sql).result_rows[0][0] for sql in asked], len(migrations.retain(client, keep)))
+while migrations.down(client, layout=layout):
+    done.pop()
+names = client.query("SELECT name FROM system.tables WHERE database IN ('default', 'shard')").result_rows
+print(done, {name for name, in names})
+"""
+
+
+def test_a_sharded_cluster_of_one(tmp_path: Path) -> None:
+    (tmp_path / "config.xml").write_text(CONFIG)
+    here = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", ON_ONE_SHARD, here, str(tmp_path)], capture_output=True, text=True,
+                          check=False, timeout=120)  # fmt: skip
+    assert done.stdout == "[100, 100, 100, 100, 100, 100] 1\n[] {'schema_migrations'}\n", done.stderr[-2000:]
+
+
+def test_how_long_rows_are_kept_can_be_changed(client: Client) -> None:
+    up(client, layout=Layout(ttl_days={"findings": 30}))
+    assert retain(client, Layout(ttl_days={"findings": 30})) == []
+    wish = Layout(ttl_days={"session_events": 7, "findings": 0, "users_by_day": 400})
+    assert len(retain(client, wish, dry_run=True)) == len(retain(client, wish)) == 3
+    assert retain(client, wish) == []
+    kept = "SELECT name FROM system.tables WHERE database = currentDatabase() AND create_table_query LIKE '% TTL %'"
+    assert client.query(f"{kept} ORDER BY name").result_rows == [("session_events",), ("users_by_day_states",)]
+
+
+def test_the_layout_the_settings_want() -> None:
+    dsn = SecretStr("clickhouse://u:p@host/sw")
+    clickhouse = ClickHouseSettings(dsn=dsn, cluster="main", replicated=True, shard_database="shard")
+    layout = layout_of(Settings(clickhouse=clickhouse, retention=RetentionSettings(findings_days=9)))
+    assert (layout.cluster, layout.replicated, layout.shards, layout.database) == ("main", True, "shard", "sw")
+    assert layout.ttl("findings", "bucket_time") == "toDateTime(bucket_time) + INTERVAL 9 DAY"
+    assert layout.ttl("sessions", "last_seen_at") == ""
+    assert layout.ttl_days == {"findings": 9}
+    with pytest.raises(ValueError, match="needs a cluster"):
+        ClickHouseSettings(shard_database="shard")
 
 
 ACCESS = {**MADE, "0003_c.sql": "-- access\n-- up\nCREATE TABLE IF NOT EXISTS {database}.d (x Int8) ENGINE = Memory\n"
@@ -203,24 +295,3 @@ def test_rows_are_deleted_after_their_days(client: Client) -> None:
     client.command("OPTIMIZE TABLE session_events FINAL")
     assert client.query("SELECT tenant_id FROM session_events").result_rows == [("new",)]
     assert "TTL" not in client.command("SHOW CREATE TABLE findings")
-
-
-def test_retention_is_what_the_settings_say_and_is_changed_once(client: Client) -> None:
-    up(client)
-    client.command("INSERT INTO findings (finding_uid, bucket_time) VALUES ('old', '2000-01-01'), ('new', now())")
-    assert retain(client, {"findings": 400}, dry_run=True) == [
-        "ALTER TABLE findings MODIFY TTL toDateTime(bucket_time) + INTERVAL 400 DAY"
-    ]
-    for days in (500, 400):
-        assert len(retain(client, {"findings": days, "sessions": 0})) == 1
-        assert retain(client, {"findings": days}) == []
-    client.command("OPTIMIZE TABLE findings FINAL")
-    assert client.query("SELECT finding_uid FROM findings").result_rows == [("new",)]
-    assert retain(client, {"findings": 0}) == ["ALTER TABLE findings REMOVE TTL"]
-    assert retain(client, {"findings": 0}) == []
-    assert retain(client, {}) == []
-    assert "ON CLUSTER 'it\\'s'" in retain(client, {"feedback": 1}, dry_run=True, layout=CLUSTER)[0]
-    for table in TABLES:
-        assert retain(client, {table: 30})
-    with pytest.raises(MigrationError, match="no table nowhere"):
-        retain(client, {"nowhere": 1})

@@ -19,18 +19,19 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 from pydantic import SecretStr
 
-from worker.detections.catalogue import detections
+from worker.detections.catalogue import detection, detections
 from worker.enrich.enricher import build_enricher
 from worker.observe.snapshot import Snapshot, Summary
 from worker.observe.store import StoreObserver
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Wire
 from worker.policies import BadPolicyError, Policies, read_policies
 from worker.sinks import migrations
-from worker.sinks.clickhouse import ClickHouseWriter, connect
+from worker.sinks.clickhouse import ClickHouseWriter, connect, write_rows
 from worker.stream.app import StreamSettings, caught_up, create_app, run_worker, running
 from worker.stream.connection import aiokafka_options
 from worker.stream.delivery import Limits as DeliveryLimits
 from worker.stream.pages import add_pages
+from worker.stream.policies import read_all
 from worker.stream.produce import produce
 from worker.stream.publisher import partition_of
 from worker.stream.recorder import Recorder
@@ -40,10 +41,15 @@ from worker.stream.topics import create, specs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+    from clickhouse_connect.driver.client import Client
+
+    from worker.backfill import Backfilled, Range
     from worker.enrich.enricher import Enricher
     from worker.evaluation import Evaluation
+    from worker.offline import Offline
     from worker.replay import Lines
     from worker.settings import Settings
+    from worker.simulator import Simulator
     from worker.stream.app import App
 
 log = structlog.get_logger(__name__)
@@ -72,7 +78,7 @@ def wall_clock() -> int:
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
     """Return the pure heart as the settings want it."""
     return Pipeline(
-        enricher=enricher,
+        source=Wire(enricher, settings.stream.max_record_bytes),
         judge=policies.judge,
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
@@ -182,7 +188,7 @@ def serve(settings: Settings) -> int:
             url = stack.enter_context(_sql_endpoint(settings))
             log.info("SQL is served", url=url)
         with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
-            migrations.up(client)
+            migrations.up(client, layout=migrations.layout_of(settings))
         asyncio.run(_create_topics(settings))
         settle_memory()
         return run_worker(lambda: build_worker(placed).app)
@@ -251,7 +257,7 @@ def embedded(settings: Settings) -> Iterator[tuple[Settings, dict[str, str]]]:
         )
         url = stack.enter_context(_sql_endpoint(changed))
         with closing(connect(dsn)) as client:
-            migrations.up(client)
+            migrations.up(client, layout=migrations.layout_of(changed))
         asyncio.run(_create_topics(changed))
         yield changed, {"sql": url, "kafka": broker.bootstrap_servers}
 
@@ -436,19 +442,90 @@ def _on_interrupt() -> asyncio.Event:
 def evaluate(settings: Settings, *, seed: int, users: int, attacks_per_kind: int) -> Evaluation:
     """Run the catalogue over labelled simulated traffic, without broker and store, and hold it against the labels."""
     from worker import evaluation  # noqa: PLC0415  with the simulator, which only it needs
-    from worker.simulator import Simulator, profile, write_geo  # noqa: PLC0415
+    from worker.simulator import Simulator, profile  # noqa: PLC0415
 
     simulator = Simulator(profile("evaluation", seed=seed, users=users, attacks_per_kind=attacks_per_kind))
+    with _offline(settings, simulator) as offline:
+        count, findings = evaluation.run(simulator.events(), offline)
+    return evaluation.evaluate(count, findings, simulator.labels())
+
+
+def backfill(settings: Settings, asked: Range, *, policies: Path | None = None, dry_run: bool = False) -> Backfilled:
+    """Find in stored events what detections would have found; no live state is touched.
+
+    Args:
+        settings: where the store is, and the policies on their topic; the embedded store has none.
+        asked: what is looked at.
+        policies: a JSON list of policies, each with its `tenant_id`, in place of those.
+        dry_run: store nothing.
+
+    Raises:
+        UnknownDetectionError: there is no detection of an id asked for.
+        BadPolicyError: a policy cannot be used.
+        StoreUnreachableError: ClickHouse does not answer.
+        KafkaConnectionError: Kafka does not answer.
+    """
+    from worker.backfill import Storage, backfill, enabling  # noqa: PLC0415  with what only it needs
+    from worker.offline import Offline  # noqa: PLC0415  the same
+
+    for uid in asked.detections:
+        detection(uid)
+    judges = Policies(detections().values())
+    for tenant, document in _policies(settings, policies).items():
+        judges.set(tenant, enabling(document, asked.detections))
+    pipeline = Pipeline(
+        source=Storage(),
+        judge=judges.judge,
+        topics=settings.topics,
+        partition_of=lambda _key: 0,
+        limits=settings.state.limits(),
+    )
+    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
+        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
+        return backfill(client, Offline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run)
+
+
+def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:
+    if file is not None:
+        return read_policies(file.read_bytes())
+    if settings.store_dsn().startswith("chdb:"):
+        return {}
+    return asyncio.run(read_all(settings.kafka, settings.topics.policies))
+
+
+def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
+    """Put simulated events through the pipeline into a store, without a broker; return how many there were.
+
+    Raises:
+        ClickHouseError: the store does not take them.
+    """
+    from worker.offline import arrived, batches  # noqa: PLC0415  as above
+
+    count = 0
+    with _offline(settings, simulator) as offline:
+        for records in batches(arrived(simulator.events()), size=20_000):
+            for outcome in (*offline.process(records), offline.sweep(records[-1].timestamp)):
+                for table, rows in outcome.rows.items():
+                    write_rows(client, table, rows)
+            count += len(records)
+    return count
+
+
+@contextmanager
+def _offline(settings: Settings, simulator: Simulator) -> Iterator[Offline]:
+    """Give both stages, with the simulator's tenants and geo databases."""
+    from worker.offline import Offline  # noqa: PLC0415  as above
+    from worker.simulator import write_geo  # noqa: PLC0415
+
     policies = Policies(detections().values())
     for tenant, policy in simulator.labels()["tenants"].items():
         policies.set(tenant, orjson.dumps(policy))
     with TemporaryDirectory() as directory:
         pipeline = Pipeline(
-            enricher=build_enricher(*write_geo(Path(directory))),
+            source=Wire(build_enricher(*write_geo(Path(directory)))),
             judge=policies.judge,
             topics=settings.topics,
             partition_of=lambda _key: 0,
             limits=settings.state.limits(),
         )
-        count, findings = evaluation.run(simulator.events(), pipeline, MemoryShard(), settings.topics.starts)
-    return evaluation.evaluate(count, findings, simulator.labels())
+        yield Offline(pipeline, MemoryShard(), settings.topics.starts)

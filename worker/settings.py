@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -41,6 +41,7 @@ LEAST_KEY = 32
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^\w*$")]
 
 
 class SettingsError(Exception):
@@ -74,6 +75,22 @@ class ClickHouseSettings(Group):
     """Seconds to wait for an insert or a query."""
     manage_access: bool = False
     """`migrate up` makes roles, limits and row policies, too; needs a server, and a user who may."""
+    cluster: Name = ""
+    """Cluster that migrations run `ON CLUSTER`; empty: one server."""
+    replicated: bool = False
+    """Make tables with Replicated engines, at the path and replica the servers' configuration gives."""
+    shard_database: Name = ""
+    """Database of each shard's own tables; those of the DSN's database are then Distributed over the cluster."""
+    event_partitions: Literal["month", "week", "day"] = "month"
+    """Period of one partition of `session_events`; counts when the table is made."""
+    finding_partitions: Literal["month", "week", "day"] = "month"
+    """Period of one partition of `findings`; counts when the table is made."""
+
+    @model_validator(mode="after")
+    def _sharded_over_something(self) -> Self:
+        if self.shard_database and not self.cluster:
+            raise ValueError("clickhouse.shard_database needs a cluster: clickhouse.cluster")
+        return self
 
     def options(self) -> dict[str, Any]:
         """Return the options of a connection to a server, as clickhouse-connect names them."""
@@ -88,16 +105,22 @@ class ClickHouseSettings(Group):
 
 
 class RetentionSettings(Group):
-    """How long ClickHouse keeps rows; `migrate up` sees to it. Unset: as it is; 0: for good."""
+    """Days ClickHouse keeps rows; `migrate up` sees to it. Unset: as it is; 0: for good."""
 
     session_events_days: NotNegative | None = None
-    """Days events are kept, by event time."""
+    """Days of event time that `session_events` keeps."""
     sessions_days: NotNegative | None = None
-    """Days sessions are kept after their last event."""
+    """Days since its last event that `sessions` keeps a session."""
     findings_days: NotNegative | None = None
-    """Days findings are kept."""
+    """Days since its first occurrence that `findings` keeps a finding."""
     feedback_days: NotNegative | None = None
-    """Days verdicts on findings are kept."""
+    """Days that `feedback` keeps a verdict."""
+    events_by_minute_days: NotNegative | None = None
+    """Days of the rollup by minute; longer than `session_events` if you like."""
+    networks_by_day_days: NotNegative | None = None
+    """Days of the rollup by network and day."""
+    users_by_day_days: NotNegative | None = None
+    """Days of the rollup by user and day."""
 
     def by_table(self) -> dict[str, int]:
         """Return the days of the tables there is a wish for."""
@@ -350,9 +373,10 @@ def _variable(path: str) -> str:
 
 
 def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated or (type(None) in get_args(annotation)):
+        return _type_name(get_args(annotation)[0])
     name = getattr(annotation, "__name__", "") if isinstance(annotation, type) else str(annotation)
     name = name.replace("typing.Literal", "").replace("pathlib.", "").replace("pydantic.types.", "")
-    name = name.replace(" | None", "")
     if name.startswith("["):
         return " or ".join(part.strip(" '\"") for part in name.strip("[]").split(","))
     return {"str": "text", "SecretStr": "secret", "bool": "true/false", "int": "number", "float": "number",

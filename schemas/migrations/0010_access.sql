@@ -14,7 +14,7 @@ CREATE ROLE IF NOT EXISTS sessionwatch_writer{on_cluster};
 GRANT{on_cluster} INSERT ON session_events, INSERT ON sessions, INSERT ON findings, INSERT ON feedback, SELECT ON schema_migrations TO sessionwatch_writer;
 
 CREATE ROLE IF NOT EXISTS sessionwatch_eraser{on_cluster};
-GRANT{on_cluster} SELECT, ALTER DELETE ON session_events, SELECT, ALTER DELETE ON sessions, SELECT, ALTER DELETE ON findings, SELECT, ALTER DELETE ON feedback TO sessionwatch_eraser;
+GRANT{on_cluster} SELECT, ALTER DELETE ON session_events, SELECT, ALTER DELETE ON sessions, SELECT, ALTER DELETE ON findings, SELECT, ALTER DELETE ON feedback, SELECT, ALTER DELETE ON users_by_day_states TO sessionwatch_eraser;
 
 CREATE ROLE IF NOT EXISTS sessionwatch_reader{on_cluster};
 GRANT{on_cluster} SELECT ON {database}.* TO sessionwatch_reader;

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from worker.cli import (
+    backfill,
     demo,
     detections,
     dlq,
@@ -25,6 +26,7 @@ from worker.cli import (
     pseudonym,
     query,
     replay,
+    rollups,
     simulate,
     topics,
     worker,
@@ -47,6 +49,7 @@ for _command in (
     worker.worker,
     simulate.simulate,
     evaluate.evaluate,
+    backfill.backfill,
     feedback.feedback,
     forget.forget,
     pseudonym.pseudonym,
@@ -54,6 +57,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(rollups.app, name="rollups")
 app.add_typer(topics.app, name="topics")
 app.add_typer(detections.app, name="detections")
 app.add_typer(policy.app, name="policy")

@@ -20,6 +20,7 @@ def forget(
 ) -> None:
     """Erase a user from the workers' state and from ClickHouse, and say what stays, and for how long."""
     from worker.sinks.erasure import erase  # noqa: PLC0415  `--help` needs none of it
+    from worker.sinks.migrations import layout_of  # noqa: PLC0415
     from worker.stream import erasure  # noqa: PLC0415
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415
 
@@ -27,7 +28,7 @@ def forget(
     options, pseudonyms = aiokafka_options(settings.kafka), settings.privacy.pseudonyms()
     names = pseudonyms.names(tenant, user) if pseudonyms else [user]
     done = asyncio.run(erasure.forget(options, settings.topics, settings.stream.group_id, tenant, names, wait))
-    counts = erase(settings.store_dsn(), settings.store_options(), tenant, names)
+    counts = erase(settings.store_dsn(), settings.store_options(), tenant, names, layout_of(settings))
     topics, days = settings.topics, settings.topics.retention_days
     stays = {
         f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": f"{days} days at most",

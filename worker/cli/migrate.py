@@ -29,12 +29,10 @@ def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
+    layout = migrations.layout_of(settings)
     with _store(settings) as client:
-        done = migrations.up(client, dry_run=dry_run, access=settings.manages_access())
-        # What is not applied has no tables yet.
-        changed = migrations.retain(
-            client, settings.retention.by_table() if not (dry_run and done) else {}, dry_run=dry_run
-        )
+        done = migrations.up(client, dry_run=dry_run, layout=layout, access=settings.manages_access())
+        changed = migrations.retain(client, layout, dry_run=dry_run)
     _report([(each, each.up) for each in done], "apply", "applied", dry_run=dry_run, as_json=as_json)
     for statement in changed:
         say(f"{'would run' if dry_run else 'ran'} {statement}")
@@ -45,8 +43,9 @@ def down(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = Fal
     """Take the newest migration back; its data is gone."""
     from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
 
-    with _store(settings_of(context)) as client:
-        done = migrations.down(client, dry_run=dry_run)
+    settings = settings_of(context)
+    with _store(settings) as client:
+        done = migrations.down(client, dry_run=dry_run, layout=migrations.layout_of(settings))
     undone = [] if done is None else [(done, done.down)]
     _report(undone, "take back", "took back", dry_run=dry_run, as_json=as_json)
 

@@ -37,6 +37,8 @@ _CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
 INSERT_SETTINGS = {
     # Durable when answered.
     "async_insert": 0,
+    # … on the shards, where the tables are Distributed.
+    "distributed_foreground_insert": 1,
     # Late events may span any number of months; the partitions are bounded by the tables.
     "throw_on_max_partitions_per_insert_block": 0,
     # The tables collapse what is written twice. The server's own deduplication would skip the materialized views of
@@ -119,6 +121,15 @@ def _why(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def write_rows(client: Client, table: str, rows: Sequence[bytes]) -> None:
+    """Insert rows, encoded as `ClickHouseWriter.insert` takes them, once.
+
+    Raises:
+        ClickHouseError: they may not be durable.
+    """
+    client.raw_insert(table, _COLUMNS[table], b"".join(rows), settings=INSERT_SETTINGS, fmt=FORMAT, compression=None)
 
 
 def error_code(error: BaseException) -> int:
@@ -238,9 +249,7 @@ class ClickHouseWriter:
         if self._client is None:
             self._client = self._connector()
         try:
-            self._client.raw_insert(
-                table, _COLUMNS[table], b"".join(rows), settings=INSERT_SETTINGS, fmt=FORMAT, compression=None
-            )
+            write_rows(self._client, table, rows)
         except DatabaseError as error:
             if error_code(error) in REFUSED:
                 raise StoreRefusedError(f"table {table}: {_first_line(error)}") from error

@@ -13,9 +13,11 @@ from hashlib import sha256
 from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from schemas.tables import SHARD_BY
 from worker.sinks.errors import MigrationError
 
 if TYPE_CHECKING:
@@ -23,19 +25,20 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+    from worker.settings import Settings
+
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _PARTS = re.compile(r"\A(?P<access>-- access\n)?-- up\n(?P<up>.*?)^-- down\n(?P<down>.*)\Z", re.DOTALL | re.MULTILINE)
 _HOLE = re.compile(r"(?P<gap>\n?)\{(?P<what>on_cluster|database|engine|ttl)(?::(?P<of>[^}]*))?\}")
+_SUBJECT = re.compile(
+    r"(?:--[^\n]*\n)*(?P<verb>CREATE|ALTER|DROP) (?P<kind>TABLE|VIEW|MATERIALIZED VIEW) (?:IF (?:NOT )?EXISTS )?"
+    r"(?P<name>\w+)"
+)
+_CREATE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
+_PERIODS = {"month": "toYYYYMM", "week": "toMonday", "day": "toYYYYMMDD"}
 _NEWEST_FIRST = """
 SELECT version, name, checksum FROM schema_migrations FINAL WHERE applied ORDER BY version DESC
 """
-_ENGINE = "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
-_TTL_COLUMNS = {
-    "session_events": "event_time",
-    "sessions": "last_seen_at",
-    "findings": "bucket_time",
-    "feedback": "said_at",
-}
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations{on_cluster}
 (
@@ -56,13 +59,18 @@ class Layout(NamedTuple):
     Attributes:
         cluster: name of the cluster every statement runs on; `""` is the one server.
         replicated: Replicated engines, at the path and replica name the servers' configuration gives.
-        ttl_days: days after which a table's rows are deleted, by table; unset means never.
-        database: that of the tables.
+        ttl_days: days after which a table's rows are deleted, by table; 0 means never, unset as it is (new: never).
+        partitions: `day`, `week` or `month` of one partition, by table; unset means month.
+        shards: database in which every shard has its own tables; those of `database` are then Distributed over them.
+            `""` is no shards.
+        database: the database everybody reads and writes.
     """
 
     cluster: str = ""
     replicated: bool = False
     ttl_days: Mapping[str, int] = MappingProxyType({})
+    partitions: Mapping[str, str] = MappingProxyType({})
+    shards: str = ""
     database: str = "default"
 
     def fill(self, template: str) -> str:
@@ -73,6 +81,44 @@ class Layout(NamedTuple):
         """
         return _HOLE.sub(self._fill, template)
 
+    def ledger(self) -> list[str]:
+        """Return what makes the table in which applied migrations are written down."""
+        databases = [
+            f"CREATE DATABASE IF NOT EXISTS {name}{self._on_cluster()}" for name in (self.shards, self.database)
+        ]
+        return [*(databases if self.shards else ()), *self.spread(self.fill(_LEDGER).strip())]
+
+    def ttl(self, table: str, column: str) -> str:
+        """Return the expression after which a table's rows are deleted, `""` when they stay."""
+        days = self.ttl_days.get(table)
+        return f"toDateTime({column}) + INTERVAL {int(days)} DAY" if days else ""
+
+    def spread(self, statement: str) -> list[str]:
+        """Return what a statement comes to: with shards, one for each of the two databases it concerns."""
+        statement = self._partitioned(statement)
+        found = _SUBJECT.match(statement) if self.shards else None
+        if found is None:
+            return [statement]
+        verb, kind, name = found["verb"], found["kind"], found["name"]
+        below, above = [f"USE {self.shards}", statement], [f"USE {self.database}", statement]
+        if (verb, kind) == ("CREATE", "TABLE"):
+            return [*below, above[0], self._distributed(name)]
+        if verb == "CREATE":
+            return above if kind == "VIEW" else below
+        if " SETTING " in statement:
+            return below
+        # What everybody reads is never ahead of what lies on the shards.
+        return [*below, *above] if " ADD COLUMN " in statement else [*above, *below]
+
+    def _distributed(self, name: str) -> str:
+        return (
+            f"CREATE TABLE IF NOT EXISTS {name}{self._on_cluster()} AS {self.shards}.{name}\n"
+            f"ENGINE = Distributed({_quoted(self.cluster)}, {_quoted(self.shards)}, {_quoted(name)}, {SHARD_BY[name]})"
+        )
+
+    def _on_cluster(self) -> str:
+        return f" ON CLUSTER {_quoted(self.cluster)}" if self.cluster else ""
+
     def _fill(self, hole: re.Match[str]) -> str:
         gap, of = hole["gap"], hole["of"] or ""
         if hole["what"] == "database":
@@ -80,10 +126,14 @@ class Layout(NamedTuple):
         if hole["what"] == "engine":
             return f"{gap}Replicated{of}" if self.replicated else gap + of
         if hole["what"] == "on_cluster":
-            return f"{gap} ON CLUSTER {_quoted(self.cluster)}" if self.cluster else gap
-        table, _, column = of.partition(".")
-        days = self.ttl_days.get(table)
-        return f"{gap}TTL toDateTime({column}) + INTERVAL {int(days)} DAY" if days else ""
+            return gap + self._on_cluster()
+        ttl = self.ttl(*of.split("."))
+        return f"{gap}TTL {ttl}" if ttl else ""
+
+    def _partitioned(self, statement: str) -> str:
+        created = _CREATE.search(statement)
+        period = self.partitions.get(created[1], "month") if created else "month"
+        return statement.replace("PARTITION BY toYYYYMM(", f"PARTITION BY {_PERIODS[period]}(")
 
 
 SINGLE = Layout()
@@ -122,7 +172,7 @@ def load(layout: Layout = SINGLE) -> list[Migration]:
     """Read the migrations the package ships, in order, as a layout wants them.
 
     Raises:
-        MigrationError: a file is misnamed or lacks a part, or two have one number.
+        MigrationError: a file is misnamed or lacks a part, or a number is missing.
     """
     directory = files("schemas").joinpath("migrations")
     return parse({each.name: each.read_text("utf-8") for each in directory.iterdir()}, layout)
@@ -132,7 +182,7 @@ def parse(texts: Mapping[str, str], layout: Layout = SINGLE) -> list[Migration]:
     """Read migrations from the text of their files, by file name; return them in order.
 
     Raises:
-        MigrationError: a file is misnamed or lacks a part, or two have one number.
+        MigrationError: a file is misnamed or lacks a part, or a number is missing.
     """
     found = sorted(_read(name, text, layout) for name, text in texts.items())
     if len({migration.version for migration in found}) != len(found):
@@ -144,7 +194,10 @@ def _read(filename: str, text: str, layout: Layout) -> Migration:
     name, parts = _NAME.match(filename), _PARTS.match(text)
     if name is None or parts is None:
         raise MigrationError(f"{filename}: not a migration (NNNN_name.sql with -- up and -- down)")
-    up, down = (_statements(layout.fill(parts[part])) for part in ("up", "down"))
+    up, down = (
+        [each for statement in _statements(layout.fill(parts[part])) for each in layout.spread(statement)]
+        for part in ("up", "down")
+    )
     # Of the file and not of what a layout makes of it: a changed setting is no changed migration.
     return Migration(int(name[1]), name[2], sha256(text.encode()).hexdigest(), up, down, bool(parts["access"]))
 
@@ -210,7 +263,7 @@ def up(
             raise MigrationError(f"migration {_label(state.migration)}: {state.problem}")
     pending = [state.migration for state in states if state.pending]
     for migration in () if dry_run else pending:
-        _run(client, migration, (layout.fill(_LEDGER), *migration.up), applied=True)
+        _run(client, migration, (*layout.ledger(), *migration.up), applied=True)
     return pending
 
 
@@ -238,20 +291,41 @@ def down(
     return known[version]
 
 
-def retain(client: Client, days: Mapping[str, int], *, dry_run: bool = False, layout: Layout = SINGLE) -> list[str]:
-    """Have tables keep their rows for so many days; return the statements that takes, none when all is so already.
+def _known(client: Client, migrations: Sequence[Migration] | None, layout: Layout) -> Sequence[Migration]:
+    return load(layout._replace(database=client.database or "default")) if migrations is None else migrations
 
-    Args:
-        client: the store, in the database of the tables.
-        days: by table; 0 means for good. What is not named stays as it is.
-        dry_run: only tell.
-        layout: where tables lie.
+
+RETAINED = {
+    "session_events": ("session_events", "event_time"),
+    "sessions": ("sessions", "last_seen_at"),
+    "findings": ("findings", "bucket_time"),
+    "feedback": ("feedback", "said_at"),
+    "events_by_minute": ("events_by_minute_states", "minute"),
+    "networks_by_day": ("networks_by_day_states", "day"),
+    "users_by_day": ("users_by_day_states", "day"),
+}
+"""Whose rows may be deleted after some days: the table they lie in, and the column that says how old one is."""
+_KEPT = """
+SELECT name, extract(create_table_query, ' TTL (.+?) SETTINGS') FROM system.tables
+WHERE database = {database:String}
+"""
+
+
+def retain(client: Client, layout: Layout, *, dry_run: bool = False) -> list[str]:
+    """Make tables delete rows after the days a layout wants; return the statements that took.
+
+    Changes what differs, and nothing of tables there is no wish for.
 
     Raises:
-        MigrationError: a table cannot be changed, or there is none.
+        MigrationError: a table cannot be changed.
     """
-    wanted = {table: _change(client, table, days[table], layout) for table in days}
-    statements = [statement for statement in wanted.values() if statement]
+    home = layout.shards or client.database
+    kept = {name: _days(ttl) for name, ttl in client.query(_KEPT, parameters={"database": home}).result_rows}
+    statements = [
+        _retaining(table, layout.ttl(name, column), layout)
+        for name, (table, column) in RETAINED.items()
+        if table in kept and kept[table] != layout.ttl_days.get(name, kept[table])
+    ]
     try:
         for statement in () if dry_run else statements:
             client.command(statement)
@@ -260,25 +334,28 @@ def retain(client: Client, days: Mapping[str, int], *, dry_run: bool = False, la
     return statements
 
 
-def _change(client: Client, table: str, days: int, layout: Layout) -> str:
-    """Return the statement after which a table keeps its rows for so many days; `""` when it does."""
-    found = client.query(_ENGINE, parameters={"table": table}).result_rows
-    if not found:
-        raise MigrationError(f"retention: there is no table {table}")
-    alter = layout.fill(f"ALTER TABLE {table}{{on_cluster}}")
-    has = " TTL " in found[0][0]
-    if not days:
-        return f"{alter} REMOVE TTL" if has else ""
-    column = _TTL_COLUMNS[table]
-    if f"TTL toDateTime({column}) + toIntervalDay({days})" in found[0][0]:
-        return ""
-    return f"{alter} MODIFY TTL toDateTime({column}) + INTERVAL {days} DAY"
+def _days(ttl: str) -> int:
+    found = re.search(r"toIntervalDay\((\d+)\)", ttl)
+    return int(found[1]) if found else 0
 
 
-def _known(client: Client, migrations: Sequence[Migration] | None, layout: Layout) -> Sequence[Migration]:
-    if migrations is not None:
-        return migrations
-    return load(layout._replace(database=str(client.command("SELECT currentDatabase()"))))
+def _retaining(table: str, ttl: str, layout: Layout) -> str:
+    where = f"{layout.shards}.{table}" if layout.shards else table
+    wish = f"MODIFY TTL {ttl}" if ttl else "REMOVE TTL"
+    return layout.fill(f"ALTER TABLE {where}{{on_cluster}} {wish}")
+
+
+def layout_of(settings: Settings) -> Layout:
+    """Return the layout the settings want."""
+    wishes, retention = settings.clickhouse, settings.retention
+    return Layout(
+        cluster=wishes.cluster,
+        replicated=wishes.replicated,
+        ttl_days=retention.by_table(),
+        partitions={"session_events": wishes.event_partitions, "findings": wishes.finding_partitions},
+        shards=wishes.shard_database,
+        database=urlsplit(settings.store_dsn()).path.strip("/") or "default" if wishes.shard_database else "default",
+    )
 
 
 def _label(migration: Migration) -> str:
@@ -286,10 +363,17 @@ def _label(migration: Migration) -> str:
 
 
 def _run(client: Client, migration: Migration, statements: Iterable[str], *, applied: bool) -> None:
+    home = client.database
     try:
         for statement in statements:
-            client.command(statement)
+            if statement.startswith("USE "):
+                client.database = statement.removeprefix("USE ")
+            else:
+                client.command(statement)
+        client.database = home
         row = [migration.version, migration.name, migration.checksum, applied]
         client.insert("schema_migrations", [row], column_names=["version", "name", "checksum", "applied"])
     except ClickHouseError as error:
         raise MigrationError(f"migration {_label(migration)}: {error}") from error
+    finally:
+        client.database = home
