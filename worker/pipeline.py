@@ -172,8 +172,8 @@ class _Batch:
 
     def add(self, records: Sequence[Record]) -> None:
         """Apply some records, in their order, stage by stage: each stage's code then stays in the caches, too."""
-        limit, enrich = self._max_bytes, self._enrich
-        results = [decode(each.value, record_time=each.timestamp, max_bytes=limit) for each in records]
+        limit, skew, enrich = self._max_bytes, self._limits.skew, self._enrich
+        results = [decode(each.value, record_time=each.timestamp, skew_ms=skew, max_bytes=limit) for each in records]
         placed = [each for pair in zip(records, results, strict=True) if (each := self._place(*pair)) is not None]
         seen = [enrich(event.ip, event.location, event.user_agent) for _, event, _, _, _ in placed]
         for each, known in zip(placed, seen, strict=True):
