@@ -42,13 +42,14 @@ def session(**changes: Any) -> bytes:
     return orjson.dumps({**base, **changes})
 
 
-def pipeline(partition_of: Any = lambda _key: 0, judge: Any = None) -> Pipeline:
+def pipeline(partition_of: Any = lambda _key: 0, judge: Any = None, limits: Limits | None = None) -> Pipeline:
+    limits = limits or Limits()
     return Pipeline(
-        source=Wire(build_enricher(None, None)),
+        source=Wire(build_enricher(None, None), skew=limits.skew),
         judge=judge or Policies(detections().values()).judge,
         topics=TOPICS,
         partition_of=partition_of,
-        limits=Limits(),
+        limits=limits,
     )
 
 
@@ -94,6 +95,13 @@ def test_nothing_is_ignored_silently() -> None:
     (outcome,) = run([Taken(value, offset) for offset, value in enumerate(values)], MemoryShard())
     assert sum(outcome.counters.values()) == 3
     assert {key[0] for key in outcome.counters} == {"ignored"}
+
+
+@pytest.mark.parametrize(("skew", "found"), [(60_000, {"clock-anomaly"}), (600_000, set())])
+def test_the_skew_is_a_setting_when_records_are_read_as_well(skew: int, found: set[str]) -> None:
+    record = Taken(session(last_used_at=T0 + 300_000), 0)
+    (outcome,) = run([record], MemoryShard(), limits=Limits(skew=skew))
+    assert {each.detection for each in outcome.findings} == found
 
 
 def test_a_record_read_again_is_skipped() -> None:

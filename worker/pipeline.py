@@ -19,6 +19,7 @@ from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAY
 from worker.rows import event_row, session_row
 from worker.sessions.budget import is_budget
 from worker.sessions.cross import is_shared
+from worker.sessions.limits import MINUTE
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 from worker.sessions.user import ROUTINE, apply, expired, is_forgotten, wake_time
 
@@ -72,17 +73,19 @@ class Wire:
     Args:
         enricher: networks, places and devices.
         max_bytes: a longer record value is rejected unread.
+        skew: how far ahead of its record a time may lie before it is clamped, milliseconds.
     """
 
     repeats = True
 
-    def __init__(self, enricher: Enricher, max_bytes: int = 1 << 20) -> None:
+    def __init__(self, enricher: Enricher, max_bytes: int = 1 << 20, skew: int = MINUTE) -> None:
         self._enrich = enricher.enrich
         self._max_bytes = max_bytes
+        self._skew = skew
 
     def read(self, record: Record) -> SessionEvent | Ignored | Rejected:
         """Decode a record."""
-        return decode(record.value, record_time=record.timestamp, max_bytes=self._max_bytes)
+        return decode(record.value, record_time=record.timestamp, skew_ms=self._skew, max_bytes=self._max_bytes)
 
     def look_up(self, record: Record, event: SessionEvent) -> Seen:  # noqa: ARG002  it stands in the event
         """Enrich an event."""

@@ -78,7 +78,7 @@ def wall_clock() -> int:
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
     """Return the pure heart as the settings want it."""
     return Pipeline(
-        source=Wire(enricher, settings.stream.max_record_bytes),
+        source=Wire(enricher, settings.stream.max_record_bytes, settings.state.limits().skew),
         judge=policies.judge,
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),

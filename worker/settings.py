@@ -194,7 +194,11 @@ class StateSettings(Group):
     store: Literal["memory", "rocksdb"] = "memory"
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     lateness_minutes: Positive = 120
-    """How much later than the user's newest event an event may come and still be judged."""
+    """How much later than the user's newest event an event may come and still be judged; see `window_events`."""
+    window_events: Annotated[int, Field(ge=4)] = 64
+    """Newest events per user that late ones are put in order among, at least half of them; older ones are late."""
+    grouping_minutes: Positive = 60
+    """Minutes, of event time, within which repeats are one finding with a count."""
     skew_s: NotNegative = 60
     """Tolerance between clocks, in seconds, everywhere."""
     revocation_grace_s: NotNegative = 30
@@ -213,6 +217,8 @@ class StateSettings(Group):
         return Limits(
             skew=self.skew_s * SECOND,
             lateness=self.lateness_minutes * MINUTE,
+            window=self.window_events,
+            grouping=self.grouping_minutes * MINUTE,
             revocation_grace=self.revocation_grace_s * SECOND,
             ended_memory=self.ended_memory_days * DAY,
             idle_memory=self.idle_memory_days * DAY,
