@@ -300,6 +300,22 @@ def test_the_riskiest_session_is_shown_when_none_is_chosen(world: World) -> None
     assert shown["risk_score"] == highest.rows[0]["risk"]
 
 
+def test_sessions_at_once_are_those_that_overlap(world: World) -> None:
+    chosen = {**everything(FILES["pivot"]), "user": world.chosen["user"], "tenant": world.chosen["tenant"]}
+    drawn = world.ask(sql_of("pivot", 2), chosen).rows
+    sql = (
+        "SELECT started_at, ended_at FROM sessions FINAL WHERE tenant_id = ${tenant:singlequote} AND user_id = '$user'"
+    )
+    spans = [(row["started_at"], row["ended_at"]) for row in world.ask(sql, chosen).rows]
+    assert len(spans) > 2
+    for point in drawn[1:]:
+        at = point["time"]
+        # What ends at a moment is over, unless something begins in its place.
+        over = sum(start <= at and (end is None or end > at) for start, end in spans)
+        begun = sum(start == at for start, _ in spans)
+        assert over <= point["sessions"] <= over + begun
+
+
 def test_two_severities_and_two_tenants_are_the_sum_of_their_parts(world: World) -> None:
     sql, opened = sql_of("findings", 1), everything(FILES["findings"])
 
