@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, quote, urlsplit
 from urllib.request import Request, urlopen
 
 import orjson
 import pytest
 from clickhouse_connect.driver.client import Client
-from grafana import ALL, Variables, Window, dashboards, expand, panels, provisioned, variables
+from grafana import ALL, Variables, Window, dashboards, expand, interpolated, panels, provisioned, variables
 from simulated import EVENTS, Filler
 from store_fixtures import Store, store  # noqa: F401  a fixture
 
@@ -328,6 +329,60 @@ def test_two_severities_and_two_tenants_are_the_sum_of_their_parts(world: World)
     assert alerts(severity=["critical", "high"]) == alerts(severity=["critical"]) + alerts(severity=["high"]) > 0
     assert alerts(tenant=[first, second]) == alerts(tenant=[first]) + alerts(tenant=[second]) > 0
     assert alerts() == alerts(severity=["critical", "high", "medium"]) >= alerts(severity=["high"])
+
+
+# --- Links, followed ---
+
+
+def followed(url: str, choice: Variables, row: Mapping[str, Any], window: Window) -> tuple[str, Variables]:
+    """Return the dashboard a link leads to and what is chosen there."""
+    range_ = f"from={window.start}&to={window.end}"
+    fields = re.sub(r"\$\{__data\.fields\.(\w+):percentencode\}", lambda each: quote(str(row[each[1]]), safe=""), url)
+    parts = urlsplit(interpolated(fields.replace("${__url_time_range}", range_), choice))
+    given = parse_qs(parts.query, keep_blank_values=True)
+    assert (given.pop("from"), given.pop("to")) == ([str(window.start)], [str(window.end)])
+    name = parts.path.removeprefix("/d/sessionwatch-")
+    named = variables(FILES[name])
+    chosen = {key.removeprefix("var-"): values for key, values in given.items()}
+    multi = {key: values if named[key].get("multi") else values[0] for key, values in chosen.items()}
+    return name, {**everything(FILES[name]), **multi}
+
+
+LINKED = [
+    (query, name, link)
+    for query in queries()
+    if query.panel["type"] == "table"
+    for name, properties in (
+        (o["matcher"]["options"], o["properties"]) for o in query.panel["fieldConfig"]["overrides"]
+    )
+    for each in properties
+    if each["id"] == "links"
+    for link in each["value"]
+]
+SHOWS = {"session": (1, "session"), "pivot": (1, "user"), "findings": (9, ""), "overview": (12, "")}
+"""By dashboard: the panel that must not be empty, and the variable whose value it then shows."""
+
+
+@pytest.mark.parametrize(
+    ("query", "column", "link"),
+    LINKED,
+    ids=[f"{query.dashboard}-{query.panel['title']}-{column}-{link['title']}" for query, column, link in LINKED],
+)
+def test_a_link_leads_to_what_it_promises(world: World, query: Query, column: str, link: dict[str, str]) -> None:
+    findings = query.dashboard in ("overview", "findings", "pipeline")
+    here = {**everything(FILES[query.dashboard]), "datasource": "uid", "search": "location-change" if findings else ""}
+    rows = world.ask(query.sql, here).rows
+    # A finding need not be about a session, or an address have a /24.
+    row = next(row for row in rows if row[column] and row.get("session_uid", "-") and row.get("prefix", "-"))
+    name, chosen = followed(link["url"], here, row, world.window)
+    assert chosen["datasource"] == "uid"
+    panel, shown = (8, "network") if chosen.get("network") else SHOWS[name]
+    there = world.ask(sql_of(name, panel), chosen).rows
+    assert there
+    if shown:
+        of = {"session": "session_uid", "user": "user_id", "network": "prefix"}[shown]
+        assert {each[of] for each in there} == {chosen[shown]} == {row[of]}
+        assert {each["tenant_id"] for each in there} == {row["tenant_id"]}
 
 
 # --- Alert rules ---
