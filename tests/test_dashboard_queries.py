@@ -13,11 +13,10 @@ import orjson
 import pytest
 from clickhouse_connect.driver.client import Client
 from grafana import ALL, Variables, Window, dashboards, expand, interpolated, panels, provisioned, variables
-from simulated import EVENTS, Filler
+from simulated import TOPICS, Filler
 from store_fixtures import Store, store  # noqa: F401  a fixture
 
 from worker.embedded.http import HttpEndpoint
-from worker.settings import Settings
 from worker.simulator import Simulator, profile
 from worker.sinks import migrations
 from worker.sinks.clickhouse import connect
@@ -77,10 +76,10 @@ def world(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         filler.simulate(simulator)
         end = int(simulator.config.end_ms)
         # A revoked session is used again: critical, in the last minute there is.
-        filler.send(EVENTS, [snapshot(end - 3 * MINUTE), snapshot(end - 2 * MINUTE, is_deleted=True)])
-        filler.send(EVENTS, [snapshot(end - 30_000, ip="198.51.100.9", location="Lima, PE")])
+        filler.send(TOPICS.events, [snapshot(end - 3 * MINUTE), snapshot(end - 2 * MINUTE, is_deleted=True)])
+        filler.send(TOPICS.events, [snapshot(end - 30_000, ip="198.51.100.9", location="Lima, PE")])
         chosen = _choose(client)
-        filler.send(Settings().topics.feedback, list(_verdicts(client, end)))
+        filler.send(TOPICS.feedback, list(_verdicts(client, end)))
         yield World(client, Window(end - HOURS * HOUR, end, 60), chosen)
 
 
