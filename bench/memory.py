@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Wire
 from worker.policies import Policies
 from worker.sessions.fold import is_live
 from worker.sessions.limits import Limits
@@ -68,7 +68,7 @@ def main() -> None:
     enricher = build_enricher(None, None, cache_size=1 << 10)
     enricher.warm()
     pipeline = Pipeline(
-        enricher=enricher,
+        source=Wire(enricher),
         judge=Policies(detections().values()).judge,
         topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", feedback="v"),
         partition_of=lambda _key: 0,

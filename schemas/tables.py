@@ -87,6 +87,8 @@ SESSION_EVENTS = Table(
         ("location", TEXT, "As the event says"),
         ("scopes", WORDS, "Sorted"),
         ("amr", WORDS, "Authentication methods, sorted"),
+        ("has_scopes", FLAG, "The event names scopes, if only none"),
+        ("has_amr", FLAG, "The event names authentication methods, if only none"),
         ("aud", WORD, "Audience"),
         ("workspace_id", WORD, "Workspace"),
         ("session_type", WORD, "Case-folded; empty when omitted"),
@@ -192,6 +194,7 @@ FINDINGS = Table(
         ("distance_km", FLOAT, "Between the two places"),
         ("speed_kmh", FLOAT, "Between the two places"),
         *_SOURCE,
+        ("is_retroactive", FLAG, "Found by a backfill, not when it happened"),
     ),
 )
 

@@ -29,6 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "worker.feedback": HEART,
     "worker.pipeline": HEART | {"worker.policies", "worker.findings", "worker.crossing", "worker.feedback"},
     "worker.simulator": {"schemas"},
+    "worker.offline": {"worker.outcome", "worker.simulator"},
     "worker.feed": {"worker.simulator"},
     "worker.stream.connection": set(),
     "worker.stream.topics": set(),

@@ -8,7 +8,7 @@ from test_pipeline import CHROME, T0, TOPICS, Taken, session
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
 from worker.outcome import Outcome
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Wire
 from worker.policies import Policies
 from worker.sessions.budget import DAYS, Budget, Day, count, decode_budget, encode_budget
 from worker.sessions.limits import DAY, HOUR, Limits
@@ -30,7 +30,7 @@ def moved(user: str, at: int = T0) -> list[bytes]:
 def take(values: list[bytes], policy: bytes, shard: MemoryShard | None = None) -> Outcome:
     policies = Policies(detections().values())
     policies.set("acme", policy)
-    heart = Pipeline(enricher=build_enricher(None, None), judge=policies.judge, topics=TOPICS,
+    heart = Pipeline(source=Wire(build_enricher(None, None)), judge=policies.judge, topics=TOPICS,
                      partition_of=lambda _key: 0, limits=Limits())  # fmt: skip
     records = [Taken(value, number, timestamp=T0 + 2 * DAY) for number, value in enumerate(values)]
     return heart.process(0, records, MemoryShard() if shard is None else shard)
@@ -89,7 +89,7 @@ def test_time_alone_forgets_it() -> None:
     shard = MemoryShard()
     take(moved("a"), b'{"alert_budget": 5}', shard)
     policies = Policies(detections().values())
-    heart = Pipeline(enricher=build_enricher(None, None), judge=policies.judge, topics=TOPICS,
+    heart = Pipeline(source=Wire(build_enricher(None, None)), judge=policies.judge, topics=TOPICS,
                      partition_of=lambda _key: 0, limits=Limits())  # fmt: skip
     assert KEY not in heart.sweep(0, T0 + 2 * DAY, shard).states
     assert heart.sweep(0, T0 + (DAYS + 2) * DAY, shard).states[KEY] is None

@@ -11,7 +11,7 @@ from schemas.finding import Severity
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
 from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, Outcome
-from worker.pipeline import Pipeline, user_key
+from worker.pipeline import Pipeline, Wire, user_key
 from worker.policies import Policies
 from worker.sessions.limits import DAY, Limits
 from worker.sessions.state import decode_user
@@ -43,7 +43,7 @@ def session(**changes: Any) -> bytes:
 
 def pipeline(partition_of: Any = lambda _key: 0, judge: Any = None) -> Pipeline:
     return Pipeline(
-        enricher=build_enricher(None, None),
+        source=Wire(build_enricher(None, None)),
         judge=judge or Policies(detections().values()).judge,
         topics=TOPICS,
         partition_of=partition_of,

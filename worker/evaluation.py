@@ -6,37 +6,23 @@ The labels come from the simulator, which knows what it did; nothing here asks a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
 from schemas.finding import SEVERITIES, Activity, Finding, Severity, Status
+from worker.offline import arrived, batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from worker.outcome import Processor, Record, Shard
+    from worker.offline import Offline
     from worker.simulator import SimEvent
 
-BATCH = 2_000
 BEFORE_MS, AFTER_MS = 60_000, 600_000
 """How far outside an attack, by event time, a finding may lie and still be about it."""
 EXAMPLES = 5
-
-
-class Arrived(msgspec.Struct):
-    """A simulated event as a Kafka record."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
 
 
 class Tally(msgspec.Struct):
@@ -123,36 +109,15 @@ class Evaluation(msgspec.Struct):
         }
 
 
-def run(events: Iterable[SimEvent], processor: Processor, shard: Shard, starts: str) -> tuple[int, dict[str, Finding]]:
-    """Put simulated events through a processor; return their number and the last word of every finding, by uid.
-
-    Args:
-        events: in order of arrival.
-        processor: of one partition.
-        shard: its state.
-        starts: topic of what the processor announces to itself.
-    """
+def run(events: Iterable[SimEvent], offline: Offline) -> tuple[int, dict[str, Finding]]:
+    """Put simulated events through the pipeline; return their number and the last word of every finding, by uid."""
     last: dict[str, Finding] = {}
-    count = announced = 0
-    for records in _batches(events):
-        outcome = processor.process(0, records, shard)
-        second = [
-            Arrived(starts, 0, number, message.timestamp or 0, message.key, message.value, ())
-            for number, message in enumerate((each for each in outcome.messages if each.topic == starts), announced)
-        ]
-        crossed = processor.process(0, second, shard)
-        last.update((finding.uid, finding) for finding in (*outcome.findings, *crossed.findings))
-        count, announced = count + len(records), announced + len(second)
+    count = 0
+    for records in batches(arrived(events)):
+        for outcome in offline.process(records):
+            last.update((finding.uid, finding) for finding in outcome.findings)
+        count += len(records)
     return count, last
-
-
-def _batches(events: Iterable[SimEvent]) -> Iterator[Sequence[Record]]:
-    records: Iterator[Record] = (
-        Arrived("events", 0, number, int(event.arrival_ms), event.key, event.value, ())
-        for number, event in enumerate(events)
-    )
-    while batch := list(islice(records, BATCH)):
-        yield batch
 
 
 def evaluate(events: int, findings: Mapping[str, Finding], labels: Mapping[str, Any]) -> Evaluation:

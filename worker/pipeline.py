@@ -47,6 +47,45 @@ class Enricher(Protocol):
         """Return what is known; unknown parts are values."""
 
 
+class Source(Protocol):
+    """What records say, and what is known of it.
+
+    Attributes:
+        repeats: records may come again; by their offsets those applied before are known.
+    """
+
+    repeats: bool
+
+    def read(self, record: Record) -> SessionEvent | Ignored | Rejected:
+        """Return the event a record holds."""
+
+    def look_up(self, record: Record, event: SessionEvent) -> Seen:
+        """Return network, place and device of a record's event."""
+
+
+class Wire:
+    """Records as they come from Kafka: bytes to be decoded, events to be enriched.
+
+    Args:
+        enricher: networks, places and devices.
+        max_bytes: a longer record value is rejected unread.
+    """
+
+    repeats = True
+
+    def __init__(self, enricher: Enricher, max_bytes: int = 1 << 20) -> None:
+        self._enrich = enricher.enrich
+        self._max_bytes = max_bytes
+
+    def read(self, record: Record) -> SessionEvent | Ignored | Rejected:
+        """Decode a record."""
+        return decode(record.value, record_time=record.timestamp, max_bytes=self._max_bytes)
+
+    def look_up(self, record: Record, event: SessionEvent) -> Seen:  # noqa: ARG002  it stands in the event
+        """Enrich an event."""
+        return self._enrich(event.ip, event.location, event.user_agent)
+
+
 class Topics(Protocol):
     """The names of the topics the pipeline writes to."""
 
@@ -101,25 +140,25 @@ class Pipeline:
     """Applies records to state; `worker.outcome.Processor` is the port it fits.
 
     Args:
-        enricher: networks, places and devices.
+        source: what records say; `Wire` reads them as they come from Kafka.
         judge: the detections in force for a tenant.
         topics: where findings, forwards, starts of sessions and dead letters go.
         partition_of: the partition a key hashes to, by Kafka's default partitioner.
         limits: bounds and times.
-        max_bytes: a longer record value is rejected unread.
+        max_bytes: a longer verdict's record is rejected unread.
     """
 
     def __init__(
         self,
         *,
-        enricher: Enricher,
+        source: Source,
         judge: Callable[[str], Judge],
         topics: Topics,
         partition_of: Callable[[bytes], int],
         limits: Limits,
         max_bytes: int = 1 << 20,
     ) -> None:
-        self._enricher = enricher
+        self._source = source
         self._judge = judge
         self._topics = topics
         self._partition_of = partition_of
@@ -152,12 +191,11 @@ class _Batch:
     """One batch under way. The shard is left alone until the end, when nothing can fail any more."""
 
     def __init__(self, pipeline: Pipeline, partition: int, shard: Shard) -> None:
-        self._enrich = pipeline._enricher.enrich  # noqa: SLF001  the batch is the pipeline's own
+        self._source = pipeline._source  # noqa: SLF001  the batch is the pipeline's own
         self._judge = pipeline._judge  # noqa: SLF001
         self._topics = pipeline._topics  # noqa: SLF001
         self._partition_of = pipeline._partition_of  # noqa: SLF001
         self._limits = pipeline._limits  # noqa: SLF001
-        self._max_bytes = pipeline._max_bytes  # noqa: SLF001
         self._partition = partition
         self._shard = shard
         self._users: dict[bytes, User | None] = {}
@@ -172,10 +210,10 @@ class _Batch:
 
     def add(self, records: Sequence[Record]) -> None:
         """Apply some records, in their order, stage by stage: each stage's code then stays in the caches, too."""
-        limit, enrich = self._max_bytes, self._enrich
-        results = [decode(each.value, record_time=each.timestamp, max_bytes=limit) for each in records]
+        read, look_up = self._source.read, self._source.look_up
+        results = [read(each) for each in records]
         placed = [each for pair in zip(records, results, strict=True) if (each := self._place(*pair)) is not None]
-        seen = [enrich(event.ip, event.location, event.user_agent) for _, event, _, _, _ in placed]
+        seen = [look_up(record, event) for record, event, _, _, _ in placed]
         for each, known in zip(placed, seen, strict=True):
             self._apply(*each, known)
         self._settle()
@@ -236,7 +274,7 @@ class _Batch:
         if user is None:
             self._forward(record, key, origin)
             return None
-        if origin[0] != self._topics.dlq:
+        if self._source.repeats and origin[0] != self._topics.dlq:
             if user.offsets.get(origin[1], -1) >= origin[2]:
                 self._count["skipped",] += 1
                 return None

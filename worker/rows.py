@@ -53,7 +53,8 @@ def event_row(
                     event.tenant_id, event.user_id, event.session_uid, time, event.activity_time,
                     event.created_at, event.updated_at, event.last_used_at, event.kind, event.shape,
                     event.uid_derived, event.is_deleted, is_late, is_current,
-                    event.user_agent, event.location or "", event.scopes or (), event.amr or (), event.aud or "",
+                    event.user_agent, event.location or "", event.scopes or (), event.amr or (),
+                    event.scopes is not None, event.amr is not None, event.aud or "",
                     event.workspace_id or "", event.session_type or "", event.max_age_minutes,
                     (session.expires or None) if session else None, event.meta_data or "", event.future_by,
                     session_risk(session, time, limits), user_risk(user, time, limits), detections,
@@ -124,7 +125,7 @@ def finding_row(finding: Finding, after: Context | None, before: Context | None)
         finding.tenant_id, finding.user_id, finding.session_uid, finding.subject,
         finding.bucket_time, finding.event_time, finding.last_event_time, finding.detected_at,
         finding.count, finding.revision, finding.summary, [attack.uid for attack in finding.attacks],
-        finding.evidence.decode(), *_flat(after), *_flat(before), distance, speed, *finding.source,
+        finding.evidence.decode(), *_flat(after), *_flat(before), distance, speed, *finding.source, False,
     )  # fmt: skip
 
 

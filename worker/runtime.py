@@ -23,10 +23,10 @@ from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
 from worker.observe.snapshot import Snapshot, Summary
 from worker.observe.store import StoreObserver
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Wire
 from worker.policies import BadPolicyError, Policies, read_policies
 from worker.sinks import migrations
-from worker.sinks.clickhouse import ClickHouseWriter, connect
+from worker.sinks.clickhouse import ClickHouseWriter, connect, write_rows
 from worker.stream.app import StreamSettings, caught_up, create_app, run_worker, running
 from worker.stream.connection import aiokafka_options
 from worker.stream.delivery import Limits as DeliveryLimits
@@ -40,10 +40,14 @@ from worker.stream.topics import create, specs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+    from clickhouse_connect.driver.client import Client
+
     from worker.enrich.enricher import Enricher
     from worker.evaluation import Evaluation
+    from worker.offline import Offline
     from worker.replay import Lines
     from worker.settings import Settings
+    from worker.simulator import Simulator
     from worker.stream.app import App
 
 log = structlog.get_logger(__name__)
@@ -71,7 +75,7 @@ def wall_clock() -> int:
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
     """Return the pure heart as the settings want it."""
     return Pipeline(
-        enricher=enricher,
+        source=Wire(enricher, settings.stream.max_record_bytes),
         judge=policies.judge,
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
@@ -400,19 +404,47 @@ def _on_interrupt() -> asyncio.Event:
 def evaluate(settings: Settings, *, seed: int, users: int, attacks_per_kind: int) -> Evaluation:
     """Run the catalogue over labelled simulated traffic, without broker and store, and hold it against the labels."""
     from worker import evaluation  # noqa: PLC0415  with the simulator, which only it needs
-    from worker.simulator import Simulator, profile, write_geo  # noqa: PLC0415
+    from worker.simulator import Simulator, profile  # noqa: PLC0415
 
     simulator = Simulator(profile("evaluation", seed=seed, users=users, attacks_per_kind=attacks_per_kind))
+    with _offline(settings, simulator) as offline:
+        count, findings = evaluation.run(simulator.events(), offline)
+    return evaluation.evaluate(count, findings, simulator.labels())
+
+
+def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
+    """Put simulated events through the pipeline into a store, without a broker; return how many there were.
+
+    Raises:
+        ClickHouseError: the store does not take them.
+    """
+    from worker.offline import arrived, batches  # noqa: PLC0415  as above
+
+    count = 0
+    with _offline(settings, simulator) as offline:
+        for records in batches(arrived(simulator.events()), size=20_000):
+            for outcome in (*offline.process(records), offline.sweep(records[-1].timestamp)):
+                for table, rows in outcome.rows.items():
+                    write_rows(client, table, rows)
+            count += len(records)
+    return count
+
+
+@contextmanager
+def _offline(settings: Settings, simulator: Simulator) -> Iterator[Offline]:
+    """Give both stages, with the simulator's tenants and geo databases."""
+    from worker.offline import Offline  # noqa: PLC0415  as above
+    from worker.simulator import write_geo  # noqa: PLC0415
+
     policies = Policies(detections().values())
     for tenant, policy in simulator.labels()["tenants"].items():
         policies.set(tenant, orjson.dumps(policy))
     with TemporaryDirectory() as directory:
         pipeline = Pipeline(
-            enricher=build_enricher(*write_geo(Path(directory))),
+            source=Wire(build_enricher(*write_geo(Path(directory)))),
             judge=policies.judge,
             topics=settings.topics,
             partition_of=lambda _key: 0,
             limits=settings.state.limits(),
         )
-        count, findings = evaluation.run(simulator.events(), pipeline, MemoryShard(), settings.topics.starts)
-    return evaluation.evaluate(count, findings, simulator.labels())
+        yield Offline(pipeline, MemoryShard(), settings.topics.starts)

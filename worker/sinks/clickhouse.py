@@ -118,6 +118,15 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
+def write_rows(client: Client, table: str, rows: Sequence[bytes]) -> None:
+    """Insert rows, encoded as `ClickHouseWriter.insert` takes them, once.
+
+    Raises:
+        ClickHouseError: they may not be durable.
+    """
+    client.raw_insert(table, _COLUMNS[table], b"".join(rows), settings=INSERT_SETTINGS, fmt=FORMAT, compression=None)
+
+
 def error_code(error: BaseException) -> int:
     """Return ClickHouse's code of an error, 0 when it has none."""
     code = getattr(error, "code", None)
@@ -208,9 +217,7 @@ class ClickHouseWriter:
         if self._client is None:
             self._client = self._connector()
         try:
-            self._client.raw_insert(
-                table, _COLUMNS[table], b"".join(rows), settings=INSERT_SETTINGS, fmt=FORMAT, compression=None
-            )
+            write_rows(self._client, table, rows)
         except DatabaseError as error:
             if error_code(error) in REFUSED:
                 raise StoreRefusedError(f"table {table}: {_first_line(error)}") from error
