@@ -13,13 +13,19 @@ import orjson
 import pytest
 from clickhouse_connect.driver.client import Client
 from grafana import ALL, Variables, Window, dashboards, expand, interpolated, panels, provisioned, variables
-from simulated import TOPICS, Filler
 from store_fixtures import Store, store  # noqa: F401  a fixture
 
+from worker.detections.catalogue import detections
 from worker.embedded.http import HttpEndpoint
+from worker.enrich.enricher import build_enricher
+from worker.offline import Arrived, Offline
+from worker.policies import Policies
+from worker.runtime import build_pipeline, fill
+from worker.settings import Settings
 from worker.simulator import Simulator, profile
 from worker.sinks import migrations
-from worker.sinks.clickhouse import connect
+from worker.sinks.clickhouse import connect, write_rows
+from worker.stream.store import MemoryShard
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 HOURS = 3
@@ -64,23 +70,37 @@ def snapshot(time: int, **changes: Any) -> tuple[bytes, int]:
     return orjson.dumps({**told, **changes}), time
 
 
+# One partition keeps everybody.
+SETTINGS = Settings.model_validate({"topics": {"partitions": 1}})
+
+
+def deliver(client: Client, topic: str, values: Sequence[tuple[bytes, int]]) -> None:
+    """Put records, each a value and its time, through a pipeline of their own into the store."""
+    pipeline = build_pipeline(SETTINGS, Policies(detections().values()), build_enricher(None, None))
+    offline = Offline(pipeline, MemoryShard(), SETTINGS.topics.starts)
+    # The simulation's are of partition 0.
+    records = [Arrived(topic, 1, offset, time, None, value, ()) for offset, (value, time) in enumerate(values)]
+    for outcome in offline.process(records):
+        for table, rows in outcome.rows.items():
+            write_rows(client, table, rows)
+
+
 @pytest.fixture(scope="module")
-def world(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:  # noqa: F811
+def world(store: Store) -> Iterator[World]:  # noqa: F811
     simulator = Simulator(
         profile("demo", users=100, tenants=4, rate=0.4, duration_ms=HOURS * HOUR, warmup_days=16.0, history_sessions=4,
                 attack_interval_ms=45_000, late_share=0.02)
     )  # fmt: skip
     with closing(connect(store.dsn)) as client:
         migrations.up(client)
-        filler = Filler(client, simulator, tmp_path_factory.mktemp("geo"))
-        filler.simulate(simulator)
+        fill(SETTINGS, client, simulator)
         end = int(simulator.config.end_ms)
         # A revoked session is used again: critical, in the last minute there is.
-        filler.send(TOPICS.events, [snapshot(end - 3 * MINUTE), snapshot(end - 2 * MINUTE, is_deleted=True)])
-        filler.send(TOPICS.events, [snapshot(end - 30_000, ip="198.51.100.9", location="Lima, PE")])
-        chosen = _choose(client)
-        filler.send(TOPICS.feedback, list(_verdicts(client, end)))
-        yield World(client, Window(end - HOURS * HOUR, end, 60), chosen)
+        used = snapshot(end - 30_000, ip="198.51.100.9", location="Lima, PE")
+        revoked = snapshot(end - 2 * MINUTE, is_deleted=True)
+        deliver(client, SETTINGS.topics.events, [snapshot(end - 3 * MINUTE), revoked, used])
+        deliver(client, SETTINGS.topics.feedback, list(_verdicts(client, end)))
+        yield World(client, Window(end - HOURS * HOUR, end, 60), _choose(client))
 
 
 def _choose(client: Client) -> Variables:
