@@ -1,4 +1,4 @@
-"""How long the queries of the Grafana dashboards take, over a store that is filled. Prints one JSON object.
+"""How long the queries of the dashboards and alert rules take, over a store that is filled. Prints one JSON object.
 
 PYTHONPATH=tests python -m bench.dashboards DIRECTORY [--hours 24]
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from grafana import Window, dashboards, expand, panels, variables  # of the tests
+from grafana import Window, dashboards, expand, panels, provisioned, variables  # of the tests
 
 from worker.sinks.clickhouse import connect
 
@@ -47,11 +47,17 @@ def main() -> None:
 
 def _queries(window: Window) -> Iterator[tuple[str, str]]:
     for name, dashboard in dashboards().items():
-        chosen = _opened(dashboard)
-        for panel in panels(dashboard):
-            for target in panel["targets"]:
-                if "rawSql" in target:
-                    yield f"{name}: {panel['title']}", expand(target["rawSql"], chosen, window)
+        asked = [(panel["title"], target) for panel in panels(dashboard) for target in panel["targets"]]
+        asked += [(each["name"], each["query"]) for each in dashboard["templating"]["list"] if each["type"] == "query"]
+        for title, query in asked:
+            if "rawSql" in query:
+                yield f"{name}: {title}", expand(query["rawSql"], _opened(dashboard), window)
+    for group in provisioned("alerting/rules.yaml")["groups"]:
+        for rule in group["rules"]:
+            query, *_ = rule["data"]
+            if "rawSql" in query["model"]:
+                span = window._replace(start=window.end - query["relativeTimeRange"]["from"] * 1000)
+                yield f"alert: {rule['title']}", expand(query["model"]["rawSql"], {}, span)
 
 
 def _opened(dashboard: Mapping[str, Any]) -> dict[str, Any]:

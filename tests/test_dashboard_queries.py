@@ -6,20 +6,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, quote, urlsplit
 from urllib.request import Request, urlopen
 
 import orjson
 import pytest
 from clickhouse_connect.driver.client import Client
-from grafana import ALL, Variables, Window, dashboards, expand, panels, provisioned, variables
-from simulated import EVENTS, Filler
+from grafana import ALL, Variables, Window, dashboards, expand, interpolated, panels, provisioned, variables
 from store_fixtures import Store, store  # noqa: F401  a fixture
 
+from worker.detections.catalogue import detections
 from worker.embedded.http import HttpEndpoint
+from worker.enrich.enricher import build_enricher
+from worker.offline import Arrived, Offline
+from worker.policies import Policies
+from worker.runtime import build_pipeline, fill
 from worker.settings import Settings
 from worker.simulator import Simulator, profile
 from worker.sinks import migrations
-from worker.sinks.clickhouse import connect
+from worker.sinks.clickhouse import connect, write_rows
+from worker.stream.store import MemoryShard
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 HOURS = 3
@@ -64,23 +70,37 @@ def snapshot(time: int, **changes: Any) -> tuple[bytes, int]:
     return orjson.dumps({**told, **changes}), time
 
 
+# One partition keeps everybody.
+SETTINGS = Settings.model_validate({"topics": {"partitions": 1}})
+
+
+def deliver(client: Client, topic: str, values: Sequence[tuple[bytes, int]]) -> None:
+    """Put records, each a value and its time, through a pipeline of their own into the store."""
+    pipeline = build_pipeline(SETTINGS, Policies(detections().values()), build_enricher(None, None))
+    offline = Offline(pipeline, MemoryShard(), SETTINGS.topics.starts)
+    # The simulation's are of partition 0.
+    records = [Arrived(topic, 1, offset, time, None, value, ()) for offset, (value, time) in enumerate(values)]
+    for outcome in offline.process(records):
+        for table, rows in outcome.rows.items():
+            write_rows(client, table, rows)
+
+
 @pytest.fixture(scope="module")
-def world(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:  # noqa: F811
+def world(store: Store) -> Iterator[World]:  # noqa: F811
     simulator = Simulator(
         profile("demo", users=100, tenants=4, rate=0.4, duration_ms=HOURS * HOUR, warmup_days=16.0, history_sessions=4,
                 attack_interval_ms=45_000, late_share=0.02)
     )  # fmt: skip
     with closing(connect(store.dsn)) as client:
         migrations.up(client)
-        filler = Filler(client, simulator, tmp_path_factory.mktemp("geo"))
-        filler.simulate(simulator)
+        fill(SETTINGS, client, simulator)
         end = int(simulator.config.end_ms)
         # A revoked session is used again: critical, in the last minute there is.
-        filler.send(EVENTS, [snapshot(end - 3 * MINUTE), snapshot(end - 2 * MINUTE, is_deleted=True)])
-        filler.send(EVENTS, [snapshot(end - 30_000, ip="198.51.100.9", location="Lima, PE")])
-        chosen = _choose(client)
-        filler.send(Settings().topics.feedback, list(_verdicts(client, end)))
-        yield World(client, Window(end - HOURS * HOUR, end, 60), chosen)
+        used = snapshot(end - 30_000, ip="198.51.100.9", location="Lima, PE")
+        revoked = snapshot(end - 2 * MINUTE, is_deleted=True)
+        deliver(client, SETTINGS.topics.events, [snapshot(end - 3 * MINUTE), revoked, used])
+        deliver(client, SETTINGS.topics.feedback, list(_verdicts(client, end)))
+        yield World(client, Window(end - HOURS * HOUR, end, 60), _choose(client))
 
 
 def _choose(client: Client) -> Variables:
@@ -300,6 +320,22 @@ def test_the_riskiest_session_is_shown_when_none_is_chosen(world: World) -> None
     assert shown["risk_score"] == highest.rows[0]["risk"]
 
 
+def test_sessions_at_once_are_those_that_overlap(world: World) -> None:
+    chosen = {**everything(FILES["pivot"]), "user": world.chosen["user"], "tenant": world.chosen["tenant"]}
+    drawn = world.ask(sql_of("pivot", 2), chosen).rows
+    sql = (
+        "SELECT started_at, ended_at FROM sessions FINAL WHERE tenant_id = ${tenant:singlequote} AND user_id = '$user'"
+    )
+    spans = [(row["started_at"], row["ended_at"]) for row in world.ask(sql, chosen).rows]
+    assert len(spans) > 2
+    for point in drawn[1:]:
+        at = point["time"]
+        # What ends at a moment is over, unless something begins in its place.
+        over = sum(start <= at and (end is None or end > at) for start, end in spans)
+        begun = sum(start == at for start, _ in spans)
+        assert over <= point["sessions"] <= over + begun
+
+
 def test_two_severities_and_two_tenants_are_the_sum_of_their_parts(world: World) -> None:
     sql, opened = sql_of("findings", 1), everything(FILES["findings"])
 
@@ -312,6 +348,60 @@ def test_two_severities_and_two_tenants_are_the_sum_of_their_parts(world: World)
     assert alerts(severity=["critical", "high"]) == alerts(severity=["critical"]) + alerts(severity=["high"]) > 0
     assert alerts(tenant=[first, second]) == alerts(tenant=[first]) + alerts(tenant=[second]) > 0
     assert alerts() == alerts(severity=["critical", "high", "medium"]) >= alerts(severity=["high"])
+
+
+# --- Links, followed ---
+
+
+def followed(url: str, choice: Variables, row: Mapping[str, Any], window: Window) -> tuple[str, Variables]:
+    """Return the dashboard a link leads to and what is chosen there."""
+    range_ = f"from={window.start}&to={window.end}"
+    fields = re.sub(r"\$\{__data\.fields\.(\w+):percentencode\}", lambda each: quote(str(row[each[1]]), safe=""), url)
+    parts = urlsplit(interpolated(fields.replace("${__url_time_range}", range_), choice))
+    given = parse_qs(parts.query, keep_blank_values=True)
+    assert (given.pop("from"), given.pop("to")) == ([str(window.start)], [str(window.end)])
+    name = parts.path.removeprefix("/d/sessionwatch-")
+    named = variables(FILES[name])
+    chosen = {key.removeprefix("var-"): values for key, values in given.items()}
+    multi = {key: values if named[key].get("multi") else values[0] for key, values in chosen.items()}
+    return name, {**everything(FILES[name]), **multi}
+
+
+LINKED = [
+    (query, name, link)
+    for query in queries()
+    if query.panel["type"] == "table"
+    for name, properties in (
+        (o["matcher"]["options"], o["properties"]) for o in query.panel["fieldConfig"]["overrides"]
+    )
+    for each in properties
+    if each["id"] == "links"
+    for link in each["value"]
+]
+SHOWS = {"session": (1, "session"), "pivot": (1, "user"), "findings": (9, ""), "overview": (12, "")}
+"""By dashboard: the panel that must not be empty, and the variable whose value it then shows."""
+
+
+@pytest.mark.parametrize(
+    ("query", "column", "link"),
+    LINKED,
+    ids=[f"{query.dashboard}-{query.panel['title']}-{column}-{link['title']}" for query, column, link in LINKED],
+)
+def test_a_link_leads_to_what_it_promises(world: World, query: Query, column: str, link: dict[str, str]) -> None:
+    findings = query.dashboard in ("overview", "findings", "pipeline")
+    here = {**everything(FILES[query.dashboard]), "datasource": "uid", "search": "location-change" if findings else ""}
+    rows = world.ask(query.sql, here).rows
+    # A finding need not be about a session, or an address have a /24.
+    row = next(row for row in rows if row[column] and row.get("session_uid", "-") and row.get("prefix", "-"))
+    name, chosen = followed(link["url"], here, row, world.window)
+    assert chosen["datasource"] == "uid"
+    panel, shown = (8, "network") if chosen.get("network") else SHOWS[name]
+    there = world.ask(sql_of(name, panel), chosen).rows
+    assert there
+    if shown:
+        of = {"session": "session_uid", "user": "user_id", "network": "prefix"}[shown]
+        assert {each[of] for each in there} == {chosen[shown]} == {row[of]}
+        assert {each["tenant_id"] for each in there} == {row["tenant_id"]}
 
 
 # --- Alert rules ---
