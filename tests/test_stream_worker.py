@@ -289,6 +289,46 @@ def test_a_second_worker_takes_a_share_and_gives_it_back(bootstrap: str, group: 
     asyncio.run(main())
 
 
+async def fill(bootstrap: str, topic: str, partitions: range, count: int) -> None:
+    async with AIOKafkaProducer(**sc.options(bootstrap), linger_ms=20, max_batch_size=1 << 19) as producer:
+        for number in range(count):
+            for partition in partitions:
+                state = sc.encode(NEVER, n=1, sum=number) + bytes(1_000)
+                await producer.send(topic, state, b"a/%d" % number, partition=partition)
+
+
+def test_all_of_a_large_changelog_is_recovered(bootstrap: str, group: str) -> None:
+    """A broker fills an answer with one partition and says nothing of the others, which says nothing."""
+
+    async def main() -> None:
+        topic, count = changelog_name(group), 12_000
+        await create(sc.options(bootstrap), [TopicSpec(topic, PARTITIONS, 1, {})])
+        await fill(bootstrap, topic, range(PARTITIONS), count)
+        shards = {partition: MemoryShard() for partition in range(PARTITIONS)}
+        await asyncio.wait_for(restore(sc.options(bootstrap), topic, shards), 60)
+        assert [len(shard) for shard in shards.values()] == [count] * PARTITIONS
+
+    asyncio.run(main())
+
+
+def test_recovery_does_not_end_before_the_mark_was_read(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topic = changelog_name(group)
+        await create(sc.options(bootstrap), [TopicSpec(topic, PARTITIONS, 1, {})])
+        await fill(bootstrap, topic, range(1), 10)
+        shard = MemoryShard()
+        # As when a new leader does not know yet that 15 records are durable.
+        recovering = asyncio.create_task(restore(sc.options(bootstrap), topic, {0: shard}, {0: 14}))
+        await eventually(lambda: len(shard) == 10)
+        await asyncio.sleep(0.5)
+        assert not recovering.done()
+        await fill(bootstrap, topic, range(1), 15)
+        await asyncio.wait_for(recovering, 30)
+        assert (len(shard), shard.offset) == (15, 24)
+
+    asyncio.run(main())
+
+
 @pytest.mark.kafka
 def test_the_broker_refuses_states_of_a_partition_that_has_a_new_owner(kafka_broker: Any, group: str) -> None:
     async def main() -> None:

@@ -174,7 +174,7 @@ def store(fault: str) -> Run:
         began = time.monotonic()
         world.until(lambda: not world.ready(worker), "unreadiness", STALL_SECONDS + 15)
         time.sleep(max(0.0, began + size.outage - time.monotonic()))
-        assert world.metric(worker, "sessionwatch_consumer_lag_records"), "no lag was told"
+        world.until(lambda: world.metric(worker, "sessionwatch_consumer_lag_records") > 0, "lag", STALL_SECONDS + 15)
         assert world.proxy.hit[fault], "the fault came too late"
         world.proxy.fault = ""
         assert worker.poll() is None, f"a worker ended with {worker.returncode}"

@@ -393,16 +393,24 @@ class ChangelogWriter:
         self._topic = topic
         self._name = name
         self._producers: dict[int, Producer] = {}
+        self._marks: dict[int, int] = {}
+        self._taking: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def take(self, partition: int) -> None:
-        """Become the only writer of a partition, unless it is that already."""
-        if partition in self._producers:
-            return
+    async def take(self, partition: int) -> int:
+        """Become the only writer of a partition, unless it is that already; return the offset of its mark."""
+        # A take that was given up may not have let go yet.
+        async with self._taking[partition]:
+            if partition not in self._producers:
+                await self._take(partition)
+            return self._marks[partition]
+
+    async def _take(self, partition: int) -> None:
         producer = Producer(self._options, fencing_id=f"{self._name}-{partition}")
         self._producers[partition] = producer
         try:
-            await _Sequence(producer, self._topic, partition).send([Message(self._topic, MARK, b"")], None)
+            sequence = _Sequence(producer, self._topic, partition)
+            _, self._marks[partition] = await sequence.send([Message(self._topic, MARK, b"")], None)
         except BaseException:
             await self.release(partition)
             raise

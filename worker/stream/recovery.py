@@ -2,9 +2,12 @@
 
 Faust's own recovery waits for a record at the last offset before the end of each changelog partition, and hangs
 when there is none: compaction, retention, deletion and transaction markers all take it away. This one reads each
-partition with a plain consumer outside the group until its position has reached the high watermark of the
-broker's fetch answers, or until the broker has answered, repeatedly, that nothing lies in between. (The end that
-brokers tell on request is not used: Tansu tells the first offset of the last batch plus one.)
+partition with a plain consumer outside the group until its position has reached the high watermark of the broker's
+fetch answers, and has passed the mark with which this worker took the partition. The mark is there, as the last record
+of a key always is, so the wait for it ends; and a leader that is new, and does not know yet how far its partition was
+durable, cannot have recovery end too early. An answer without records says nothing: brokers give those for some
+partitions while others have filled it. (The end that brokers tell on request is not used: Tansu tells the first offset
+of the last batch plus one.)
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 POLL_MS = 50
-EMPTY_ANSWERS = 3
 RETRY_SECONDS = 1.0
 
 
@@ -37,6 +39,7 @@ async def restore(
     options: Mapping[str, Any],
     topic: str,
     shards: Mapping[int, DurableShard],
+    marks: Mapping[int, int] | None = None,
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -49,12 +52,13 @@ async def restore(
         options: aiokafka connection options.
         topic: the changelog.
         shards: partition number -> shard.
+        marks: partition number -> an offset that is known to be durable, and so has to be read.
         on_progress: called with partition and number of records applied.
     """
     while True:
         try:
             async with _reader(options) as consumer:
-                await _Restore(consumer, topic, shards, on_progress).run()
+                await _Restore(consumer, topic, shards, marks or {}, on_progress).run()
         except KafkaError as error:
             log.warning("Recovery will be taken up again: %r", error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -83,11 +87,12 @@ class _Restore:
         consumer: AIOKafkaConsumer,
         topic: str,
         shards: Mapping[int, DurableShard],
+        marks: Mapping[int, int],
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         self._consumer = consumer
         self._shards = {TopicPartition(topic, partition): shard for partition, shard in shards.items()}
-        self._answers: dict[TopicPartition, tuple[int, int | None, int]] = {}
+        self._marks = marks
         self._on_progress = on_progress or (lambda _partition, _records: None)
 
     async def run(self) -> None:
@@ -102,7 +107,6 @@ class _Restore:
                 self._apply(tp, records)
 
     def _apply(self, tp: TopicPartition, records: Sequence[Record]) -> None:
-        self._answers.pop(tp, None)
         shard = self._shards[tp]
         if shard.offset is not None and records[0].offset <= shard.offset:
             # What we hold was beyond the end, so the consumer went back to the beginning.
@@ -125,24 +129,13 @@ class _Restore:
             self._start_anew(tp, highwater)
             self._consumer.seek(tp, 0)
             return False
-        if position < highwater and not self._nothing_there(tp, position):
+        if position < max(highwater, self._marks.get(tp.partition, -1) + 1):
             return False
-        if highwater:
-            shard.restore((), highwater - 1)
+        if position:
+            shard.restore((), position - 1)
         shard.restored()
         self._consumer.pause(tp)
         return True
-
-    def _nothing_there(self, tp: TopicPartition, position: int) -> bool:
-        """Say whether the broker has answered several times that there is no record at the position or after."""
-        polled = self._consumer.last_poll_timestamp(tp)
-        at, last_polled, answers = self._answers.get(tp, (position, polled, 0))
-        if at != position:
-            answers = 0
-        elif polled != last_polled:
-            answers += 1
-        self._answers[tp] = position, polled, answers
-        return bool(answers >= EMPTY_ANSWERS)
 
 
 class Recovery(FaustRecovery):  # type: ignore[misc]
@@ -175,8 +168,9 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
             shards = {tp.partition: table.data.open(tp.partition) for tp in tps}
             if shards:
                 # First nobody else may write any more, then what they wrote is read.
-                await asyncio.gather(*(self.app.changelog_writer.take(partition) for partition in shards))
-                await restore(self.app.kafka_options, table.changelog_topic.get_topic_name(), shards)
+                taken = await asyncio.gather(*(self.app.changelog_writer.take(partition) for partition in shards))
+                marks = dict(zip(shards, taken, strict=True))
+                await restore(self.app.kafka_options, table.changelog_topic.get_topic_name(), shards, marks)
             self.app.on_restored(shards, monotonic() - started)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
