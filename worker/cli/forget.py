@@ -20,13 +20,14 @@ def forget(
 ) -> None:
     """Erase a user from the workers' state and from ClickHouse, and say what stays, and for how long."""
     from worker.sinks.erasure import erase  # noqa: PLC0415  `--help` needs none of it
+    from worker.sinks.migrations import layout_of  # noqa: PLC0415  the same
     from worker.stream import erasure  # noqa: PLC0415
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415
 
     settings = settings_of(context)
     options = aiokafka_options(settings.kafka)
     done = asyncio.run(erasure.forget(options, settings.topics, settings.stream.group_id, tenant, user, wait))
-    counts = erase(settings.store_dsn(), settings.store_options(), tenant, user)
+    counts = erase(settings.store_dsn(), settings.store_options(), tenant, user, layout_of(settings))
     topics, days = settings.topics, settings.topics.retention_days
     stays = {
         f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": f"{days} days at most",
