@@ -14,6 +14,7 @@ from worker.settings import Settings
 from worker.simulator import Simulator, profile
 from worker.sinks import migrations, rollups
 from worker.sinks.clickhouse import connect, write_rows
+from worker.sinks.erasure import erase
 from worker.sinks.rollups import TRUTH, differences
 
 if TYPE_CHECKING:
@@ -111,6 +112,16 @@ def test_rollups_of_simulated_traffic_written_twice(tables: Client, monkeypatch:
         write_rows(tables, table, rows)
     assert differences(tables) == EXACT
     assert tables.query("SELECT sum(events) FROM events_by_minute").result_rows == [(count,)]
+
+
+def test_who_is_erased_is_in_no_rollup_by_name(store: Store, database: str, tables: Client) -> None:
+    write_rows(tables, "session_events", events())
+    others = "SELECT count() FROM users_by_day WHERE (tenant_id, user_id) != ('acme', 'u1')"
+    before = tables.query(others).result_rows
+    counts = erase(store.dsn, {"database": database}, "acme", "u1")
+    assert counts["users_by_day_states"] > 0
+    assert tables.query(others.replace("!=", "=")).result_rows == [(0,)]
+    assert tables.query(others).result_rows == before
 
 
 def test_the_commands(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
