@@ -21,7 +21,7 @@ from bench.run import PARTITIONS, POLL_SECONDS, Setting, say
 from worker.detections.catalogue import detections
 from worker.embedded.broker import EmbeddedBroker
 from worker.enrich.enricher import build_enricher
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Wire
 from worker.policies import Policies
 from worker.sessions.fold import is_live
 from worker.sessions.limits import HOUR, Limits
@@ -52,7 +52,7 @@ def make_states() -> States:
     enricher = build_enricher(None, None)
     enricher.warm()
     pipeline = Pipeline(
-        enricher=enricher,
+        source=Wire(enricher),
         judge=Policies(detections().values()).judge,
         topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", feedback="v"),
         partition_of=lambda _key: 0,

@@ -44,6 +44,7 @@ def test_up_status_and_down(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_retention_is_seen_to(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["migrate", "up"]) == 0
     monkeypatch.setenv("SESSIONWATCH_RETENTION__FINDINGS_DAYS", "90")
     assert run(["migrate", "up"]) == 0
     assert "ran ALTER TABLE findings MODIFY TTL" in capsys.readouterr().err

@@ -65,8 +65,11 @@ def worker_log(tmp_path: Path, **settings: str) -> tuple[str, dict[str, Any]]:
         **settings,
     }
     program = "import logging, sys\nfrom worker.observe.logs import configure\nfrom worker import cli, settings\n"
-    # `replay` logs nothing by default; this makes it as talkative as `worker`.
-    program += "configure('info', 'json')\nsys.exit(cli.run(sys.argv[1:]))"
+    # `replay` keeps quiet; this makes it as talkative as `worker`.
+    program += (
+        "import worker.cli.replay as replay\nreplay.configure_logs = lambda *_, **__: configure('info', 'json')\n"
+    )
+    program += "sys.exit(cli.run(sys.argv[1:]))"
     arguments = ["replay", str(source), "--data-dir", str(tmp_path / "data"), "--json"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120,
                           check=False, env=environment)  # fmt: skip

@@ -20,7 +20,7 @@ from worker.cli import run as command
 from worker.detections.catalogue import CatalogueJudge, detections
 from worker.enrich.enricher import Enricher, build_enricher
 from worker.outcome import Outcome
-from worker.pipeline import Pipeline, user_key
+from worker.pipeline import Pipeline, Wire, user_key
 from worker.privacy import Pseudonyms
 from worker.sessions.limits import Limits
 from worker.sessions.state import decode_fold, decode_user, is_user
@@ -53,7 +53,7 @@ def enricher(tmp_path_factory: pytest.TempPathFactory) -> Enricher:
 def pipeline(enricher: Enricher, pseudonyms: Pseudonyms | None, policy: Any = None, **more: Any) -> Pipeline:
     judge = CatalogueJudge(detections().values(), TenantPolicy.model_validate(policy or {}))
     given: dict[str, Any] = {"partition_of": lambda _key: 0, **more}
-    return Pipeline(enricher=enricher, judge=lambda _tenant: judge, topics=TOPICS, limits=Limits(),
+    return Pipeline(source=Wire(enricher), judge=lambda _tenant: judge, topics=TOPICS, limits=Limits(),
                     pseudonyms=pseudonyms, **given)  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def test_who_is_erased_is_in_no_rollup_by_name(store: Store, database: str, tabl
     write_rows(tables, "session_events", events())
     others = "SELECT count() FROM users_by_day WHERE (tenant_id, user_id) != ('acme', 'u1')"
     before = tables.query(others).result_rows
-    counts = erase(store.dsn, {"database": database}, "acme", "u1")
+    counts = erase(store.dsn, {"database": database}, "acme", ["u1"])
     assert counts["users_by_day_states"] > 0
     assert tables.query(others.replace("!=", "=")).result_rows == [(0,)]
     assert tables.query(others).result_rows == before

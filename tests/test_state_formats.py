@@ -17,7 +17,7 @@ from schemas.event import EventKind
 from worker.detections.catalogue import CatalogueJudge, detections
 from worker.detections.testing import COMMON_DEVICES, COMMON_NETWORKS, START, make_event, network_of
 from worker.enrich.model import Device
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Wire
 from worker.sessions import state as module
 from worker.sessions.limits import HOUR, MINUTE, Limits
 from worker.sessions.state import FORMAT, READERS, UnknownFormatError, User, decode_user, encode_user, new_user
@@ -91,7 +91,7 @@ def test_every_format_this_version_reads_has_its_fixture() -> None:
 def test_a_state_of_a_newer_version_is_neither_swept_away_nor_taken_for_none() -> None:
     topics = SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", feedback="v")
     pipeline = Pipeline(
-        enricher=SimpleNamespace(enrich=None),  # type: ignore[arg-type]  it is not come to
+        source=Wire(SimpleNamespace(enrich=None)),  # type: ignore[arg-type]  it is not come to
         judge=lambda _tenant: JUDGE, topics=topics, partition_of=lambda _key: 0, limits=LIMITS,
     )  # fmt: skip
     shard, state = MemoryShard(), bytes((FORMAT + 1,)) + START.to_bytes(8, "big") + b"?"

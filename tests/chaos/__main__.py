@@ -25,7 +25,7 @@ from worker.embedded.http import HttpEndpoint
 from worker.stream.connection import KafkaSettings, aiokafka_options
 
 HEAD = ("fault", "events", "kills", "outages", "rows lost", "rows doubled", "rows changed", "findings lost",
-        "findings changed", "dead letters", "recovery s", "stop s", "peak MiB")  # fmt: skip
+        "findings changed", "dead letters", "rollups", "recovery s", "stop s", "peak MiB")  # fmt: skip
 COMPACTING = """
 log.cleaner.min.cleanable.ratio=0.01
 log.segment.bytes=16777216
@@ -169,13 +169,15 @@ def _check(reference: Everything, source: Input) -> None:
     assert events == source.accepted, f"the undisturbed run has {events} of {source.accepted} events"
     assert len(reference.letters) == source.records - source.accepted
     assert reference.tables["findings"]
+    assert not reference.rollups
     assert {key[0] for key in reference.tables["findings"]} == reference.published
 
 
 def _tell(name: str, source: Input, verdict: Verdict, figures: dict[str, Any], allowed: int) -> None:
     shown = (name, f"{source.accepted:,}", figures["kills"], figures["outages"], verdict.rows_lost,
              verdict.rows_doubled, verdict.rows_changed, verdict.findings_lost, verdict.findings_changed,
-             verdict.letters, figures["recovery_s"], figures["stop_s"], figures["peak_mib"])  # fmt: skip
+             verdict.letters, verdict.rollups,
+             figures["recovery_s"], figures["stop_s"], figures["peak_mib"])  # fmt: skip
     _say(" | ".join(map(str, shown)))
     if figures["idle"]:
         _say("    the input was eaten before the fault was over: --pace makes it last")

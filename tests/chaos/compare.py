@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chaos.feed import FLOOD
 from worker.sinks.clickhouse import connect
+from worker.sinks.rollups import differences
 
 if TYPE_CHECKING:
     from chaos.feed import Input
@@ -27,12 +28,16 @@ UNORDERED = ("revision", "detected_at", "kafka_topic", "kafka_partition", "kafka
 
 
 class Everything(NamedTuple):
-    """The tables by key, as `FINAL` shows them, how often keys stand twice, the ids published, the dead letters."""
+    """The tables by key, as `FINAL` shows them, how often keys stand twice, the ids published, the dead letters.
+
+    `rollups`: rows of rollups that are not what the events say.
+    """
 
     tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]
     twice: int
     published: frozenset[str]
     letters: list[tuple[int, int, bytes]]
+    rollups: int
 
 
 class Verdict(NamedTuple):
@@ -44,12 +49,13 @@ class Verdict(NamedTuple):
     findings_changed: int
     rows_changed: int
     letters: int
+    rollups: int
     example: str
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing differs."""
-        return not any(self[:6])
+        return not any(self[:7])
 
 
 def everything(world: World) -> Everything:
@@ -64,13 +70,14 @@ def everything(world: World) -> Everything:
             by_key = {tuple(row[name] for name in key): _comparable(table, row) for row in rows}
             tables[table] = by_key
             twice += len(rows) - len(by_key)
+        rollups = sum(differences(client).values())
     published = [each for each in world.findings() if not each["metadata"]["tenant_uid"].startswith(FLOOD)]
     letters = [
         (partition, world.source.without_flood(offset), value)
         for partition, offset, value in asyncio.run(world.dead_letters())
         if not world.source.is_flood(offset)
     ]
-    return Everything(tables, twice, frozenset(each["finding_info"]["uid"] for each in published), letters)
+    return Everything(tables, twice, frozenset(each["finding_info"]["uid"] for each in published), letters, rollups)
 
 
 def flooded(world: World, poison: str) -> None:
@@ -127,5 +134,6 @@ def compare(reference: Everything, found: Everything) -> Verdict:
         findings_changed=changed["findings"] + more["findings"] + len(found.published - reference.published),
         rows_changed=changed["session_events"] + changed["sessions"],
         letters=len(set(reference.letters) ^ set(found.letters)),
+        rollups=found.rollups,
         example=example[:600],
     )

@@ -13,7 +13,7 @@ from schemas.inbound import SKEW, Ignored, Rejected, _decode_slowly, decode
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
 from worker.outcome import ERROR
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Wire
 from worker.policies import Policies
 from worker.sessions.limits import Limits
 from worker.sessions.state import decode_user, is_user
@@ -57,7 +57,7 @@ class Driver:
         enricher = build_enricher(None, None, cache_size=4096)
         enricher.warm()
         self._pipeline = Pipeline(
-            enricher=enricher,
+            source=Wire(enricher, LARGEST),
             judge=Policies(detections().values()).judge,
             topics=TOPICS,
             partition_of=lambda _key: 0,
