@@ -42,8 +42,8 @@ bench: $(DEV) ## speed, as JSON
 recovery: $(DEV) ## seconds to recover a million sessions from the changelog, as JSON
 	$(BIN)/python -m bench.recovery $(ARGS)
 
-soak: $(DEV) ## ten minutes at a steady rate: memory and lag, as JSON; ARGS="--svg docs/soak.svg"
-	$(BIN)/python -m bench.soak $(ARGS)
+soak: $(DEV) ## ten minutes at a steady rate on Apache Kafka: memory and lag, as JSON; ARGS="--svg docs/soak.svg"
+	PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(DEV) ## resolve the pinned ranges anew
 	$(BIN)/python -m pip --quiet install uv

@@ -17,7 +17,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -36,10 +36,18 @@ POLL_SECONDS = 0.5
 OTHER_TOPICS = ("BY_USER", "STARTS", "DLQ", "FINDINGS", "FEEDBACK", "POLICIES")
 
 
+class Broker(Protocol):
+    """Kafka, of whatever kind."""
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where to start from."""
+
+
 class Setting:
     """A broker, a directory and the environment that leads a worker to them."""
 
-    def __init__(self, broker: EmbeddedBroker, directory: Path, name: str) -> None:
+    def __init__(self, broker: Broker, directory: Path, name: str) -> None:
         self.name = name
         self.directory = directory / name
         self.directory.mkdir()

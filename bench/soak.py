@@ -1,7 +1,10 @@
 """Ten minutes at a steady rate: the worker's memory and lag, as one JSON object and as a picture.
 
-The store is this script's, reached over HTTP, so that the worker's memory is the worker's alone. Every user has been
-seen within the first minutes; from then on memory has no reason to grow.
+PYTHONPATH=tests python -m bench.soak [--rate 5600] [--seconds 600] [--svg FILE]
+
+The broker is Apache Kafka: the embedded one keeps everything in memory and gets slower with it. The store is this
+script's, reached over HTTP, so that the worker's memory is the worker's alone. Every user has been seen within the
+first minutes; from then on memory has no reason to grow.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from brokers import ApacheKafka
 
 from bench.memory import resident
 from bench.run import Setting, say
-from worker.embedded.broker import EmbeddedBroker
 from worker.embedded.http import HttpEndpoint
 from worker.simulator import Simulator, profile
 from worker.sinks.clickhouse import connect
@@ -135,7 +138,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         with (
-            EmbeddedBroker(directory / "broker.log") as broker,
+            ApacheKafka(directory / "kafka") as broker,
             HttpEndpoint(directory / "db", read_only=False) as store,
         ):
             os.environ["SESSIONWATCH_CLICKHOUSE__DSN"] = f"clickhouse://127.0.0.1:{store.port}/default"
