@@ -46,6 +46,19 @@ def resident(process: int | str = "self") -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
+def heart(cache_size: int = 1 << 17) -> Pipeline:
+    """Return the pipeline with all detections, of one partition, without geo databases."""
+    enricher = build_enricher(None, None, cache_size)
+    enricher.warm()
+    return Pipeline(
+        source=Wire(enricher),
+        judge=Policies(detections().values()).judge,
+        topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", feedback="v"),
+        partition_of=lambda _key: 0,
+        limits=Limits(),
+    )
+
+
 def simulate(path: Path, count: int, users: int) -> None:
     """Write the arrival times and values of simulated events to a file."""
     with path.open("wb") as file:
@@ -65,15 +78,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     users = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
     # What is cached of addresses is bounded and no session's: it is kept small here.
-    enricher = build_enricher(None, None, cache_size=1 << 10)
-    enricher.warm()
-    pipeline = Pipeline(
-        source=Wire(enricher),
-        judge=Policies(detections().values()).judge,
-        topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", feedback="v"),
-        partition_of=lambda _key: 0,
-        limits=Limits(),
-    )
+    pipeline = heart(cache_size=1 << 10)
     shard, chunk = MemoryShard(), []
     newest = 0
     with TemporaryDirectory() as directory:

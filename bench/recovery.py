@@ -11,20 +11,15 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
-from bench.memory import CHUNK, Taken, resident
+from bench.memory import CHUNK, Taken, heart, resident
 from bench.run import PARTITIONS, POLL_SECONDS, Setting, say
-from worker.detections.catalogue import detections
 from worker.embedded.broker import EmbeddedBroker
-from worker.enrich.enricher import build_enricher
-from worker.pipeline import Pipeline, Wire
-from worker.policies import Policies
 from worker.sessions.fold import is_live
-from worker.sessions.limits import HOUR, Limits
+from worker.sessions.limits import HOUR
 from worker.sessions.state import decode_user, is_user
 from worker.simulator import Simulator, profile
 from worker.stream.publisher import partition_of
@@ -49,15 +44,7 @@ class States(NamedTuple):
 def make_states() -> States:
     """Return what the pipeline keeps of simulated events, the newest of which is of now."""
     now = int(time.time() * 1000)
-    enricher = build_enricher(None, None)
-    enricher.warm()
-    pipeline = Pipeline(
-        source=Wire(enricher),
-        judge=Policies(detections().values()).judge,
-        topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", feedback="v"),
-        partition_of=lambda _key: 0,
-        limits=Limits(),
-    )
+    pipeline = heart()
     simulator = Simulator(profile("benchmark", start_ms=now - SPAN, users=USERS, rate=RATE, max_events=EVENTS))
     shard, chunk = MemoryShard(), list[Taken]()
     for offset, event in enumerate(simulator.events()):

@@ -8,12 +8,12 @@ from collections import Counter
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
 import pytest
+from test_pipeline import T0, TOPICS, Taken
 
 from schemas.policy import TenantPolicy
 from worker.cli import run as command
@@ -30,19 +30,7 @@ from worker.stream.publisher import home_partitions, partition_of
 from worker.stream.store import MemoryShard
 
 KEY = "0123456789abcdef" * 2
-T0 = 1_790_000_000_000
-TOPICS = SimpleNamespace(by_user="by-user", starts="starts", dlq="dlq", findings="findings", feedback="feedback")
 HIDDEN = Pseudonyms(KEY, users=True, addresses="network", meta_data=False)
-
-
-class Taken(NamedTuple):
-    value: bytes | None
-    offset: int
-    topic: str = "events"
-    partition: int = 0
-    timestamp: int = T0
-    key: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @pytest.fixture(scope="module")

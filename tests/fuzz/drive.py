@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from test_pipeline import TOPICS, Taken
 
 from fuzz.mutate import START
 from schemas.event import SessionEvent
@@ -26,19 +27,6 @@ LARGEST = 1 << 16
 SLOW_SECONDS = 1.0
 """What a record may take at most of a processor, garbage collection included; the usual is 0.1 ms."""
 USERS_KEPT = 20_000
-TOPICS = SimpleNamespace(by_user="by-user", starts="starts", dlq="dlq", findings="findings", feedback="feedback")
-
-
-class Taken(NamedTuple):
-    """A record as consumed."""
-
-    value: bytes | None
-    offset: int
-    topic: str = "events"
-    partition: int = 0
-    timestamp: int = START
-    key: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Driver:

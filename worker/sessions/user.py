@@ -302,6 +302,7 @@ def is_forgotten(user: User, now: int, limits: Limits) -> bool:
 
 def wake_time(user: User, limits: Limits) -> int:
     """Return when the user's state next needs a look although no event may come, in milliseconds."""
+    # `_pending_expiry` written out: this is asked of every user a batch touches.
     first, timed_out = NEVER, user.timed_out
     for uid, session in user.head.sessions.items():
         expires = session.expires
