@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 HOUR_MS = 3_600_000
+OLD_ROWS = 3_000
+"""Rows a worker of an earlier version writes at least."""
 SMALL = {
     "SESSIONWATCH_DELIVERY__MAX_ROWS": "500",
     "SESSIONWATCH_DELIVERY__MAX_INFLIGHT_ROWS": "1000",
@@ -160,6 +162,22 @@ def rocksdb(world: World, chance: Random, size: Size, broker: Any) -> None:
     world.start()
 
 
+def upgrade(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """A worker of an earlier state format is followed by those of this one, one of them killed half way."""
+    world.more["CHAOS_FORMAT"] = "1"
+    old = world.start()
+    # What is in the store is in the changelog, but for the last batches.
+    world.until(lambda: world.metric(old, "sessionwatch_rows_out_total") > OLD_ROWS, "rows of the old worker")
+    time.sleep(chance.uniform(0.5, 2))
+    del world.more["CHAOS_FORMAT"]
+    world.kill(old)
+    new = world.start()
+    world.until_ready(new)
+    time.sleep(chance.uniform(1, 3))
+    world.kill(new)
+    several(world, chance, size, broker)
+
+
 def store(fault: str) -> Run:
     """Return what has the store do something to inserts for a while."""
 
@@ -232,6 +250,7 @@ FAULTS: dict[str, Fault] = {
     "stops": Fault(stops),
     "clock-steps": Fault(clock_steps, lasts=False),
     "rocksdb": Fault(rocksdb),
+    "upgrade": Fault(upgrade),
     **{f"store-{fault}": Fault(store(fault)) for fault in STORE_FAULTS},
     "broker-restart": Fault(broker_restart, broker="kafka"),
     "broker-freeze": Fault(broker_freeze, broker="kafka"),

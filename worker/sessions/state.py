@@ -340,9 +340,10 @@ def _read_4(packed: Buffer) -> User:
     return _decode_user(decompress(packed))
 
 
-READERS: dict[int, Callable[[Buffer], User]] = {4: _read_4}
+READERS: dict[int, Callable[[Buffer], User]] = {1: _decode_user, 4: _read_4}
 """Format version -> how what follows the header is read. States are written in the newest format alone, when they
-change; so the reader of a version stays for as long as states of it may be in a changelog: `state.idle_memory_days`."""
+change; so the reader of a version stays for as long as states of it may be in a changelog: `state.idle_memory_days`.
+Format 1 was not compressed; 2 and 3 are not users'."""
 
 
 def decode_user(state: bytes) -> User:
