@@ -9,7 +9,6 @@ import signal
 import sys
 import uuid
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -584,23 +583,38 @@ def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
 
 
 @pytest.mark.parametrize(
-    ("clock", "ends", "expected"),
-    [
-        ("wall", {0: 5}, 9_000),
-        ("wall", {0: 6}, 4_000),
-        ("wall", {0: None}, 4_000),
-        ("stream", {0: 5}, 4_000),
-    ],
-    ids=["caught up", "behind", "not known yet", "by the stream"],
+    ("clock", "mark", "expected"),
+    [("wall", 8_000, 8_000), ("wall", 9_500, 9_000), ("wall", 0, 0), ("stream", 8_000, 4_000)],
+    ids=["as far as the group is", "a mark ahead of the clock", "not known yet", "by the stream"],
 )
-def test_what_time_it_is_for_a_sweep(clock: str, ends: dict[int, int | None], expected: int) -> None:
-    tp = TP("events", 0)
-    consumer = SimpleNamespace(highwater=lambda tp: ends[tp.partition], done_offset=lambda _tp: 5)
+def test_what_time_it_is_for_a_sweep(clock: str, mark: int, expected: int) -> None:
     app: Any = SimpleNamespace(
-        clock=lambda: 9_000, newest={0: 4_000}, settings=SimpleNamespace(sweep_clock=clock), consumer=consumer,
-        _inputs=lambda: {tp},
+        clock=lambda: 9_000, newest={0: 4_000}, settings=SimpleNamespace(sweep_clock=clock),
+        watermark=SimpleNamespace(time=mark),
     )  # fmt: skip
-    app._is_behind = partial(App._is_behind, app)
     assert App._time_of(app, 0) == expected
-    app.newest[0] = 99_000
-    assert App._time_of(app, 0) == 9_000
+
+
+def test_while_another_worker_lags_no_time_passes(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        quick, slow = sc.ListWriter(), sc.ListWriter()
+
+        one, two = (
+            make(bootstrap, group, writer, processor=sc.Counting(PARTITIONS, topics.by_user, wake_after=60_000))
+            for writer in (quick, slow)
+        )
+        made = sc.events(400, PARTITIONS, stray=1000)
+        await sc.produce(bootstrap, topics.events, made, timestamp=1_000_000)
+        quick.go.clear()
+        slow.go.clear()
+        async with running(one), running(two):
+            await eventually(lambda: len(one.delivery.lanes) == len(two.delivery.lanes) == PARTITIONS // 2)
+            quick.go.set()
+            await eventually(lambda: quick.rows["events"] and not sum(one.lag().values()))
+            await asyncio.sleep(4)
+            assert not quick.rows["ended"]
+            slow.go.set()
+            await eventually(lambda: len(quick.rows["ended"]) + len(slow.rows["ended"]) == len(sc.totals(made)))
+
+    asyncio.run(main())

@@ -14,6 +14,7 @@ from schemas.finding import SEVERITIES, STATUS_ID, Finding
 from worker.enrich.geodesy import distance_km
 from worker.sessions.risk import decayed
 from worker.sessions.state import Contexts
+from worker.sessions.user import user_risk
 
 if TYPE_CHECKING:
     from schemas.event import SessionEvent
@@ -77,31 +78,26 @@ def session_risk(session: Session | None, now: int, limits: Limits) -> float:
     return decayed(session.risk, now - session.risk_at, limits.risk_half_life)
 
 
-def user_risk(user: User, now: int, limits: Limits) -> float:
-    """Return a user's risk at `now`."""
-    head = user.head
-    return decayed(head.risk, now - head.risk_at, limits.risk_half_life) if head.risk else 0.0
-
-
 def session_row(
     user: User, uid: str, session: Session, limits: Limits, *, evicted: bool = False, swept: bool = False
 ) -> bytes:
     """Return the current row of one session in `sessions`.
 
-    Its version is the user's logical clock, doubled, so that what time alone brings about (`swept`) has room
-    between two events: the same state gives the same row, whoever computes it.
+    Its version is the user's logical clock when the session changed, doubled, so that what time alone brings about
+    (`swept`) has room between two events: the same session gives the same row, whoever computes it and whenever.
     """
     context = Contexts(user.contexts)[session.context]
     network, place, device = context.network, context.place, context.device
     ended_at, reason = _end(user, uid, session, evicted=evicted)
+    clock, risk = (user.applied, user_risk(user, session.seen, limits)) if evicted else user.touched[uid]
     return _row(
         user.tenant_id, user.user_id, uid, "ended" if reason else "active",
         session.started, session.seen, ended_at, reason, session.expires or None, context.session_type or "",
         network.ip, network.asn, network.as_org, network.kind, place.country, place.city,
         place.latitude, place.longitude, device.browser, device.os, device.kind,
         context.scopes or (), context.amr or (), context.aud or "",
-        session_risk(session, session.seen, limits), user_risk(user, session.seen, limits),
-        session.findings, session.events, user.applied * 2 + swept,
+        session_risk(session, session.seen, limits), risk,
+        session.findings, session.events, clock * 2 + swept,
     )  # fmt: skip
 
 

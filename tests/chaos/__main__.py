@@ -151,7 +151,7 @@ def _try(name: str, setup: Setup, broker: Any, source: Input, reference: tuple[E
         _say(f"{name} | failed: {error}")
         traceback.print_exc()
         return {"clean": False, "failed": str(error)}
-    verdict = compare(reference[0], found)
+    verdict = compare(reference[0], found, fault.but)
     allowed = reference[1] + MORE_MIB + _states(fault, source) * MORE_PER_STATE // MIB
     _tell(name, source, verdict, figures, allowed)
     clean = verdict.is_clean and figures["peak_mib"] <= allowed

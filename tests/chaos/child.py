@@ -1,7 +1,7 @@
 """The production worker with faults inside: it ends without a word at a step of the delivery, or its clock steps.
 
 `CHAOS_STEP` names the step, `CHAOS_PASSES` the how many-th pass. `CHAOS_CLOCK` is by how many milliseconds its clock is
-off every other second. With `CHAOS_FORMAT=1` it writes users' states as the version did that did not compress them.
+off every other second. With `CHAOS_FORMAT=1` it writes users' states as the first version did.
 Without them it is `sessionwatch worker` as it is.
 """
 
@@ -38,6 +38,7 @@ def _stepping(milliseconds: int) -> Any:
 
 
 def _encode_1(user: User, wake: int) -> bytes:
+    user.touched.clear()
     return b"\x01" + wake.to_bytes(8, "big") + msgspec.msgpack.encode(user)
 
 

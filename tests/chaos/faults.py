@@ -64,12 +64,14 @@ class Fault(NamedTuple):
         run: does it. `poison`: what is between the records, a name in `POISONS`.
         broker: what it needs: any, `kafka`, or a `cluster` of three.
         lasts: whether it is over before the input is, which has to be so for it to have had an effect.
+        but: columns of `sessions` that may differ.
     """
 
     run: Run
     poison: str = ""
     broker: str = ""
     lasts: bool = True
+    but: tuple[str, ...] = ()
 
 
 def nothing(world: World, chance: Random, size: Size, broker: Any) -> None:
@@ -250,7 +252,8 @@ FAULTS: dict[str, Fault] = {
     "stops": Fault(stops),
     "clock-steps": Fault(clock_steps, lasts=False),
     "rocksdb": Fault(rocksdb),
-    "upgrade": Fault(upgrade),
+    # When a session last changed the earlier version does not say, so that rows of its time have later versions.
+    "upgrade": Fault(upgrade, but=("version", "user_risk_score")),
     **{f"store-{fault}": Fault(store(fault)) for fault in STORE_FAULTS},
     "broker-restart": Fault(broker_restart, broker="kafka"),
     "broker-freeze": Fault(broker_freeze, broker="kafka"),

@@ -13,9 +13,10 @@ import orjson
 
 from worker.detections.evidence import context_evidence
 from worker.observe.metrics import CONTENT_TYPE, READY, exposition
-from worker.rows import session_risk, user_risk
+from worker.rows import session_risk
 from worker.sessions.fold import is_live
 from worker.sessions.state import Contexts
+from worker.sessions.user import user_risk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

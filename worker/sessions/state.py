@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Buffer = bytes | memoryview
 
-FORMAT = 4
+FORMAT = 5
 """Version of the encoded state: its first byte. Raise it when the layout changes, and keep its reader in `READERS`."""
 
 
@@ -258,6 +258,8 @@ class User(msgspec.Struct, gc=False, array_like=True):
         rotate_at: event time from which the base is to move on.
         window: encoded observations, one after the other; `window_size` of them.
         timed_out: session uid -> the expiry whose passing was already reported.
+        touched: session uid -> `applied` when it last changed, by an event of its own or by a late one, and the user's
+            decaying risk then, as of the session's newest event.
     """
 
     tenant_id: str
@@ -275,6 +277,7 @@ class User(msgspec.Struct, gc=False, array_like=True):
     window_size: int
     head: Fold
     timed_out: dict[str, int]
+    touched: dict[str, tuple[int, float]] = msgspec.field(default_factory=dict)
 
     def observations(self) -> list[Observation]:
         """Return the window, decoded."""
@@ -336,14 +339,25 @@ def is_user(state: bytes) -> bool:
     return state[0] in READERS
 
 
+def _read_1(packed: Buffer) -> User:
+    user = _decode_user(packed)
+    # When each last changed was not kept; its rows are no newer than this.
+    user.touched = dict.fromkeys(user.head.sessions, (user.applied, user.head.risk))
+    return user
+
+
 def _read_4(packed: Buffer) -> User:
+    return _read_1(decompress(packed))
+
+
+def _read_5(packed: Buffer) -> User:
     return _decode_user(decompress(packed))
 
 
-READERS: dict[int, Callable[[Buffer], User]] = {1: _decode_user, 4: _read_4}
+READERS: dict[int, Callable[[Buffer], User]] = {1: _read_1, 4: _read_4, 5: _read_5}
 """Format version -> how what follows the header is read. States are written in the newest format alone, when they
 change; so the reader of a version stays for as long as states of it may be in a changelog: `state.idle_memory_days`.
-Format 1 was not compressed; 2 and 3 are not users'."""
+Format 1 was not compressed, 4 did not tell when sessions changed; 2 and 3 are not users'."""
 
 
 def decode_user(state: bytes) -> User:

@@ -10,6 +10,7 @@ from worker.enrich.model import is_anonymiser
 from worker.sessions.fold import Owner, is_country_alone, step
 from worker.sessions.history import is_learned, network_key
 from worker.sessions.limits import DAY
+from worker.sessions.risk import decayed
 from worker.sessions.state import (
     DELETED,
     KIND_INDEX,
@@ -88,6 +89,7 @@ def apply(
     encoded = _encode_context(event, seen)
     activity = event.activity_time or 0
     if time > head.time and _routine(user, event, seen, encoded, limits):
+        _touch(user, uid, limits)
         return ROUTINE
     started = None if uid in head.sessions or event.is_deleted else _started(user, seen[0], time)
     context = intern(user, uid, encoded)
@@ -95,6 +97,22 @@ def apply(
     owner = Owner(user.tenant_id, user.user_id, Contexts(user.contexts), judge, limits)
     applied = _in_order(user, observation, uid, owner) if time > head.time else _out_of_order(user, observation, owner)
     return applied if started is None else applied._replace(started=started)
+
+
+def _touch(user: User, uid: str, limits: Limits) -> None:
+    """Note that a session changed: by this alone, not by when somebody looks, is its row in `sessions` determined.
+
+    If its expiry was reported it will be again, for its row has changed.
+    """
+    user.touched[uid] = (user.applied, user_risk(user, user.head.sessions[uid].seen, limits))
+    if user.timed_out:
+        user.timed_out.pop(uid, None)
+
+
+def user_risk(user: User, now: int, limits: Limits) -> float:
+    """Return a user's risk at `now`, milliseconds."""
+    head = user.head
+    return decayed(head.risk, now - head.risk_at, limits.risk_half_life) if head.risk else 0.0
 
 
 def _started(user: User, network: Network, now: int) -> Started:
@@ -176,6 +194,7 @@ def _in_order(user: User, observation: Observation, uid: str, owner: Owner) -> A
             for key in dict.fromkeys(done.groups)
             if key in groups
         ]
+    _touch(user, uid, owner.limits)
     current = observation.kind != DELETED and not user.head.sessions[uid].ended
     sessions = () if current else (uid,)
     return Applied(False, False, current, changes, sessions, done.evicted)
@@ -192,6 +211,8 @@ def _out_of_order(user: User, observation: Observation, owner: Owner) -> Applied
     _prune(user.head, user.base_time, owner.limits)
     new = user.head.sessions
     changed = [uid for uid, session in new.items() if old.sessions.get(uid) != session]
+    for uid in changed:
+        _touch(user, uid, owner.limits)
     evicted = [(uid, session) for uid, session in old.sessions.items() if uid not in new]
     changes = _difference(old.groups, user.head.groups)
     _rotate(user, owner.limits, _told(evicted, changes))
@@ -268,6 +289,7 @@ def _collect(user: User, told: set[int]) -> None:
         used.update(_references(fold))
     user.contexts = {key: context for key, context in user.contexts.items() if key in used}
     user.timed_out = {uid: at for uid, at in user.timed_out.items() if uid in user.head.sessions}
+    user.touched = {uid: touched for uid, touched in user.touched.items() if uid in user.head.sessions}
 
 
 def _references(fold: Fold) -> set[int]:

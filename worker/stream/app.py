@@ -31,6 +31,7 @@ from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import TableManager
 from worker.stream.store import MAX_DUE, MemoryShard, RocksShard, ShardStore
 from worker.stream.transport import LAST_COMMIT_SECONDS, Chunk, ChunkSchema, Consumer
+from worker.stream.watermark import Watermark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -71,8 +72,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         buffered_chunks: chunks that wait for the agent.
         limits: bounds of the delivery.
         sweep_interval: seconds between sweeps.
-        sweep_clock: what time it is for a sweep: `wall`, unless the partition lags, or `stream`, the newest record
-            time of the partition.
+        sweep_clock: what time it is for a sweep: `wall`, as far as the group is done with what came before, or
+            `stream`, the newest record time of the partition.
         lag_interval: seconds between looks at the lag.
         drain_seconds: how long a rebalance or stop waits for batches in flight, before it abandons them.
         state_dir: directory of the RocksDB state; None keeps state in memory.
@@ -111,7 +112,11 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
-        return [topic for topic in (self.events, self.by_user, self.starts, self.feedback) if topic]
+        return [*self.stages(), *filter(None, [self.feedback])]
+
+    def stages(self) -> list[str]:
+        """Return the topics an event passes through, each making records of the next."""
+        return [topic for topic in (self.events, self.by_user, self.starts) if topic]
 
 
 class Observer:
@@ -193,6 +198,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.newest: dict[int, int] = {}
         self._next: dict[TP, int] = {}
         self._ends: Mapping[TP, int | None] = {}
+        self.watermark = Watermark(len(settings.stages()))
         self._failure: BaseException | None = None
         self.shards = self._declare_table()
         self._declare_agent()
@@ -285,6 +291,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     async def _sweep_forever(self) -> None:
         while not self.should_stop:
             await self.sleep(self.settings.sweep_interval)
+            await self._look_around()
             for partition in list(self.delivery.lanes):
                 try:
                     await self.sweep(partition, self._time_of(partition))
@@ -294,21 +301,30 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
                     self._on_fatal(error)
                     return
 
+    async def _look_around(self) -> None:
+        """Learn up to when the whole group is done with its input."""
+        if self.settings.sweep_clock == "stream":
+            return
+        now, stages = self.clock(), self.settings.stages()
+        tps = [TP(topic, partition) for topic in stages for partition in range(self.settings.partitions)]
+        try:
+            progress = await self.consumer.progress(*tps)
+        except KafkaError as error:
+            log.info("How far the group is is not known: %r", error)
+            return
+        # A producer's transaction ends with an offset that is no record's, and is never committed.
+        passed = {tp: at._replace(end=at.end - (tp.topic == self.settings.events)) for tp, at in progress.items()}
+        self.watermark.look(now, passed)
+
     def _time_of(self, partition: int) -> int:
         """Return what time it is in a partition, milliseconds.
 
-        As long as there are records to catch up with it is the time of the newest one processed: what expired by the
-        clock may have been refreshed by a record still to come.
+        What expired by the clock may have been refreshed by a record still to come, and who is forgotten by the clock
+        may be the other half of a finding: until the whole group has caught up the clock stands still.
         """
-        now, newest = self.clock(), self.newest.get(partition, 0)
-        if self.settings.sweep_clock == "stream" or self._is_behind(partition):
-            return min(now, newest)
-        return now
-
-    def _is_behind(self, partition: int) -> bool:
-        inputs = [tp for tp in self._inputs() if tp.partition == partition]
-        ends = [(tp, self.consumer.highwater(tp)) for tp in inputs]
-        return any(end is None or self.consumer.done_offset(tp) < end for tp, end in ends)
+        if self.settings.sweep_clock == "stream":
+            return min(self.clock(), self.newest.get(partition, 0))
+        return min(self.clock(), self.watermark.time)
 
     async def sweep(self, partition: int, now: int) -> None:
         """Do what time alone asks for in a partition by `now`, milliseconds, and hand it to the delivery.

@@ -28,6 +28,8 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 
+from worker.stream.watermark import Progress
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
@@ -147,6 +149,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             await consumer.seek_to_beginning(*fresh)
         return committed
 
+    async def progress(self, *tps: TP) -> Mapping[TP, Progress]:
+        """Return how far the group is with partitions, also with those of other workers."""
+        return await self.call_thread(self._progress, tps)  # type: ignore[no-any-return]
+
+    async def _progress(self, tps: Sequence[TP]) -> Mapping[TP, Progress]:
+        consumer = self._ensure_consumer()
+        asked = [driver.ensure_aiokafka_TP(tp) for tp in tps]
+        # First this, then the ends: what the committed records brought about must be before those. The consumer's own
+        # `committed` asks for one partition at a time.
+        committed = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  see above
+        begins = await consumer.beginning_offsets(asked)
+        ends = await consumer.end_offsets(asked)
+        return {
+            ensure_TP(tp): Progress(begins[tp], ends[tp], committed[tp].offset if tp in committed else 0)
+            for tp in asked
+        }
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; False when the group or the broker would not have it now, and the next commit covers it."""
         try:
@@ -207,6 +226,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             tp.topic, tp.partition, last.offset, last.timestamp / 1000, 0, [], None,
             Chunk(tp, records), None, 0, 0, tp, generation_id=generation,
         )  # fmt: skip
+
+    async def progress(self, *tps: TP) -> Mapping[TP, Progress]:
+        """Return how far the group is with partitions, also with those of other workers.
+
+        Raises:
+            KafkaError: the brokers do not tell.
+        """
+        thread: ConsumerThread = self._thread
+        return await thread.progress(*tps)
 
     def done(self, tp: TP, offset: int) -> None:
         """Take in that everything of a partition up to and with `offset` is durable."""
