@@ -247,7 +247,8 @@ def _executable(name: str) -> str:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+    # A first bit of 0 makes its first letter none: one that begins with a dash is taken for an option.
+    return base64.urlsafe_b64encode(b"\0" + uuid4().bytes[1:]).decode().rstrip("=")
 
 
 def _listens(port: int) -> bool:

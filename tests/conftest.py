@@ -8,7 +8,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["brokers"]
+pytest_plugins = ["brokers", "secured"]
 
 
 @pytest.fixture(autouse=True)

@@ -3,94 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from brokers import ApacheKafka, free_port, missing
-from certificates import certificates
 from pydantic import SecretStr, ValidationError
+from secured import PASSWORD
 
 from worker.cli import run
 from worker.stream.connection import KafkaSettings, aiokafka_options
 from worker.stream.topics import TopicSettings, check, create, specs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-PASSWORD = "correct horse"  # noqa: S105  a broker of these tests only
-# One broker, four listeners: users with passwords, certificates of clients, a name that is not the host's, plain text.
-SECURED = """
-listeners=SASL_SSL://127.0.0.1:{port},MUTUAL://127.0.0.1:MUTUAL_PORT,OTHER://127.0.0.1:OTHER_PORT,\
-CONTROLLER://127.0.0.1:{controller}
-listener.security.protocol.map=SASL_SSL:SASL_SSL,MUTUAL:SSL,OTHER:SASL_SSL,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=SASL_SSL
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
-sasl.mechanism.inter.broker.protocol=PLAIN
-listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
-  username="admin" password="admin" user_admin="admin" user_alice="PASSWORD";
-listener.name.other.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
-  user_alice="PASSWORD";
-listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.other.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.other.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-ssl.keystore.type=PEM
-ssl.keystore.location=DIRECTORY/broker.pem
-ssl.truststore.type=PEM
-ssl.truststore.location=DIRECTORY/ca.pem
-listener.name.mutual.ssl.client.auth=required
-listener.name.other.ssl.keystore.type=PEM
-listener.name.other.ssl.keystore.location=DIRECTORY/other.pem
-"""
-USERS = tuple(
-    argument
-    for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
-    for argument in ("--add-scram", f'{mechanism}=[name="alice",password="{PASSWORD}"]')
-)
-
-
-class Secured(NamedTuple):
-    """A broker that asks for TLS, and what opens its doors."""
-
-    passwords: KafkaSettings
-    certificates: KafkaSettings
-    misnamed: KafkaSettings
-    strange_ca: Path
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    if reason := missing():
-        assert not os.environ.get("CI_REQUIRE_KAFKA"), reason
-        pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("secured")
-    certificates(directory)
-    mutual, other = free_port(), free_port()
-    more = SECURED.replace("MUTUAL_PORT", str(mutual)).replace("OTHER_PORT", str(other))
-    more = more.replace("DIRECTORY", str(directory)).replace("PASSWORD", PASSWORD)
-    with ApacheKafka(directory / "kafka", more, USERS) as broker:
-        passwords = KafkaSettings(
-            bootstrap_servers=broker.bootstrap_servers,
-            security_protocol="SASL_SSL",
-            sasl_username="alice",
-            sasl_password=SecretStr(PASSWORD),
-            ssl_cafile=directory / "ca.pem",
-            request_timeout_ms=5_000,
-        )
-        by_certificate = KafkaSettings(
-            bootstrap_servers=f"127.0.0.1:{mutual}",
-            security_protocol="SSL",
-            ssl_cafile=directory / "ca.pem",
-            ssl_certfile=directory / "client.pem",
-            ssl_keyfile=directory / "client.key",
-            request_timeout_ms=5_000,
-        )
-        misnamed = passwords.model_copy(update={"bootstrap_servers": f"127.0.0.1:{other}"})
-        yield Secured(passwords, by_certificate, misnamed, directory / "strange-ca.pem")
+    from secured import Secured
 
 
 async def round_trip(settings: KafkaSettings) -> bytes | None:

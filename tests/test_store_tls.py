@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
-import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from certificates import certificates
+from secured import listener
 
 from worker.cli import run
 from worker.sinks.clickhouse import connect
@@ -24,60 +22,11 @@ pytest_plugins = ["store_fixtures"]
 PASSWORD = "hunter2"  # noqa: S105  of nobody
 
 
-class TlsListener:
-    """Takes TLS connections on loopback and hands what they carry to a port."""
-
-    def __init__(self, context: ssl.SSLContext, port: int) -> None:
-        self._context = context
-        self._target = port
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._socket.getsockname()[1])
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                raw, _ = self._socket.accept()
-                threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
-
-    def _serve(self, raw: socket.socket) -> None:
-        with suppress(OSError), closing(raw):
-            inside = self._context.wrap_socket(raw, server_side=True)
-            with closing(inside), closing(socket.create_connection(("127.0.0.1", self._target))) as outside:
-                back = threading.Thread(target=_pump, args=(outside, inside), daemon=True)
-                back.start()
-                _pump(inside, outside)
-                back.join()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
-
-
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("pems")
     certificates(directory)
     return directory
-
-
-def listener(pems: Path, store: Store, server: str = "broker", *, mutual: bool = False) -> TlsListener:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pems / f"{server}.pem")
-    if mutual:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(pems / "ca.pem")
-    return TlsListener(context, store.endpoint.port)
 
 
 @pytest.fixture(scope="module")

@@ -239,7 +239,7 @@ class StreamSettings(Group):
     commit_interval_s: Seconds = 1.0
     """Seconds between commits of offsets."""
     sweep_interval_s: Seconds = 1.0
-    """Seconds between looks for sessions that have expired."""
+    """Seconds between looks for sessions that expired before the time up to which the group is done with its input."""
     drain_s: Seconds = 5.0
     """Seconds a stop or a rebalance waits for what is under way to become durable."""
     max_batch_records: Positive = 2_000
