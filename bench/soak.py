@@ -3,8 +3,9 @@
 PYTHONPATH=tests python -m bench.soak [--rate 5600] [--seconds 600] [--svg FILE]
 
 The broker is Apache Kafka: the embedded one keeps everything in memory and gets slower with it. The store is this
-script's, reached over HTTP, so that the worker's memory is the worker's alone. Every user has been seen within the
-first minutes; from then on memory has no reason to grow.
+script's, reached over HTTP, so that the worker's memory is the worker's alone. Before the clock starts the worker eats
+some twenty minutes of traffic as fast as it can, so that nearly all users are known and their windows full: from then
+on memory has little reason to grow.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USERS = 20_000
+HISTORY_EVENTS, HISTORY_RATE = 1_200_000, 1_000.0
+"""Events eaten before the clock starts, and how many a second there were."""
 SAMPLE_SECONDS = 5.0
 GROWTH = 0.05
 """Share by which memory may be larger in the last fifth than in the one before the middle's."""
@@ -66,6 +69,18 @@ async def send(setting: Setting, rate: float, seconds: float) -> int:
     return sent
 
 
+async def prepare(setting: Setting) -> int:
+    """Send a history that ends now; return of how many events."""
+    start_ms = int((time.time() - HISTORY_EVENTS / HISTORY_RATE) * 1000)
+    config = profile("benchmark", start_ms=start_ms, users=USERS, rate=HISTORY_RATE, max_events=HISTORY_EVENTS)
+    sent = 0
+    async with AIOKafkaProducer(**setting.options, linger_ms=20) as producer:
+        for event in Simulator(config).events():
+            await producer.send(setting.topic, value=event.value, key=event.key, timestamp_ms=int(event.arrival_ms))
+            sent += 1
+    return sent
+
+
 async def watch(setting: Setting, worker: subprocess.Popen[str], samples: list[Sample]) -> None:
     """Take a sample every few seconds, until cancelled."""
     started = time.time()
@@ -77,20 +92,28 @@ async def watch(setting: Setting, worker: subprocess.Popen[str], samples: list[S
             say(f"{samples[-1].at:.0f} s: {samples[-1].mib:.0f} MiB, lag {lag:,.0f}")
 
 
-async def soak(setting: Setting, rate: float, seconds: float) -> tuple[int, list[Sample]]:
-    """Let a worker eat; return how many events were sent, and what was seen."""
+async def soak(setting: Setting, rate: float, seconds: float) -> tuple[int, int, list[Sample]]:
+    """Let a worker eat; return how many events were sent before the clock and on it, and what was seen."""
     samples: list[Sample] = []
+    before = await prepare(setting)
     with setting.process("worker.cli", "worker") as worker:
         while not await asyncio.to_thread(setting.metric, "sessionwatch_ready"):
             if worker.poll() is not None:
                 raise SystemExit(f"the worker ended: {(setting.directory / 'log').read_text()[-2000:]}")
             await asyncio.sleep(1)
+        await eaten(setting, before)
+        say(f"{before:,} events of history eaten")
         watching = asyncio.create_task(watch(setting, worker, samples))
         sent = await send(setting, rate, seconds)
         watching.cancel()
-        while await asyncio.to_thread(setting.metric, ROWS) < sent:  # noqa: ASYNC110  it is another process
-            await asyncio.sleep(1)
-    return sent, samples
+        await eaten(setting, before + sent)
+    return before, sent, samples
+
+
+async def eaten(setting: Setting, events: int) -> None:
+    """Wait until the worker has written the rows of so many events."""
+    while await asyncio.to_thread(setting.metric, ROWS) < events:  # noqa: ASYNC110  it is another process
+        await asyncio.sleep(1)
 
 
 def growth(samples: Sequence[Sample]) -> float:
@@ -143,11 +166,12 @@ def main() -> int:
         ):
             os.environ["SESSIONWATCH_CLICKHOUSE__DSN"] = f"clickhouse://127.0.0.1:{store.port}/default"
             setting = Setting(broker, directory, "soak")
-            sent, samples = asyncio.run(soak(setting, asked.rate, asked.seconds))
+            before, sent, samples = asyncio.run(soak(setting, asked.rate, asked.seconds))
             with closing(connect(os.environ["SESSIONWATCH_CLICKHOUSE__DSN"])) as client:
                 rows = client.query("SELECT count() FROM session_events FINAL").result_rows[0][0]
     found = {
-        "seconds": round(samples[-1].at), "sent": sent, "rows": rows, "events_per_second": round(sent / samples[-1].at),
+        "seconds": round(samples[-1].at), "history": before, "sent": sent, "rows": rows,
+        "events_per_second": round(sent / samples[-1].at),
         "most_lag": max(each.lag for each in samples), "first_mib": round(samples[0].mib),
         "last_mib": round(samples[-1].mib), "most_mib": round(max(each.mib for each in samples)),
         "growth": round(growth(samples), 3),

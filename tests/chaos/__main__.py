@@ -18,7 +18,7 @@ from brokers import ApacheKafka, KafkaCluster
 
 from chaos.compare import Everything, Verdict, compare, everything, flooded
 from chaos.faults import FAULTS, LONG, SHORT, SMALL, Fault, Size, nothing
-from chaos.feed import POISONS, Input, Sent, feed, start_of_day, traffic
+from chaos.feed import ALL, POISONS, Input, Sent, feed, start_of_day, traffic
 from chaos.world import World
 from worker.embedded.broker import EmbeddedBroker
 from worker.embedded.http import HttpEndpoint
@@ -61,7 +61,7 @@ class Trial:
     def input(self, topic: str) -> Input:
         """Make the input on the broker."""
         poison = POISONS.get(self._fault.poison)
-        if poison and poison.every == 1:
+        if poison and poison.every in (1, ALL):
             poison = poison._replace(flood=poison.flood * self._setup.size.flood)
         options = aiokafka_options(KafkaSettings(bootstrap_servers=self._broker.bootstrap_servers))
         return feed(options, topic, self._setup.records, poison)
@@ -161,7 +161,7 @@ def _try(name: str, setup: Setup, broker: Any, source: Input, reference: tuple[E
 
 def _states(fault: Fault, source: Input) -> int:
     """Return how many states a flood may bring about: of its users, and of their sessions' uids."""
-    return 2 * source.floods if fault.poison == "tenants" else 0
+    return 2 * source.floods if fault.poison in ("tenants", "limit") else 0
 
 
 def _check(reference: Everything, source: Input) -> None:

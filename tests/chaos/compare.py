@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chaos.feed import FLOOD
+from chaos.feed import FLOOD, LIMIT
 from worker.sinks.clickhouse import connect
 from worker.sinks.rollups import differences
 
@@ -84,16 +84,20 @@ def everything(world: World) -> Everything:
 
 def flooded(world: World, poison: str) -> None:
     """Hold what came of poison against what has to: rows of what are events, dead letters of all else."""
-    if poison in ("uids", "tenants"):
+    if poison in ("uids", "tenants", "limit"):
         query = (
             f"SELECT count(), uniqExact(session_uid) FROM session_events FINAL WHERE startsWith(tenant_id, '{FLOOD}')"  # noqa: S608  ours
         )
         with closing(connect(world.dsn(direct=True, database=True))) as client:
             rows, sessions = client.query(query).result_rows[0]
-        assert rows == sessions >= world.source.floods, f"{rows:,} rows of {sessions:,} sessions"
+            over = "SELECT uniqExact(tenant_id) FROM findings FINAL WHERE detection = 'concurrent-sessions'"
+            tenants = client.query(f"{over} AND startsWith(tenant_id, '{FLOOD}')").result_rows[0][0]
+        assert rows == sessions == world.source.floods, f"{rows:,} rows of {sessions:,} sessions"
+        expected = world.source.floods // (LIMIT + 1) if poison == "limit" else tenants
+        assert tenants == expected, f"{tenants:,} of {expected:,} tenants were found to be over the limit"
         return
     letters = [offset for _, offset, _ in asyncio.run(world.dead_letters()) if world.source.is_flood(offset)]
-    assert len(letters) >= world.source.floods, f"{len(letters):,} dead letters"
+    assert len(letters) == world.source.floods, f"{len(letters):,} dead letters"
 
 
 def _placed(row: dict[str, Any], source: Input) -> dict[str, Any]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 HOUR_MS = 3_600_000
+REJECTS_SECONDS = 90.0
+"""Seconds after which nobody talks of rejected records any more: a minute, and some for a busy machine."""
 OLD_ROWS = 3_000
 """Rows a worker of an earlier version writes at least."""
 SMALL = {
@@ -180,6 +182,16 @@ def upgrade(world: World, chance: Random, size: Size, broker: Any) -> None:
     several(world, chance, size, broker)
 
 
+def unheard(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Nothing but broken records for a while: the workers have to say so, and then that all is well again."""
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until(lambda one=worker: "rejected" in world.page(one, "/health/ready"), "complaints")  # type: ignore[misc]
+    world.until(world.done, "the end of the input")
+    for worker in world.workers:
+        world.until(lambda one=worker: world.ready(one), "readiness after that", REJECTS_SECONDS)  # type: ignore[misc]
+
+
 def store(fault: str) -> Run:
     """Return what has the store do something to inserts for a while."""
 
@@ -259,5 +271,6 @@ FAULTS: dict[str, Fault] = {
     "broker-freeze": Fault(broker_freeze, broker="kafka"),
     "leader-moves": Fault(leader_moves, broker="cluster"),
     **{f"poison-{poison}": Fault(several, poison=poison, lasts=False) for poison in POISONS},
+    "poison-only-malformed": Fault(unheard, poison="only-malformed", lasts=False),
 }
 """The embedded broker keeps its data in memory: with it goes everything, so only the others are killed."""

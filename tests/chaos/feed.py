@@ -42,6 +42,7 @@ class Input(NamedTuple):
         topic: where it lies.
         accepted: how many events, in how many records; poison not counted.
         every, flood: before each so many records of a partition lie so many of poison; none when 0.
+        floods: how many records are poison.
     """
 
     topic: str
@@ -49,6 +50,7 @@ class Input(NamedTuple):
     records: int
     every: int = 1
     flood: int = 0
+    floods: int = 0
 
     def is_flood(self, offset: int) -> bool:
         """Tell whether poison lies at an offset."""
@@ -58,11 +60,6 @@ class Input(NamedTuple):
         """Return the offset a record would have, were there no poison."""
         block, within = divmod(offset, self.every + self.flood)
         return block * self.every + within - self.flood
-
-    @property
-    def floods(self) -> int:
-        """How many records are poison, by and large."""
-        return self.records // self.every * self.flood
 
 
 def start_of_day() -> int:
@@ -114,11 +111,18 @@ def _event(tenant: str, user: str, uid: str, now: int) -> bytes:
     }).encode()  # fmt: skip
 
 
+ALL = 1 << 40
+"""More records than a partition has: before these lies all of the poison."""
+LIMIT = 10
+"""Unexpired sessions a user may have by the policy of tenants that have none."""
 POISONS = {
     "malformed": Poison(lambda number, _now: BAD[number % len(BAD)], 10, 90),
+    "only-malformed": Poison(lambda number, _now: BAD[number % len(BAD)], ALL, 20_000),
     "oversized": Poison(lambda number, _now: b"x" * (2 << 20 if number % 8 else LARGEST - 1024), 200, 1),
     "uids": Poison(lambda number, now: _event(FLOOD, "one", f"flood-{number}", now), 1, 1),
     "tenants": Poison(lambda number, now: _event(f"{FLOOD}-{number}", "one", f"own-{number}", now), 1, 1),
+    # Users of unknown tenants with one session more than the policy allows.
+    "limit": Poison(lambda number, now: _event(f"{FLOOD}-{number // (LIMIT + 1)}", "one", f"own-{number}", now), 1, 1),
 }
 
 
@@ -139,7 +143,7 @@ async def produce(options: dict[str, Any], topic: str, records: list[Sent], pois
             counts[sent.partition] += 1
             sending.append(await producer.send(topic, sent.value, partition=sent.partition, timestamp_ms=sent.time))
         await asyncio.gather(*sending)
-    return Input(topic, sum(sent.is_event for sent in records), len(records), every, flood)
+    return Input(topic, sum(sent.is_event for sent in records), len(records), every, flood, poured)
 
 
 def feed(options: dict[str, Any], topic: str, records: list[Sent], poison: Poison | None = None) -> Input:
