@@ -455,7 +455,9 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(group: str, tmp_path: P
             await asyncio.sleep(3)
             assert app.delivery.inflight_rows <= 600
             await asyncio.to_thread(kafka.start)
+            back = app.clock()
             await catch_up(app, ends, 60)
+            await eventually(lambda: app.watermark.time > back)
             assert sc.shard_totals(app.delivery.lanes.values()) == sc.totals(made)
         assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
         assert await recovered(address, group) == sc.totals(made)

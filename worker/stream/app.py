@@ -309,7 +309,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         tps = [TP(topic, partition) for topic in stages for partition in range(self.settings.partitions)]
         try:
             progress = await self.consumer.progress(*tps)
-        except KafkaError as error:
+        except (KafkaError, TimeoutError) as error:
             log.info("How far the group is is not known: %r", error)
             return
         # A producer's transaction ends with an offset that is no record's, and is never committed.

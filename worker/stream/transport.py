@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 LAST_COMMIT_SECONDS = 2.0
+PROGRESS_SECONDS = 5.0
 
 
 class Chunk(NamedTuple):
@@ -158,9 +159,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         asked = [driver.ensure_aiokafka_TP(tp) for tp in tps]
         # First this, then the ends: what the committed records brought about must be before those. The consumer's own
         # `committed` asks for one partition at a time.
-        committed = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  see above
-        begins = await consumer.beginning_offsets(asked)
-        ends = await consumer.end_offsets(asked)
+        # It waits for a coordinator for as long as it takes, and commits wait in the same queue.
+        async with asyncio.timeout(PROGRESS_SECONDS):
+            committed = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  see above
+            begins = await consumer.beginning_offsets(asked)
+            ends = await consumer.end_offsets(asked)
         return {
             ensure_TP(tp): Progress(begins[tp], ends[tp], committed[tp].offset if tp in committed else 0)
             for tp in asked
@@ -231,7 +234,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Return how far the group is with partitions, also with those of other workers.
 
         Raises:
-            KafkaError: the brokers do not tell.
+            KafkaError, TimeoutError: the brokers do not tell.
         """
         thread: ConsumerThread = self._thread
         return await thread.progress(*tps)
