@@ -77,9 +77,9 @@ class Trial:
                 world.more = dict(SMALL)
             self._fault.run(world, Random(f"{setup.seed}{self._name}"), setup.size, broker)
             world.proxy.pace = 0.0
-            # When all is eaten before the fault is over, its last part had no effect: --pace makes it last.
-            idle = self._fault.lasts and world.done()
             took = world.finish()
+            # When all is eaten before the fault is over, its last part had no effect: --pace makes it last.
+            idle = self._fault.lasts and world.idle
             if source.flood:
                 flooded(world, self._fault.poison)
             figures = {"kills": world.kills, "outages": sum(world.proxy.hit.values()), "recovery_s": round(took, 1),

@@ -187,6 +187,7 @@ def unheard(world: World, chance: Random, size: Size, broker: Any) -> None:
     several(world, chance, size, broker)
     for worker in world.workers:
         world.until(lambda one=worker: "rejected" in world.page(one, "/health/ready"), "complaints")  # type: ignore[misc]
+    world.is_over()
     world.until(world.done, "the end of the input")
     for worker in world.workers:
         world.until(lambda one=worker: world.ready(one), "readiness after that", REJECTS_SECONDS)  # type: ignore[misc]
@@ -208,6 +209,7 @@ def store(fault: str) -> Run:
         time.sleep(max(0.0, began + size.outage - time.monotonic()))
         world.until(lambda: world.metric(worker, "sessionwatch_consumer_lag_records") > 0, "lag", STALL_SECONDS + 15)
         assert world.proxy.hit[fault], "the fault came too late"
+        world.is_over()
         world.proxy.fault = ""
         assert worker.poll() is None, f"a worker ended with {worker.returncode}"
         # It catches up, and says so, without a restart.

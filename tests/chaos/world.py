@@ -45,6 +45,7 @@ class World:
         more: further settings of workers started from now on.
         kills: how many workers were killed. `peak`: the most memory of any of them, bytes resident.
         longest_stop: seconds the slowest of those took that were asked to stop.
+        over: when the fault was over, monotonic. `idle`: whether all was eaten by then.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class World:
         self.proxy = Proxy(endpoint.url)
         self.workers: list[subprocess.Popen[bytes]] = []
         self.kills = self.peak = 0
-        self.longest_stop = 0.0
+        self.longest_stop = self.over = 0.0
+        self.idle = False
         self._replication = replication
         self._over = threading.Event()
         self.database = name.replace("-", "_")
@@ -222,9 +224,16 @@ class World:
                     return False
         return True
 
+    def is_over(self) -> None:
+        """Take in that the fault is over, if that was not said before; what takes longer is recovery."""
+        if not self.over:
+            self.over, self.idle = time.monotonic(), self.done()
+
     def finish(self) -> float:
-        """Wait until everything is eaten and what expired is ended; return the seconds."""
-        took = self.until(self.done, "the end of the input")
+        """Wait until everything is eaten and what expired is ended; return the seconds since the fault was over."""
+        self.is_over()
+        self.until(self.done, "the end of the input")
+        took = time.monotonic() - self.over
         query = "SELECT countIf(status = 'active' AND expires_at < now() - INTERVAL 5 MINUTE) FROM sessions FINAL"
         with closing(connect(self.dsn(direct=True, database=True))) as client:
             self.until(lambda: client.query(query).result_rows[0][0] == 0, "the end of expired sessions", 60)
