@@ -16,7 +16,9 @@ def at(**ends: tuple[int, int]) -> dict[TP, Progress]:
 
 def test_what_records_bring_about_is_waited_for_as_well() -> None:
     mark = Watermark(2)
+    assert mark.behind(500) == 0
     mark.look(1_000, at(input=(10, 0)))
+    assert mark.behind(1_500) == 500
     mark.look(2_000, at(input=(20, 9)))
     assert mark.time == 0
     # What was there at the beginning is eaten, and what it brought about is not.
@@ -25,6 +27,7 @@ def test_what_records_bring_about_is_waited_for_as_well() -> None:
     assert mark.time == 0
     mark.look(5_000, at(input=(50, 30), derived=(9, 5)))
     assert mark.time == 1_000
+    assert mark.behind(5_500) == 4_500
     # From there on it is noted anew.
     mark.look(6_000, at(input=(50, 50), derived=(9, 9)))
     mark.look(7_000, at(input=(50, 50), derived=(9, 9)))

@@ -68,6 +68,11 @@ LAG = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+BEHIND = Gauge(
+    "sessionwatch_behind_seconds",
+    "Everything that lay on the input so long ago is processed, by all workers of the group; some seconds are usual.",
+    registry=REGISTRY,
+)
 
 # --- What the worker makes of it ---
 

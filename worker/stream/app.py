@@ -137,6 +137,9 @@ class Observer:
     def on_lag(self, tp: TP, records: int) -> None:
         """Take in how many records of an input partition are not durable yet."""
 
+    def on_behind(self, milliseconds: int) -> None:
+        """Take in how long ago it was that all that lay on the input then is processed now, by the whole group."""
+
     def on_assigned(self, partitions: Iterable[int]) -> None:
         """Take in that these partitions are processed from now on, and no others."""
 
@@ -311,10 +314,11 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             progress = await self.consumer.progress(*tps)
         except (KafkaError, TimeoutError) as error:
             log.info("How far the group is is not known: %r", error)
-            return
-        # A producer's transaction ends with an offset that is no record's, and is never committed.
-        passed = {tp: at._replace(end=at.end - (tp.topic == self.settings.events)) for tp, at in progress.items()}
-        self.watermark.look(now, passed)
+        else:
+            # A producer's transaction ends with an offset that is no record's, and is never committed.
+            passed = {tp: at._replace(end=at.end - (tp.topic == self.settings.events)) for tp, at in progress.items()}
+            self.watermark.look(now, passed)
+        self.observer.on_behind(self.watermark.behind(self.clock()))
 
     def _time_of(self, partition: int) -> int:
         """Return what time it is in a partition, milliseconds.

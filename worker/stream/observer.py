@@ -63,6 +63,10 @@ class MetricsObserver(Observer):
         """Take in how many records of an input partition are not durable yet."""
         metrics.LAG.labels(tp.topic, tp.partition).set(records)
 
+    def on_behind(self, milliseconds: int) -> None:
+        """Take in how long ago it was that all that lay on the input then is processed now."""
+        metrics.BEHIND.set(milliseconds / 1000)
+
     def on_assigned(self, partitions: Iterable[int]) -> None:  # noqa: ARG002  the port's signature
         """Forget what was said of partitions that may be others' now."""
         for gauge in (metrics.LAG, metrics.STATE_USERS, metrics.STATE_BYTES, metrics.ACTIVE_SESSIONS):

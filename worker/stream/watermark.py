@@ -34,9 +34,14 @@ class Watermark:
 
     def __init__(self, stages: int) -> None:
         self.time = 0
+        self._first = 0
         self._stages = self._left = stages
         self._noted = 0
         self._ends: dict[TP, int] = {}
+
+    def behind(self, now: int) -> int:
+        """Return how many milliseconds `time` is behind the clock, or for how long nothing has been known."""
+        return max(0, now - (self.time or self._first or now))
 
     def look(self, now: int, progress: Mapping[TP, Progress]) -> None:
         """Take in how far the group is.
@@ -46,7 +51,7 @@ class Watermark:
             progress: all partitions; what is committed was asked for before their ends were.
         """
         if not self._noted:
-            self._noted = now
+            self._noted = self._first = now
         elif all(max(at.begin, at.committed) >= self._ends.get(tp, 0) for tp, at in progress.items()):
             self._left -= 1
         else:
