@@ -18,7 +18,7 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -46,11 +46,12 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 760, 300, 60, 40
 
 
 class Sample(NamedTuple):
-    """What was seen at a moment: seconds since the start, MiB resident, records of lag."""
+    """What was seen at a moment: seconds since the start, MiB resident, records of lag, seconds the group is behind."""
 
     at: float
     mib: float
     lag: float
+    behind: float
 
 
 async def send(setting: Setting, rate: float, seconds: float) -> int:
@@ -87,7 +88,8 @@ async def watch(setting: Setting, worker: subprocess.Popen[str], samples: list[S
     while True:
         await asyncio.sleep(SAMPLE_SECONDS)
         lag = await asyncio.to_thread(setting.metric, "sessionwatch_consumer_lag_records")
-        samples.append(Sample(time.time() - started, resident(worker.pid) / MIB, lag))
+        behind = await asyncio.to_thread(setting.metric, "sessionwatch_behind_seconds")
+        samples.append(Sample(time.time() - started, resident(worker.pid) / MIB, lag, behind))
         if len(samples) % 12 == 0:
             say(f"{samples[-1].at:.0f} s: {samples[-1].mib:.0f} MiB, lag {lag:,.0f}")
 
@@ -172,7 +174,8 @@ def main() -> int:
     found = {
         "seconds": round(samples[-1].at), "history": before, "sent": sent, "rows": rows,
         "events_per_second": round(sent / samples[-1].at),
-        "most_lag": max(each.lag for each in samples), "first_mib": round(samples[0].mib),
+        "most_lag": max(each.lag for each in samples), "behind": median(each.behind for each in samples),
+        "most_behind": max(each.behind for each in samples), "first_mib": round(samples[0].mib),
         "last_mib": round(samples[-1].mib), "most_mib": round(max(each.mib for each in samples)),
         "growth": round(growth(samples), 3),
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faust.types import TP
 
-from worker.stream.watermark import Progress, Watermark
+from worker.stream.watermark import MOST_NOTES, Progress, Watermark
 
 INPUT, DERIVED = TP("events", 0), TP("starts", 3)
 
@@ -28,10 +28,23 @@ def test_what_records_bring_about_is_waited_for_as_well() -> None:
     mark.look(5_000, at(input=(50, 30), derived=(9, 5)))
     assert mark.time == 1_000
     assert mark.behind(5_500) == 4_500
-    # From there on it is noted anew.
+    # What was noted in the meantime goes its own way.
     mark.look(6_000, at(input=(50, 50), derived=(9, 9)))
+    assert mark.time == 3_000
     mark.look(7_000, at(input=(50, 50), derived=(9, 9)))
     assert mark.time == 5_000
+
+
+def test_while_nothing_moves_no_time_passes_and_nothing_piles_up() -> None:
+    mark = Watermark(1)
+    for second in range(1, 1_000):
+        mark.look(second * 1_000, at(input=(second, 0)))
+    assert mark.time == 0
+    assert mark.behind(1_000_000) == 999_000
+    mark.look(1_000_000, at(input=(1_000, 1_000)))
+    assert mark.time == MOST_NOTES * 1_000
+    mark.look(1_001_000, at(input=(1_000, 1_000)))
+    assert mark.time == 1_000_000
 
 
 def test_what_was_deleted_before_anybody_ate_it_is_not_waited_for() -> None:

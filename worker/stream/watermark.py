@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from faust.types import TP
+
+MOST_NOTES = 10
 
 
 class Progress(NamedTuple):
@@ -16,6 +20,15 @@ class Progress(NamedTuple):
     begin: int
     end: int
     committed: int
+
+
+@dataclass(slots=True)
+class _Note:
+    """The ends of all partitions that are waited for, for so many stages yet, for all from before `time` to be done."""
+
+    time: int
+    stages: int
+    ends: Mapping[TP, int]
 
 
 class Watermark:
@@ -35,9 +48,8 @@ class Watermark:
     def __init__(self, stages: int) -> None:
         self.time = 0
         self._first = 0
-        self._stages = self._left = stages
-        self._noted = 0
-        self._ends: dict[TP, int] = {}
+        self._stages = stages
+        self._notes: deque[_Note] = deque()
 
     def behind(self, now: int) -> int:
         """Return how many milliseconds `time` is behind the clock, or for how long nothing has been known."""
@@ -50,12 +62,12 @@ class Watermark:
             now: the time, milliseconds, before anything was asked for.
             progress: all partitions; what is committed was asked for before their ends were.
         """
-        if not self._noted:
-            self._noted = self._first = now
-        elif all(max(at.begin, at.committed) >= self._ends.get(tp, 0) for tp, at in progress.items()):
-            self._left -= 1
-        else:
-            return
-        if not self._left:
-            self.time, self._noted, self._left = max(self.time, self._noted), now, self._stages
-        self._ends = {tp: at.end for tp, at in progress.items()}
+        self._first = self._first or now
+        ends = {tp: at.end for tp, at in progress.items()}
+        for note in self._notes:
+            if all(max(at.begin, at.committed) >= note.ends.get(tp, 0) for tp, at in progress.items()):
+                note.stages, note.ends = note.stages - 1, ends
+        while self._notes and not self._notes[0].stages:
+            self.time = max(self.time, self._notes.popleft().time)
+        if len(self._notes) < MOST_NOTES:
+            self._notes.append(_Note(now, self._stages, ends))
