@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from worker.embedded.http import HttpEndpoint
 
 START_SECONDS, PATIENCE_SECONDS, STOP_SECONDS = 60.0, 600.0, 10.0
+SECONDS_OF_POISON = 0.002
+"""How much longer the end may take for each record of poison."""
 STALL_SECONDS = 3.0
 """After which workers have to say that they are not ready: less than the shortest outage."""
 SAMPLE_SECONDS = 0.5
@@ -232,11 +234,12 @@ class World:
     def finish(self) -> float:
         """Wait until everything is eaten and what expired is ended; return the seconds since the fault was over."""
         self.is_over()
-        self.until(self.done, "the end of the input")
+        more = self.source.floods * SECONDS_OF_POISON
+        self.until(self.done, "the end of the input", PATIENCE_SECONDS + more)
         took = time.monotonic() - self.over
         query = "SELECT countIf(status = 'active' AND expires_at < now() - INTERVAL 5 MINUTE) FROM sessions FINAL"
         with closing(connect(self.dsn(direct=True, database=True))) as client:
-            self.until(lambda: client.query(query).result_rows[0][0] == 0, "the end of expired sessions", 60)
+            self.until(lambda: client.query(query).result_rows[0][0] == 0, "the end of expired sessions", 60 + more)
         for worker in list(self.workers):
             self.stop(worker)
         return took
