@@ -196,7 +196,7 @@ class StateSettings(Group):
     lateness_minutes: Positive = 120
     """How much later than the user's newest event an event may come and still be judged; see `window_events`."""
     window_events: Annotated[int, Field(ge=4)] = 64
-    """Newest events per user that late ones are put in order among, at least half of them; older ones are late."""
+    """Newest events per user that late ones are put in order among, at least a quarter of them; older ones are late."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""
     skew_s: NotNegative = 60

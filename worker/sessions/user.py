@@ -185,7 +185,7 @@ def intern(user: User, uid: str, encoded: bytes) -> int:
 def _in_order(user: User, observation: Observation, uid: str, owner: Owner) -> Applied:
     user.append(observation)
     done = step(user.head, observation, owner)
-    _rotate(user, owner.limits, {session.context for _, session in done.evicted})
+    _rotate(user, owner, {session.context for _, session in done.evicted})
     changes: Sequence[Change] = ()
     if done.groups:
         groups = user.head.groups
@@ -207,7 +207,7 @@ def _out_of_order(user: User, observation: Observation, owner: Owner) -> Applied
         return DUPLICATE
     window.insert(place, observation)
     user.keep(window)
-    old, user.head = user.head, _refold(user, window, owner)
+    old, user.head = user.head, _refold(user, window, observation.time, owner)
     _prune(user.head, user.base_time, owner.limits)
     new = user.head.sessions
     changed = [uid for uid, session in new.items() if old.sessions.get(uid) != session]
@@ -215,7 +215,7 @@ def _out_of_order(user: User, observation: Observation, owner: Owner) -> Applied
         _touch(user, uid, owner.limits)
     evicted = [(uid, session) for uid, session in old.sessions.items() if uid not in new]
     changes = _difference(old.groups, user.head.groups)
-    _rotate(user, owner.limits, _told(evicted, changes))
+    _rotate(user, owner, _told(evicted, changes))
     return Applied(False, False, False, changes, changed, evicted)
 
 
@@ -226,7 +226,14 @@ def _order(observation: Observation, contexts: Contexts) -> tuple[int, bytes]:
     )
 
 
-def _refold(user: User, window: Sequence[Observation], owner: Owner) -> Fold:
+def _refold(user: User, window: Sequence[Observation], since: int, owner: Owner) -> Fold:
+    """Return the fold of everything, of which what is before `since` is as it was."""
+    if user.middle and since > user.middle_time:
+        fold = decode_fold(user.middle)
+        for observation in window:
+            if observation.time > user.middle_time:
+                step(fold, observation, owner)
+        return fold
     fold = decode_fold(user.base)
     middle = None
     for observation in window:
@@ -254,24 +261,51 @@ def _told(evicted: Sequence[tuple[str, Session]], changes: Sequence[Change]) -> 
     return {number for pair in groups for number in pair} | {session.context for _, session in evicted}
 
 
-def _rotate(user: User, limits: Limits, told: set[int]) -> None:
-    """Move the base on once nothing that is still admissible can come before the middle; keep contexts still told."""
+def _rotate(user: User, owner: Owner, told: set[int]) -> None:
+    """Move the base on when nothing admissible can come before the middle, or the window is full; keep contexts told.
+
+    The middle is taken when the window is half full, so that half of it stays when the base moves there. Late events
+    fill the half before it; when less than a quarter would stay, the base is folded anew up to the half.
+    """
+    limits = owner.limits
     if not user.middle:
-        first = user.observations()[0].time if user.rotate_at == NEVER else 0
-        user.rotate_at = first + limits.lateness if first else user.rotate_at
+        if user.rotate_at == NEVER:
+            user.rotate_at = user.observations()[0].time + limits.lateness
         if user.head.time >= user.rotate_at or user.window_size * 2 >= limits.window:
             _set_middle(user, limits)
-    elif user.head.time >= user.rotate_at or user.window_size >= limits.window:
+        return
+    if user.head.time < user.rotate_at and user.window_size < limits.window:
+        return
+    window = user.observations()
+    kept = [each for each in window if each.time > user.middle_time]
+    if user.head.time < user.rotate_at and len(kept) * 4 < limits.window:
+        kept = _move_base(user, window, window[len(window) // 2 - 1].time, owner)
+    else:
         user.base, user.base_time = user.middle, user.middle_time
-        user.keep([each for each in user.observations() if each.time > user.base_time])
-        _prune(user.head, user.base_time, limits)
+    user.keep(kept)
+    _prune(user.head, user.base_time, limits)
+    user.middle, user.rotate_at = b"", NEVER
+    if user.head.time >= user.base_time + limits.lateness or user.window_size * 2 >= limits.window or not kept:
         _set_middle(user, limits)
-        _collect(user, told)
+    else:
+        user.rotate_at = kept[0].time + limits.lateness
+    _collect(user, told)
 
 
 def _set_middle(user: User, limits: Limits) -> None:
     user.middle, user.middle_time = encode_fold(user.head), user.head.time
     user.rotate_at = user.middle_time + limits.lateness + 1
+
+
+def _move_base(user: User, window: Sequence[Observation], time: int, owner: Owner) -> list[Observation]:
+    """Move the base to a time within the window; return what is later."""
+    fold = decode_fold(user.base)
+    for observation in window:
+        if observation.time <= time:
+            step(fold, observation, owner)
+    _prune(fold, time, owner.limits)
+    user.base, user.base_time = encode_fold(fold), time
+    return [observation for observation in window if observation.time > time]
 
 
 def _prune(fold: Fold, base_time: int, limits: Limits) -> None:
