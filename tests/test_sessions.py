@@ -106,6 +106,28 @@ def test_the_order_of_arrival_has_no_say(plan: list[Step], chance: random.Random
     assert one.head.history == other.head.history
 
 
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("seed", range(3))
+def test_late_traffic_without_end_leaves_the_window_wide(seed: int, share: float) -> None:
+    """No event is further behind than a dozen others, so none is too late, and none changes the result."""
+    chance = random.Random(seed)
+    # Few of them are findings, of which no more than so many are remembered.
+    plan = [
+        (number * 10_000, chance.randrange(4), chance.choice(["home"] * 60 + ["tokyo", "berlin"]), "laptop", 5)
+        for number in range(500)
+    ]
+    shuffled = sorted(plan, key=lambda step: step[0] + (chance.random() < share) * chance.randrange(120_000))
+    user, late = new_user("acme", "u1"), 0
+    for step in shuffled:
+        late += apply(user, *event(step), JUDGE, LIMITS).late
+        assert user.window_size <= 2 * LIMITS.window
+    assert not late
+    one, found = applied([event(step) for step in plan])
+    assert applied([event(step) for step in shuffled])[1] == found
+    assert sessions(user) == sessions(one)
+    assert user.head.history == one.head.history
+
+
 @given(steps)
 @settings(max_examples=80, deadline=None)
 def test_an_event_that_comes_twice_changes_nothing(plan: list[Step]) -> None:
