@@ -75,8 +75,9 @@ class Counting:
             state["sum"] += int(record.value or b"0")
             wakes[key] = NEVER if self.wake_after is None else record.timestamp + self.wake_after
             rows.append((*origin, key.decode(), state["n"], state["sum"]))
-        for key, state in states.items():
-            encoded = encode(wakes.get(key, NEVER), **state)
+        # Those of which everything was seen before stay as they are, and when to wake them, too.
+        for key, wake in wakes.items():
+            encoded = encode(wake, **states[key])
             shard.put(key, encoded)
             outcome.states[key] = encoded
         if rows:
