@@ -42,7 +42,7 @@ bench: $(DEV) ## speed, as JSON
 recovery: $(DEV) ## seconds to recover a million sessions from the changelog, as JSON
 	$(BIN)/python -m bench.recovery $(ARGS)
 
-soak: $(DEV) ## ten minutes at a steady rate on Apache Kafka: memory and lag, as JSON; ARGS="--svg docs/soak.svg"
+soak: $(DEV) ## ten minutes at 70% of full speed on Apache Kafka: memory and lag, as JSON; ARGS="--svg docs/soak.svg"
 	PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(DEV) ## resolve the pinned ranges anew

@@ -1,11 +1,12 @@
 """Ten minutes at a steady rate: the worker's memory and lag, as one JSON object and as a picture.
 
-PYTHONPATH=tests python -m bench.soak [--rate 5600] [--seconds 600] [--svg FILE]
+PYTHONPATH=tests python -m bench.soak [--rate EVENTS_PER_SECOND] [--seconds 600] [--svg FILE]
 
 The broker is Apache Kafka: the embedded one keeps everything in memory and gets slower with it. The store is this
 script's, reached over HTTP, so that the worker's memory is the worker's alone. Before the clock starts the worker eats
 some twenty minutes of traffic as fast as it can, so that nearly all users are known and their windows full: from then
-on memory has little reason to grow.
+on memory has little reason to grow. How fast it eats the last third of that is its full speed on such users; the soak's
+rate is 70% of it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 USERS = 20_000
 HISTORY_EVENTS, HISTORY_RATE = 1_200_000, 1_000.0
 """Events eaten before the clock starts, and how many a second there were."""
+SHARE = 0.7
+"""Of full speed."""
 SAMPLE_SECONDS = 5.0
 GROWTH = 0.05
 """Share by which memory may be larger in the last fifth than in the one before the middle's."""
@@ -94,8 +97,17 @@ async def watch(setting: Setting, worker: subprocess.Popen[str], samples: list[S
             say(f"{samples[-1].at:.0f} s: {samples[-1].mib:.0f} MiB, lag {lag:,.0f}")
 
 
-async def soak(setting: Setting, rate: float, seconds: float) -> tuple[int, int, list[Sample]]:
-    """Let a worker eat; return how many events were sent before the clock and on it, and what was seen."""
+class Soaked(NamedTuple):
+    """Events sent before the clock and on it, events a second at full speed, and what was seen."""
+
+    before: int
+    sent: int
+    full_speed: float
+    samples: list[Sample]
+
+
+async def soak(setting: Setting, rate: float | None, seconds: float) -> Soaked:
+    """Let a worker eat, at a rate or at a share of its full speed."""
     samples: list[Sample] = []
     before = await prepare(setting)
     with setting.process("worker.cli", "worker") as worker:
@@ -103,19 +115,27 @@ async def soak(setting: Setting, rate: float, seconds: float) -> tuple[int, int,
             if worker.poll() is not None:
                 raise SystemExit(f"the worker ended: {(setting.directory / 'log').read_text()[-2000:]}")
             await asyncio.sleep(1)
-        await eaten(setting, before)
-        say(f"{before:,} events of history eaten")
+        full_speed = await eating(setting, before)
+        say(f"{before:,} events of history eaten, at {full_speed:,.0f}/s at last")
         watching = asyncio.create_task(watch(setting, worker, samples))
-        sent = await send(setting, rate, seconds)
+        sent = await send(setting, rate or SHARE * full_speed, seconds)
         watching.cancel()
         await eaten(setting, before + sent)
-    return before, sent, samples
+    return Soaked(before, sent, full_speed, samples)
 
 
-async def eaten(setting: Setting, events: int) -> None:
-    """Wait until the worker has written the rows of so many events."""
-    while await asyncio.to_thread(setting.metric, ROWS) < events:  # noqa: ASYNC110  it is another process
+async def eating(setting: Setting, events: int) -> float:
+    """Wait until the worker has written the rows of so many events; return the last third's events a second."""
+    first = await eaten(setting, events * 2 // 3)
+    started = time.perf_counter()
+    return (await eaten(setting, events) - first) / (time.perf_counter() - started)
+
+
+async def eaten(setting: Setting, events: int) -> float:
+    """Wait until the worker has written the rows of so many events; return of how many it then has."""
+    while (rows := await asyncio.to_thread(setting.metric, ROWS)) < events:  # noqa: ASYNC110  it is another process
         await asyncio.sleep(1)
+    return rows
 
 
 def growth(samples: Sequence[Sample]) -> float:
@@ -156,7 +176,7 @@ def picture(samples: Sequence[Sample], title: str) -> str:
 def main() -> int:
     """Soak; fail when memory is not flat."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=5_600, help="Events a second: 70%% of what one worker does.")
+    parser.add_argument("--rate", type=float, help="Events a second instead of 70%% of full speed.")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--svg", type=Path, help="Where the picture goes.")
     asked = parser.parse_args()
@@ -168,12 +188,13 @@ def main() -> int:
         ):
             os.environ["SESSIONWATCH_CLICKHOUSE__DSN"] = f"clickhouse://127.0.0.1:{store.port}/default"
             setting = Setting(broker, directory, "soak")
-            before, sent, samples = asyncio.run(soak(setting, asked.rate, asked.seconds))
+            soaked = asyncio.run(soak(setting, asked.rate, asked.seconds))
             with closing(connect(os.environ["SESSIONWATCH_CLICKHOUSE__DSN"])) as client:
                 rows = client.query("SELECT count() FROM session_events FINAL").result_rows[0][0]
+    samples = soaked.samples
     found = {
-        "seconds": round(samples[-1].at), "history": before, "sent": sent, "rows": rows,
-        "events_per_second": round(sent / samples[-1].at),
+        "seconds": round(samples[-1].at), "history": soaked.before, "sent": soaked.sent, "rows": rows,
+        "full_speed": round(soaked.full_speed), "events_per_second": round(soaked.sent / samples[-1].at),
         "most_lag": max(each.lag for each in samples), "behind": median(each.behind for each in samples),
         "most_behind": max(each.behind for each in samples), "first_mib": round(samples[0].mib),
         "last_mib": round(samples[-1].mib), "most_mib": round(max(each.mib for each in samples)),
