@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import sys
+import time
 import uuid
+from collections import defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +34,9 @@ from worker.stream.topics import TopicSpec, changelog_name, create
 from worker.stream.wheel import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from worker.outcome import Outcome, Record, Shard
 
 PARTITIONS = 4
 HELPER = Path(__file__).with_name("stream_counting.py")
@@ -284,6 +288,64 @@ def test_a_second_worker_takes_a_share_and_gives_it_back(bootstrap: str, group: 
             await until_done()
             assert sc.shard_totals(one.delivery.lanes.values()) == sc.totals(made)
         assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+
+    asyncio.run(main())
+
+
+class Slow(sc.Counting):
+    """Takes 10 ms a record, and keeps of which partition and of how many records each piece was."""
+
+    def __init__(self, by_user: str) -> None:
+        super().__init__(PARTITIONS, by_user)
+        self.pieces: list[tuple[TP, int]] = []
+
+    def process(self, partition: int, records: Sequence[Record], shard: Shard) -> Outcome:
+        time.sleep(0.01 * len(records))
+        self.pieces.append((TP(records[0].topic, partition), len(records)))
+        return super().process(partition, records, shard)
+
+
+def test_a_chunk_that_takes_long_is_processed_in_pieces(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        made, writer, processor = sc.events(400, PARTITIONS), sc.ListWriter(), Slow(topics.by_user)
+        ends = await sc.produce(bootstrap, topics.events, made)
+        async with running(make(bootstrap, group, writer, processor=processor, chunk_records=80)) as app:
+            await catch_up(app, ends)
+        sizes: defaultdict[TP, list[int]] = defaultdict(list)
+        for tp, size in processor.pieces:
+            sizes[tp].append(size)
+        # How long a record takes is known after the first; half a second is what a piece may take.
+        assert max(size for _, *later in sizes.values() for size in later) <= 50
+        assert any(first > 50 for first, *_ in sizes.values())
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+
+    asyncio.run(main())
+
+
+def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        made, writer, processor = sc.events(640, PARTITIONS, keys=1), sc.ListWriter(), Slow(topics.by_user)
+        one = make(bootstrap, group, writer, processor=processor, chunk_records=600)
+        going_on: list[bool] = []
+        goes_on = one._goes_on
+
+        async def watched(tp: TP) -> bool:
+            going_on.append(await goes_on(tp))
+            return going_on[-1]
+
+        one._goes_on = watched  # type: ignore[method-assign]
+        async with running(one):
+            await sc.produce(bootstrap, topics.events, made[:40])
+            await eventually(lambda: len(sc.deduplicated(writer.rows["events"])) == 40)
+            await sc.produce(bootstrap, topics.events, made[40:])
+            await eventually(lambda: any(going_on))
+            async with running(make(bootstrap, group, writer, processor=Slow(topics.by_user))):
+                await eventually(lambda: len(sc.deduplicated(writer.rows["events"])) == len(made), 30)
+                assert not all(going_on), "the rebalance came too late to matter"
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+        assert await recovered(bootstrap, group) == sc.totals(made)
 
     asyncio.run(main())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median_high
 
 from worker.detections.form import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.sessions.fold import is_live
+from worker.sessions.fold import live_sessions
 from worker.sessions.limits import DAY
 
 
@@ -22,7 +22,7 @@ def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
     """Count the user's unexpired sessions, this new one with them."""
     if view.context.session_type == "service":
         return None
-    live = 1 + sum(is_live(session, view.now) for session in view.user.sessions.values())
+    live = 1 + live_sessions(view.user, view.now)
     limit, usual = view.policy.max_sessions, usual_peak(view, parameters.known_days)
     if live <= limit or (usual is not None and live <= usual * parameters.factor):
         return None

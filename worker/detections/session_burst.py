@@ -25,7 +25,8 @@ class SessionBurst(Parameters):
 
 def detect(view: View, parameters: SessionBurst) -> Signal | None:
     """Count the starts of the last five minutes, this one with them, and hold them against the user's usual."""
-    count = 1 + sum(view.now - start < FIVE_MINUTES for start in view.user.history.starts)
+    since = view.now - FIVE_MINUTES
+    count = 1 + len([1 for start in view.user.history.starts if start > since])
     if count < parameters.sessions:
         return None
     usual = usual_limit(view.user.history.rate, parameters)

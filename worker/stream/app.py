@@ -48,6 +48,8 @@ STOP_SECONDS = 4.0
 """How long a stop may take beyond `drain_seconds`, before the process ends without having left the group."""
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; readiness tells of it."""
+PIECE_SECONDS, PIECE_RECORDS, PAUSE = 0.5, 20, 0.01
+"""How long pieces of a chunk may take, their least size, and the seconds between two that all else has."""
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +202,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.policy_reader = PolicyReader(settings.kafka, settings.policies, on_policy) if on_policy else None
         self.newest: dict[int, int] = {}
         self._next: dict[TP, int] = {}
+        self._most: dict[TP, int] = {}
         self._ends: Mapping[TP, int | None] = {}
         self.watermark = Watermark(len(settings.stages()))
         self._failure: BaseException | None = None
@@ -242,21 +245,37 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     async def _handle(self, chunk: Chunk) -> None:
         tp, records = chunk
-        shard = self.delivery.lanes.get(tp.partition)
-        if shard is None:
+        if not self.delivery.is_open(tp.partition):
             return
         first = self._next.get(tp, 0)
         if records[0].offset < first:
             records = [record for record in records if record.offset >= first]
-        if not records:
-            return
+        while records:
+            # Commits, probes and other partitions must not wait for a chunk that takes seconds.
+            piece = records[: self._most.get(tp, self.settings.chunk_records)]
+            await self._handle_piece(tp, piece)
+            records = records[len(piece) :]
+            if records and not await self._goes_on(tp):
+                return
+
+    async def _handle_piece(self, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = records[-1].offset + 1
         self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
         started = time.perf_counter()
-        outcome = self._process(tp.partition, records, shard)
-        self.observer.on_batch(tp, len(records), time.perf_counter() - started, outcome)
+        outcome = self._process(tp.partition, records, self.delivery.lanes[tp.partition])
+        seconds = time.perf_counter() - started
+        self._most[tp] = max(PIECE_RECORDS, int(PIECE_SECONDS * len(records) / max(seconds, 1e-6)))
+        self.observer.on_batch(tp, len(records), seconds, outcome)
         size = sum([len(record.value) for record in records if record.value is not None])
         await self.delivery.submit(tp.partition, outcome, source=(tp, records[-1].offset), size=size)
+
+    async def _goes_on(self, tp: TP) -> bool:
+        """Let everything else have its turn; say whether the rest of a chunk is still the next to be processed."""
+        following = self._next[tp]
+        await asyncio.sleep(PAUSE)
+        # While partitions are being assigned it has to wait; afterwards they are read from what is committed.
+        await self.flow_control.acquire()
+        return self._next.get(tp) == following and self.delivery.is_open(tp.partition)
 
     def _process(self, partition: int, records: Sequence[Record], shard: DurableShard) -> Outcome:
         try:
