@@ -323,29 +323,20 @@ def test_a_chunk_that_takes_long_is_processed_in_pieces(bootstrap: str, group: s
     asyncio.run(main())
 
 
-def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str) -> None:
+def test_a_stop_amid_a_chunk_leaves_the_rest_to_the_next_owner(bootstrap: str, group: str) -> None:
     async def main() -> None:
         topics = await sc.make_topics(bootstrap, group, PARTITIONS)
         made, writer, processor = sc.events(640, PARTITIONS, keys=1), sc.ListWriter(), Slow(topics.by_user)
-        one = make(bootstrap, group, writer, processor=processor, chunk_records=600)
-        going_on: list[bool] = []
-        goes_on = one._goes_on
-
-        async def watched(tp: TP) -> bool:
-            going_on.append(await goes_on(tp))
-            return going_on[-1]
-
-        one._goes_on = watched  # type: ignore[method-assign]
-        async with running(one):
+        async with running(make(bootstrap, group, writer, processor=processor, chunk_records=600)):
             await sc.produce(bootstrap, topics.events, made[:40])
             await eventually(lambda: len(sc.deduplicated(writer.rows["events"])) == 40)
-            await sc.produce(bootstrap, topics.events, made[40:])
-            await eventually(lambda: any(going_on))
-            async with running(make(bootstrap, group, writer, processor=Slow(topics.by_user))):
-                await eventually(lambda: len(sc.deduplicated(writer.rows["events"])) == len(made), 30)
-                assert not all(going_on), "the rebalance came too late to matter"
+            ends = await sc.produce(bootstrap, topics.events, made[40:])
+            await eventually(lambda: len(sc.deduplicated(writer.rows["events"])) > 40)
+        assert len(writer.rows["events"]) < 640, "the stop waited for the whole chunk"
+        async with running(make(bootstrap, group, writer)) as app:
+            await catch_up(app, ends)
+        assert len(writer.rows["events"]) == 640, "what was durable at the stop was not committed"
         assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
-        assert await recovered(bootstrap, group) == sc.totals(made)
 
     asyncio.run(main())
 
@@ -635,6 +626,42 @@ def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
             assert await one.stop() == 0
         else:
             await one.ended()
+        assert await two.stop() == 0
+        assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
+        assert await recovered(bootstrap, group) == sc.totals(made)
+
+    async def all_ended() -> None:
+        async with AsyncExitStack() as stack:
+            await main(stack)
+
+    asyncio.run(all_ended())
+
+
+def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+
+    async def main(stack: AsyncExitStack) -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        made = sc.events(1_240, PARTITIONS, keys=1)
+        one = make(bootstrap, group, sc.FileWriter(path), processor=Slow(topics.by_user), chunk_records=1_200)
+        going_on: list[bool] = []
+        goes_on = one._goes_on
+
+        async def watched(tp: TP) -> bool:
+            going_on.append(await goes_on(tp))
+            return going_on[-1]
+
+        one._goes_on = watched  # type: ignore[method-assign]
+        await stack.enter_async_context(running(one))
+        await sc.produce(bootstrap, topics.events, made[:40])
+        await eventually(lambda: len(rows_in(path)) == 40)
+        await sc.produce(bootstrap, topics.events, made[40:])
+        await eventually(lambda: any(going_on))
+        # A process of its own: in this one's loop it would have its turn between pieces only.
+        args = {"bootstrap": bootstrap, "group": group, "partitions": PARTITIONS, "rows": str(path)}
+        await (two := await Child.start(tmp_path / "log", stack, **args)).assigned()
+        await eventually(lambda: len(sc.deduplicated(rows_in(path))) == len(made), 40)
+        assert not all(going_on), "the rebalance came too late to matter"
         assert await two.stop() == 0
         assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
         assert await recovered(bootstrap, group) == sc.totals(made)
