@@ -34,7 +34,7 @@ from worker.stream.topics import TopicSpec, changelog_name, create
 from worker.stream.wheel import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from worker.outcome import Outcome, Record, Shard
 
@@ -567,6 +567,12 @@ class Child:
         return await self.ended(10)
 
 
+async def ended(main: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
+    """Run a test, and end what it has started, whatever happens."""
+    async with AsyncExitStack() as stack:
+        await main(stack)
+
+
 def rows_in(path: Path) -> list[list[Any]]:
     if not path.exists():
         return []
@@ -594,11 +600,7 @@ def test_a_crash_at_any_step_changes_nothing(bootstrap: str, group: str, tmp_pat
         assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
         assert await recovered(bootstrap, group) == sc.totals(made)
 
-    async def all_ended() -> None:
-        async with AsyncExitStack() as stack:
-            await main(stack)
-
-    asyncio.run(all_ended())
+    asyncio.run(ended(main))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -630,11 +632,7 @@ def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
         assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
         assert await recovered(bootstrap, group) == sc.totals(made)
 
-    async def all_ended() -> None:
-        async with AsyncExitStack() as stack:
-            await main(stack)
-
-    asyncio.run(all_ended())
+    asyncio.run(ended(main))
 
 
 def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str, tmp_path: Path) -> None:
@@ -666,11 +664,7 @@ def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str, tm
         assert sc.final_totals(sc.deduplicated(rows_in(path))) == sc.totals(made)
         assert await recovered(bootstrap, group) == sc.totals(made)
 
-    async def all_ended() -> None:
-        async with AsyncExitStack() as stack:
-            await main(stack)
-
-    asyncio.run(all_ended())
+    asyncio.run(ended(main))
 
 
 @pytest.mark.parametrize(
