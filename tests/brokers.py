@@ -161,10 +161,10 @@ class ApacheKafka:
                 preexec_fn=end_with_parent(),  # noqa: PLW1509  one system call
             )
 
-    def wait(self) -> None:
-        """Wait until it listens."""
+    def wait(self, *others: int) -> None:
+        """Wait until it listens, on other ports of its configuration as well."""
         deadline = time.monotonic() + START_SECONDS
-        while not _listens(self.port):
+        while not all(_listens(port) for port in (self.port, *others)):
             if time.monotonic() > deadline or self._process is None or self._process.poll() is not None:
                 self.kill()
                 raise RuntimeError(f"Apache Kafka did not start:\n{self._log.read_text()[-4000:]}")

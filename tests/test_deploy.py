@@ -443,8 +443,9 @@ def test_kafka_starts_as_compose_sets_it_up(tmp_path: Path) -> None:
     given = {**given, "log.dirs": str(data)}
     for place, free in here.items():
         given = {key: re.sub(place, free, value) for key, value in given.items()}
-    with ApacheKafka(tmp_path / "kafka", "\n".join(f"{key}={value}" for key, value in given.items())):
+    with ApacheKafka(tmp_path / "kafka", "\n".join(f"{key}={value}" for key, value in given.items())) as kafka:
         # By the listener for programs on the host; that the broker's own works, its start has shown.
+        kafka.wait(host)
         options = aiokafka_options(KafkaSettings(bootstrap_servers=f"127.0.0.1:{host}"))
         wanted = specs(TopicSettings(partitions=2), "composed")
         assert len(asyncio.run(create(options, wanted))) == len(wanted)
