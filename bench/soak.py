@@ -115,7 +115,7 @@ async def soak(setting: Setting, rate: float | None, seconds: float) -> Soaked:
             if worker.poll() is not None:
                 raise SystemExit(f"the worker ended: {(setting.directory / 'log').read_text()[-2000:]}")
             await asyncio.sleep(1)
-        full_speed = await eating(setting, before)
+        full_speed = await speed_at_last(setting, before)
         say(f"{before:,} events of history eaten, at {full_speed:,.0f}/s at last")
         watching = asyncio.create_task(watch(setting, worker, samples))
         sent = await send(setting, rate or SHARE * full_speed, seconds)
@@ -124,7 +124,7 @@ async def soak(setting: Setting, rate: float | None, seconds: float) -> Soaked:
     return Soaked(before, sent, full_speed, samples)
 
 
-async def eating(setting: Setting, events: int) -> float:
+async def speed_at_last(setting: Setting, events: int) -> float:
     """Wait until the worker has written the rows of so many events; return the last third's events a second."""
     first = await eaten(setting, events * 2 // 3)
     started = time.perf_counter()

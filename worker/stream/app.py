@@ -49,7 +49,7 @@ STOP_SECONDS = 4.0
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; readiness tells of it."""
 PIECE_SECONDS, PIECE_RECORDS, PAUSE = 0.5, 20, 0.01
-"""How long pieces of a chunk may take, their least size, and the seconds between two that all else has."""
+"""Seconds a piece of a chunk may take, its least size, and seconds between two, in which all else has its turn."""
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +202,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.policy_reader = PolicyReader(settings.kafka, settings.policies, on_policy) if on_policy else None
         self.newest: dict[int, int] = {}
         self._next: dict[TP, int] = {}
-        self._most: dict[TP, int] = {}
+        self._piece_records: dict[TP, int] = {}
         self._ends: Mapping[TP, int | None] = {}
         self.watermark = Watermark(len(settings.stages()))
         self._failure: BaseException | None = None
@@ -252,7 +252,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             records = [record for record in records if record.offset >= first]
         while records:
             # Commits, probes and other partitions must not wait for a chunk that takes seconds.
-            piece = records[: self._most.get(tp, self.settings.chunk_records)]
+            piece = records[: self._piece_records.get(tp, self.settings.chunk_records)]
             await self._handle_piece(tp, piece)
             records = records[len(piece) :]
             if records and not await self._goes_on(tp):
@@ -264,7 +264,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         started = time.perf_counter()
         outcome = self._process(tp.partition, records, self.delivery.lanes[tp.partition])
         seconds = time.perf_counter() - started
-        self._most[tp] = max(PIECE_RECORDS, int(PIECE_SECONDS * len(records) / max(seconds, 1e-6)))
+        self._piece_records[tp] = max(PIECE_RECORDS, int(PIECE_SECONDS * len(records) / max(seconds, 1e-6)))
         self.observer.on_batch(tp, len(records), seconds, outcome)
         size = sum([len(record.value) for record in records if record.value is not None])
         await self.delivery.submit(tp.partition, outcome, source=(tp, records[-1].offset), size=size)
