@@ -38,7 +38,8 @@ class World:
         self.shard = MemoryShard()
         self.delivery = Delivery(
             writer=self, publish=self.publish, changelog=self, ack=self.ack, is_member=lambda: self.member,
-            on_fatal=self.fatal.append, on_lost=self.lost.append, limits=DeliveryLimits(**{"insert_delay": 0.01, **limits}),
+            on_fatal=self.fatal.append, on_lost=self.lost.append,
+            limits=DeliveryLimits(**{"insert_delay": 0.01, **limits}),
         )  # fmt: skip
 
     async def insert(self, rows: Mapping[str, list[tuple[object, ...]]]) -> None:
