@@ -19,9 +19,10 @@ from worker.observe.web import add_pages
 from worker.observe.writer import StoreObserver
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.readers import KafkaReader
-from worker.stream.app import TABLE, StreamOptions, create_app
+from worker.stream.app import create_app
 from worker.stream.connection import aiokafka_options
-from worker.stream.delivery import DeliveryLimits
+from worker.stream.inflight import DeliveryLimits
+from worker.stream.options import TABLE, StreamOptions
 from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
