@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from schemas.inbound import Rejected, decode
+from schemas.decoding import Rejected, decode
 from worker.stream.app import failure
 
 NOW = 1_790_000_000_000

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from schemas.decoding import decode
 from schemas.event import SessionEvent
-from schemas.inbound import decode
 from worker import docs
 from worker.cli import app
 from worker.detections.catalogue import detections

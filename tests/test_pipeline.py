@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
+from schemas.decoding import Decoder
 from schemas.finding import Severity
 from worker.crossing import MOST_STARTS
 from worker.detections.catalogue import detections
@@ -45,7 +46,7 @@ def session(**changes: Any) -> bytes:
 def pipeline(partition_of: Any = lambda _key: 0, judge: Any = None, limits: Limits | None = None) -> Pipeline:
     limits = limits or Limits()
     return Pipeline(
-        source=Wire(build_enricher(None, None), skew=limits.skew),
+        source=Wire(build_enricher(None, None), Decoder(skew_ms=limits.skew)),
         judge=judge or Policies(detections().values()).judge,
         topics=TOPICS,
         partition_of=partition_of,
@@ -72,7 +73,7 @@ def test_an_event_becomes_a_row_and_a_state() -> None:
 
 
 def test_good_neighbours_of_bad_records_are_unaffected() -> None:
-    bad = [b"{bad", b"\xff", b"[]", b"", b'{"user_id": 1}', b"x" * (2 << 20), b"[" * 100_000, session(ip="nonsense"),
+    bad = [b"{bad", b"\xff", b"[]", b"", b'{"user_id": []}', b"x" * (2 << 20), b"[" * 100_000, session(ip="nonsense"),
            session(created_at=1), session(created_at="2150-01-01T00:00:00Z"), session(last_used_at="soon")]  # fmt: skip
     records = [Taken(value, offset) for offset, value in enumerate([session(), *bad, session(last_used_at=T0 + 1)])]
     (outcome,) = run(records, MemoryShard())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import maxminddb
 import pytest
 
+from schemas.decoding import Rejected, decode
 from schemas.event import EventKind, SessionEvent
-from schemas.inbound import Rejected, decode
 from schemas.policy import TenantPolicy
 from worker.simulator import PROFILES, SimEvent, Simulator, SimulatorConfig, profile, write_geo
 from worker.simulator.attacks import KINDS

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from schemas.decoding import Rejected, RejectReason, rejection
 from schemas.feedback import Feedback
-from schemas.inbound import Rejected, RejectReason, rejection
 from worker.detections.catalogue import detections
 from worker.outcome import Outcome, dead_letter
 from worker.rows import feedback_row

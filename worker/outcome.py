@@ -58,6 +58,8 @@ def dead_letter(topic: str, record: Record, error: str, reason: str, field: str 
     said = (ERROR, error), (FIELD, field), (REASON, reason)
     whence = (ORIGIN_TOPIC, record.topic), (ORIGIN_PARTITION, record.partition), (ORIGIN_OFFSET, record.offset)
     headers = tuple((name, str(value).encode()) for name, value in (*said, *whence))
+    # Attributes of a CloudEvent in binary mode are part of what the record says.
+    headers += tuple((name, value) for name, value in record.headers if name[:3].lower() == "ce_")
     return Message(topic, record.key, record.value, headers, timestamp=record.timestamp)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from schemas.decoding import Decoder, Ignored, Rejected, RejectReason
 from schemas.event import SessionEvent
-from schemas.inbound import Ignored, Rejected, RejectReason, decode
 from worker.crossing import MOST_STARTS, Crossing, announcements, start_of
 from worker.feedback import take_feedback
 from worker.findings import Named, Told
@@ -19,7 +19,6 @@ from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAY
 from worker.rows import event_row, session_row
 from worker.sessions.budget import is_budget
 from worker.sessions.cross import is_shared
-from worker.sessions.limits import MINUTE
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 from worker.sessions.user import ROUTINE, apply, expired, is_forgotten, wake_time
 
@@ -72,20 +71,18 @@ class Wire:
 
     Args:
         enricher: networks, places and devices.
-        max_bytes: a longer record value is rejected unread.
-        skew: how far ahead of its record a time may lie before it is clamped, milliseconds.
+        decoder: of the input's records.
     """
 
     repeats = True
 
-    def __init__(self, enricher: Enricher, max_bytes: int = 1 << 20, skew: int = MINUTE) -> None:
+    def __init__(self, enricher: Enricher, decoder: Decoder | None = None) -> None:
         self._enrich = enricher.enrich
-        self._max_bytes = max_bytes
-        self._skew = skew
+        self._decode = (decoder or Decoder()).decode
 
     def read(self, record: Record) -> SessionEvent | Ignored | Rejected:
         """Decode a record."""
-        return decode(record.value, record_time=record.timestamp, skew_ms=self._skew, max_bytes=self._max_bytes)
+        return self._decode(record.value, record.timestamp, record.headers)
 
     def look_up(self, record: Record, event: SessionEvent) -> Seen:  # noqa: ARG002  it stands in the event
         """Enrich an event."""
@@ -406,6 +403,7 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *envelope_headers(record),
                 ),
                 self._partition_of(key),
                 record.timestamp,
@@ -417,6 +415,11 @@ class _Batch:
         self._outcome.messages.append(
             dead_letter(self._topics.dlq, record, rejected.reason, rejected.message, rejected.field)
         )
+
+
+def envelope_headers(record: Record) -> list[tuple[str, bytes]]:
+    """Return the headers of a record that are part of what it says: the attributes of a CloudEvent in binary mode."""
+    return [(name, value) for name, value in record.headers if name[:3].lower() == "ce_"]
 
 
 def _contexts(user: User, number: int) -> Context | None:

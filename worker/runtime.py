@@ -19,6 +19,9 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 from pydantic import SecretStr
 
+from schemas.decoding import Decoder
+from schemas.decoding.mapping import BadMappingError
+from schemas.mappings import builtin, read_mapping
 from worker.detections.catalogue import detection, detections
 from worker.enrich.enricher import build_enricher
 from worker.observe.snapshot import Snapshot, Summary
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+    from schemas.decoding.mapping import Mapping as InputMapping
     from worker.backfill import Backfilled, Range
     from worker.enrich.enricher import Enricher
     from worker.evaluation import Evaluation
@@ -75,10 +79,49 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def build_decoder(settings: Settings, skew: int | None = None) -> Decoder:
+    """Return the decoder of the input, as the settings want it.
+
+    Args:
+        settings: those in force.
+        skew: how far ahead of its record a time may lie, milliseconds; None: as the settings say.
+
+    Raises:
+        BadMappingError: the mapping does not exist or cannot be used.
+    """
+    given = settings.input
+    return Decoder(
+        skew_ms=settings.state.limits().skew if skew is None else skew,
+        max_bytes=settings.stream.max_record_bytes,
+        mappings=builtin().values() if given.mapping == "auto" else (),
+        mapping=None if given.mapping in ("auto", "none") else find_mapping(given.mapping),
+        tenant_id=given.tenant_id,
+        end_words=given.end_words,
+        placeholder=given.unavailable_placeholder,
+    )
+
+
+def find_mapping(name: str) -> InputMapping:
+    """Return a mapping by its name, or by the path of its file.
+
+    Raises:
+        BadMappingError: it does not exist, or cannot be used.
+    """
+    known = builtin()
+    if name in known:
+        return known[name]
+    try:
+        return read_mapping(Path(name).read_text(encoding="utf-8"))
+    except OSError:
+        raise BadMappingError(f"no mapping {name!r}: neither a file nor one of {', '.join(sorted(known))}") from None
+    except BadMappingError as error:
+        raise BadMappingError(f"{name}: {error}") from None
+
+
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
     """Return the pure heart as the settings want it."""
     return Pipeline(
-        source=Wire(enricher, settings.stream.max_record_bytes, settings.state.limits().skew),
+        source=Wire(enricher, build_decoder(settings)),
         judge=policies.judge,
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
@@ -299,6 +342,7 @@ def _summary(settings: Settings, recorder: Recorder, read: int, seconds: float, 
         seconds=seconds,
         interrupted=interrupted,
         reasons=dict(recorder.rejected),
+        unevaluated=dict(recorder.unevaluated),
     )
 
 
@@ -328,7 +372,7 @@ def replay(
     from worker.replay import Lines, export_findings, export_letters  # noqa: PLC0415  with what only it needs
 
     started = time.perf_counter()
-    lines = Lines(file, settings.topics.events, settings.stream.max_record_bytes)
+    lines = Lines(file, settings.topics.events, build_decoder(settings, skew=0))
     documents = read_policies(policies.read_bytes()) if policies else {}
     with embedded(settings) as (changed, _):
         settle_memory()

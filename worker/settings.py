@@ -250,6 +250,21 @@ class StreamSettings(Group):
     """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
 
 
+class InputSettings(Group):
+    """What records on the input look like; see docs/input.md."""
+
+    mapping: str = "auto"
+    """How records that are not of the native schema are read: `auto` (told by each record), `none`, the name of a
+    built-in mapping, or the path of one of your own (`./acme.yaml`)."""
+    tenant_id: str = ""
+    """Tenant of the sessions whose source does not name one, as most identity systems of one organisation; unset: such
+    records are rejected."""
+    end_words: tuple[str, ...] = ()
+    """Words of a CloudEvents `type` that tell of a session's end, beside the known ones."""
+    unavailable_placeholder: str = "__debezium_unavailable_value"
+    """What Debezium writes for values it does not send (`unavailable.value.placeholder`)."""
+
+
 class PrivacySettings(Group):
     """Pseudonyms in the place of user ids and addresses: in ClickHouse, findings, state and logs."""
 
@@ -308,6 +323,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
+    input: InputSettings = InputSettings()
     privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")

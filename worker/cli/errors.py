@@ -33,6 +33,7 @@ _CODES = {
     "worker.cli.errors.UnreachableError": UNREACHABLE,
     "worker.settings.SettingsError": USAGE,
     "worker.detections.catalogue.UnknownDetectionError": USAGE,
+    "schemas.decoding.mapping.BadMappingError": USAGE,
     "worker.policies.BadPolicyError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
     "worker.stream.app.StalledError": UNREACHABLE,

@@ -80,6 +80,7 @@ class Device(msgspec.Struct, frozen=True, gc=False, array_like=True):
     scripted: bool
 
 
+UNKNOWN_NETWORK = Network("", 0, "", 0, "", "")
 UNKNOWN_PLACE = Place("", "", None, None, 0.0, "")
 UNKNOWN_DEVICE = Device("", 0, "", "", "", False)
 

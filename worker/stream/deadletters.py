@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.event import SessionEvent
-from schemas.inbound import decode
 from worker.outcome import ERROR, FIELD, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REASON, REPLAYED
-from worker.pipeline import user_key
+from worker.pipeline import envelope_headers, user_key
 from worker.stream.publisher import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from schemas.decoding import Decoder
     from worker.stream.topics import TopicSettings
 
 READ_MS = 1_000
@@ -27,6 +27,7 @@ class Letter(NamedTuple):
         partition, offset, time: where it lies on the topic of dead letters, and its timestamp, milliseconds.
         error, field, reason: what was wrong with it.
         source: topic, partition and offset it came from.
+        headers: those that are part of what the record says.
     """
 
     partition: int
@@ -38,6 +39,7 @@ class Letter(NamedTuple):
     source: tuple[str, int, int]
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return all but key and value, which may be anything."""
@@ -77,8 +79,9 @@ def _letter(record: Any) -> Letter:
     source = headers.get(ORIGIN_TOPIC, ""), _number(headers, ORIGIN_PARTITION), _number(headers, ORIGIN_OFFSET)
     error, field, reason = (headers.get(name, "") for name in (ERROR, FIELD, REASON))
     return Letter(
-        record.partition, record.offset, record.timestamp, error, field, reason, source, record.key, record.value
-    )
+        record.partition, record.offset, record.timestamp, error, field, reason, source, record.key, record.value,
+        tuple(envelope_headers(record)),
+    )  # fmt: skip
 
 
 def _number(headers: Mapping[str, str], name: str) -> int:
@@ -94,7 +97,7 @@ class Replayed(NamedTuple):
 
 
 async def replay(
-    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[Letter], max_bytes: int
+    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[Letter], decoder: Decoder
 ) -> Replayed:
     """Put letters back on the way, as forwards to their user's partition.
 
@@ -105,7 +108,7 @@ async def replay(
         options: aiokafka connection options.
         topics: names and partitions.
         chosen: the letters.
-        max_bytes: longer ones still cannot be used.
+        decoder: of the input's records.
 
     Raises:
         KafkaError: Kafka is not reached.
@@ -115,9 +118,7 @@ async def replay(
         for letter in chosen:
             if letter.source[0] == topics.feedback:
                 await producer.send(topics.feedback, letter.value, letter.key, timestamp_ms=letter.time)
-            elif (event := decode(letter.value, record_time=letter.time, max_bytes=max_bytes)) and isinstance(
-                event, SessionEvent
-            ):
+            elif isinstance(event := decoder.decode(letter.value, letter.time, letter.headers), SessionEvent):
                 key = user_key(event.tenant_id, event.user_id)
                 partition, headers = partition_of(key, topics.partitions), _whence(letter, topics.dlq)
                 await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
@@ -135,4 +136,4 @@ def _whence(letter: Letter, dlq: str) -> list[tuple[str, bytes]]:
     if not topic or partition < 0 or offset < 0:
         topic, partition, offset = dlq, letter.partition, letter.offset
     place = (ORIGIN_TOPIC, topic), (ORIGIN_PARTITION, partition), (ORIGIN_OFFSET, offset), (REPLAYED, 1)
-    return [(name, str(value).encode()) for name, value in place]
+    return [*((name, str(value).encode()) for name, value in place), *letter.headers]
