@@ -78,7 +78,7 @@ SESSION_EVENTS = Table(
         ("updated_at", TIME_OR_NULL, "As the event says"),
         ("last_used_at", TIME_OR_NULL, "As the event says"),
         ("kind", WORD, "created, refreshed, changed or deleted"),
-        ("shape", WORD, "snapshot, cloudevents, debezium, or the name of the mapping that read it"),
+        ("shape", WORD, "snapshot, cloudevents or debezium"),
         ("uid_derived", FLAG, "The event had no uid; this one is derived"),
         ("is_deleted", FLAG, "The session was deleted"),
         ("is_late", FLAG, "Later than the allowed lateness: stored, not judged"),
