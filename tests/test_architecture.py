@@ -57,6 +57,7 @@ COMPOSITION = (
     "worker.evaluation",
     "worker.backfill",
     "worker.docs",
+    "worker.mapcheck",
     "worker.cli",
 )
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",

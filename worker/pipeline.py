@@ -368,6 +368,8 @@ class _Batch:
             session = user.head.sessions.get(uid)
             if session is not None:
                 self._sessions[key, uid] = session_row(user, uid, session, self._limits)
+        if applied.truncated:
+            self._count["truncated",] += 1
         for uid, session in applied.evicted:
             self._sessions[key, uid] = session_row(user, uid, session, self._limits, evicted=True)
             self._count["evicted",] += 1

@@ -21,6 +21,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         ended_memory: how long ended sessions are remembered.
         idle_memory: how long a user without any event is remembered.
         sessions, contexts, groups, trail, seen, waiting: most of each kept per user (per session for `trail`).
+        scopes: most scopes remembered per session.
+        context_bytes: bytes of a user's contexts above which what is least alive goes; see `worker.sessions.user`.
         grouping: event-time bucket within which repeats are one finding.
         quarantine: how long after a finding of medium or above observations stay out of the history.
         risk_half_life: in which risk halves. history_half_life: in which the weight of history halves.
@@ -38,6 +40,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     trail: int = 8
     seen: int = 32
     waiting: int = 16
+    scopes: int = 512
+    context_bytes: int = 1 << 20
     grouping: int = HOUR
     quarantine: int = DAY
     risk_half_life: int = 4 * HOUR

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
-from worker.sessions.fold import Owner, is_country_alone, step
+from worker.sessions.fold import Owner, is_country_alone, is_live, step
 from worker.sessions.history import is_learned, network_key
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
@@ -49,6 +49,7 @@ class Applied(NamedTuple):
         current: the event is the newest of its session, which lives: its own row tells the session's state.
         sessions: uids of other sessions whose state changed. `evicted`: sessions put out for want of room.
         started: what is to be announced of a session that began, None when none did.
+        truncated: the user's state was over its bound in bytes, and was cut.
     """
 
     late: bool
@@ -58,6 +59,7 @@ class Applied(NamedTuple):
     sessions: Sequence[str]
     evicted: Sequence[tuple[str, Session]]
     started: Started | None = None
+    truncated: bool = False
 
 
 class Started(NamedTuple):
@@ -92,11 +94,50 @@ def apply(
         _touch(user, uid, limits)
         return ROUTINE
     started = None if uid in head.sessions or event.is_deleted else _started(user, seen[0], time)
+    known = user.next_context
     context = intern(user, uid, encoded)
     observation = Observation(time, activity, KIND_INDEX[event.kind], context, event.future_by)
     owner = Owner(user.tenant_id, user.user_id, Contexts(user.contexts), judge, limits)
     applied = _in_order(user, observation, uid, owner) if time > head.time else _out_of_order(user, observation, owner)
+    if user.next_context != known and _is_oversized(user, limits):
+        applied = _truncated(user, applied, owner)
     return applied if started is None else applied._replace(started=started)
+
+
+def _is_oversized(user: User, limits: Limits) -> bool:
+    return sum(map(len, user.contexts.values())) > limits.context_bytes
+
+
+def _truncated(user: User, applied: Applied, owner: Owner) -> Applied:
+    """Cut a state that is over its bound: the window goes, then findings and sessions, the least alive first.
+
+    Contexts are what producers can make large; everything else has a bound in number and is small. Events that are
+    late for what went are stored and not judged; sessions put out are told as evicted.
+    """
+    evicted = list(applied.evicted)
+    fold, limits = user.head, owner.limits
+    while True:
+        user.base, user.base_time = encode_fold(fold), fold.time
+        user.keep([])
+        user.middle, user.rotate_at = b"", NEVER
+        _collect(user, _told(evicted, applied.changes))
+        if not _is_oversized(user, limits) or len(fold.sessions) <= 1:
+            return applied._replace(evicted=evicted, truncated=True)
+        evicted += _halved(fold)
+
+
+def _halved(fold: Fold) -> list[tuple[str, Session]]:
+    """Put out half of the sessions and findings, the oldest first; return the live sessions among them."""
+    order = sorted(
+        fold.sessions, key=lambda uid: (is_live(fold.sessions[uid], fold.time), fold.sessions[uid].seen, uid)
+    )
+    gone = [(uid, fold.sessions.pop(uid)) for uid in order[: (len(order) + 1) // 2]]
+    groups = sorted(fold.groups, key=lambda uid: (fold.groups[uid].last, uid))
+    for uid in groups[: (len(groups) + 1) // 2]:
+        del fold.groups[uid]
+    fold.waiting = fold.waiting[(len(fold.waiting) + 1) // 2 :]
+    fold.opened().dropped += len(gone)
+    return [(uid, session) for uid, session in gone if is_live(session, fold.time)]
 
 
 def _touch(user: User, uid: str, limits: Limits) -> None:
