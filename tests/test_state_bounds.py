@@ -1,7 +1,7 @@
 """One user's state is bounded in bytes, whatever a client or a producer puts into its records.
 
-Source: a security review; eight records of 250 KB with 1,024 made-up scopes each made a state of more than 8 MiB, which no
-changelog takes, so that the worker ended and ended again after each restart.
+Source: a security review. Eight records of 250 KB with 1,024 made-up scopes each made a state of over 8 MiB, which no
+changelog takes: the worker ended, and ended again after each restart.
 """
 
 from __future__ import annotations

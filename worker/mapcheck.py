@@ -8,13 +8,13 @@ import orjson
 
 from schemas.decoding import Ignored, Rejected
 from schemas.decoding.mapping import PROPERTIES
-from schemas.event import SessionEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from schemas.decoding import Decoder
     from schemas.decoding.mapping import Mapping as InputMapping
+    from schemas.event import SessionEvent
 
 MOST_SHOWN = 200
 """Characters of a value that are shown."""
@@ -82,8 +82,8 @@ def check(records: Iterable[bytes], decoder: Decoder, known: Mapping[str, InputM
         else:
             notes = known[result.shape].document.unknown if result.shape in known else {}
             found = tuple(_property(result, name, notes) for name in PROPERTIES)
-            times = {"event_time": result.event_time, "activity_time": result.activity_time}
-            yield Checked(number, result.kind.value, result.shape, **times, properties=found)
+            times = result.event_time, result.activity_time
+            yield Checked(number, result.kind.value, result.shape, "", "", *times, found)
 
 
 def _property(event: SessionEvent, name: str, notes: Mapping[str, str]) -> Property:
