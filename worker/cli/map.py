@@ -13,7 +13,7 @@ from worker.cli.common import Json, print_json, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from worker.mapcheck import Checked
+    from worker.apps.map import Checked
 
 app = typer.Typer(help="How records of other identity systems are read.", no_args_is_help=True)
 
@@ -46,9 +46,9 @@ def check(
 ) -> None:
     """Show what each field of a source becomes and what is missing; ends with 1 when a record is rejected."""
     from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
-    from worker.mapcheck import check as checked  # noqa: PLC0415  as above
-    from worker.mapcheck import documents  # noqa: PLC0415  as above
-    from worker.runtime import build_decoder, find_mapping  # noqa: PLC0415  as above
+    from worker.apps.build import build_decoder, find_mapping  # noqa: PLC0415  as above
+    from worker.apps.map import check as checked  # noqa: PLC0415  as above
+    from worker.apps.map import documents  # noqa: PLC0415  as above
 
     settings = settings_of(context)
     given = {name: value for name, value in {"mapping": mapping, "tenant_id": tenant}.items() if value is not None}
