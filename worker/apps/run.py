@@ -63,4 +63,5 @@ def summary_of(settings: Settings, recorder: Recorder, read: int, seconds: float
         seconds=seconds,
         interrupted=interrupted,
         reasons=dict(recorder.rejected),
+        unevaluated=dict(recorder.unevaluated),
     )
