@@ -62,7 +62,7 @@ class TenantPolicy(BaseModel):
         (), description="Regular expressions for the user agents of the tenant's own clients."
     )
     sensitive_scopes: tuple[str, ...] = Field(
-        ("admin", "write:all", "offline_access"), description="Scopes whose gain is of high severity."
+        ("admin", "write:all"), description="Scopes whose gain is of high severity."
     )
     mfa: Literal["never", "always", "scopes"] = Field("never", description="When sessions must show MFA.")
     mfa_scopes: tuple[str, ...] = Field((), description="Scopes that ask for MFA when `mfa` is `scopes`.")

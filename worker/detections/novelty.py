@@ -8,14 +8,12 @@ from worker.detections.api import Parameters
 from worker.enrich.model import NetworkKind, is_anonymiser
 from worker.sessions import baseline as history
 from worker.sessions.baseline import LEARNED_AFTER, LEARNED_SESSIONS, device_key, network_key
+from worker.sessions.contracts import TOLD_BEFORE
 from worker.sessions.limits import DAY
 
 if TYPE_CHECKING:
     from worker.detections.api import View
     from worker.sessions.state import Context
-
-
-TOLD_BEFORE = "told-before"
 
 
 class Learning(Parameters):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from worker.enrich.geodesy import distance_km
 from worker.enrich.model import is_anonymiser
 from worker.sessions.limits import DAY, MINUTE
 from worker.sessions.risk import decayed
-from worker.sessions.state import DecayedCount, PendingObservation
+from worker.sessions.state import DecayedCount, PendingObservation, Reported
 from worker.sessions.strength import strength
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.enrich.model import Device, Network
+    from worker.enrich.model import Device, Network, Place
     from worker.sessions.limits import Limits
     from worker.sessions.state import Baseline, Context, Profile, Session
 
@@ -54,31 +56,88 @@ def is_learned(history: Baseline, now: int, sessions: int = LEARNED_SESSIONS, af
     return bool(history.first) and (history.sessions >= sessions or now - history.first >= after)
 
 
-def strength_mark(history: Baseline, level: int, keep: int = 10) -> None:
-    """Remember the authentication strength of a new session (-1, unknown, is not remembered)."""
-    if level >= 0:
-        history.strengths = [*history.strengths[1 - keep :], level]
+def strength_mark(history: Baseline, client: str, level: int, limits: Limits, keep: int = 10) -> None:
+    """Remember the authentication strength of a new session, for the user and the client (-1, unknown, is not)."""
+    if level < 0:
+        return
+    history.strengths = [*history.strengths[1 - keep :], level]
+    if not client:
+        return
+    known = history.clients.pop(client, [])
+    history.clients[client] = [*known[1 - keep :], level]
+    if len(history.clients) > limits.clients:
+        del history.clients[next(iter(history.clients))]
+
+
+AREA_KM = 100.0
+"""Places closer than this are one area: the radius of a metropolitan area, and what geo data is wrong by."""
+
+
+def known_place(history: Baseline, place: Place, area_km: float = AREA_KM) -> str:
+    """Return the learned place nearest to coordinates, `""` when none lies within `area_km`."""
+    if place.latitude is None or place.longitude is None:
+        return ""
+    near = [(distance, key) for key in history.places if (distance := _distance(key, place)) <= area_km]
+    return min(near)[1] if near else ""
+
+
+def _distance(key: str, place: Place) -> float:
+    latitude, longitude = map(float, key.split())
+    there = place.__class__("", "", latitude, longitude, 0.0, "")
+    return distance_km(there, place) or 0.0
+
+
+def _see_place(history: Baseline, place: Place, now: int, limits: Limits) -> None:
+    if place.latitude is None or place.longitude is None:
+        return
+    key = known_place(history, place, AREA_KM / 2) or f"{place.latitude:.1f} {place.longitude:.1f}"
+    _see(history.places, key, now, limits.history_half_life, limits.places)
+
+
+def report_key(detection: str, value: str) -> int:
+    """Return the key of a finding that is raised once for a user and value."""
+    return int.from_bytes(blake2b(f"{detection}|{value}".encode(), digest_size=6).digest(), "big")
+
+
+def is_reported(history: Baseline, key: int, severity: int, now: int, limits: Limits) -> bool:
+    """Tell whether a finding was raised before, as severe at least, and nothing critical was found in between."""
+    known = history.reported.get(key)
+    return (
+        known is not None
+        and severity <= known.severity
+        and now - known.last <= limits.reported_ttl
+        and history.doubted <= known.first
+    )
+
+
+def note_report(history: Baseline, key: int, severity: int, now: int, limits: Limits) -> None:
+    """Remember that a finding was raised."""
+    history.reported[key] = Reported(now, now, severity)
+    if len(history.reported) > limits.reported:
+        del history.reported[min(history.reported, key=lambda each: (history.reported[each].last, each))]
 
 
 def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None:
-    """Count a context's network, country and device."""
-    _see(history.networks, network_key(context.network), now, limits)
+    """Count a context's network, place and device."""
+    half_life, most = limits.history_half_life, limits.baseline_entries
+    _see(history.networks, network_key(context.network), now, half_life, most)
     if not is_anonymiser(context.network.kind):
         # An anonymiser's country is its exit's.
-        _see(history.countries, context.place.country, now, limits)
-    _see(history.devices, device_key(context.device), now, limits)
+        _see(history.countries, context.place.country, now, half_life, most)
+        _see_place(history, context.place, now, limits)
+    _see(history.devices, device_key(context.device), now, half_life, most)
 
 
-def _see(seen: dict[str, DecayedCount], key: str, now: int, limits: Limits) -> None:
+def _see(seen: dict[str, DecayedCount], key: str, now: int, half_life: int, most: int) -> None:
     if not key:
         return
     known = seen.get(key)
     if known is None:
         seen[key] = DecayedCount(now, now, 1.0)
-        if len(seen) > limits.baseline_entries:
-            del seen[_weakest(seen, now, limits.history_half_life)]
+        if len(seen) > most:
+            del seen[_weakest(seen, now, half_life)]
         return
-    known.weight = decayed(known.weight, now - known.last, limits.history_half_life) + 1.0
+    known.weight = decayed(known.weight, now - known.last, half_life) + 1.0
     known.last = now
 
 
@@ -87,7 +146,7 @@ def _weakest(seen: dict[str, DecayedCount], now: int, half_life: int) -> str:
 
 
 def is_clean(session: Session, now: int, limits: Limits) -> bool:
-    """Tell whether a session had no finding of medium or above within the quarantine before `now`."""
+    """Tell whether nothing cast doubt on who holds a session within the quarantine before `now`."""
     return not session.alarmed or now - session.alarmed >= limits.quarantine
 
 
@@ -103,7 +162,8 @@ def _learn(profile: Profile, session: Session, since: int, context: Context, lim
     """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
     learn(profile.baseline, context, profile.time, limits)
     if since == session.started:
-        strength_mark(profile.baseline, strength(context.amr))
+        profile.baseline.sessions += 1
+        strength_mark(profile.baseline, device_key(context.device), strength(context.amr), limits)
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:

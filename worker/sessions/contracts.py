@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from worker.sessions.announcements import ClaimView, CrowdView
 
 
+TOLD_BEFORE = "told-before"
+"""The suppressor of what was raised before for the same user and value."""
+
+
 class Trigger(IntFlag):
     """What is noteworthy about an event; a detection runs only on events that bear one of its triggers."""
 
@@ -43,6 +47,11 @@ class Trigger(IntFlag):
     """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
     ARRIVAL = 2048
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+
+
+def is_allowed(context: Context, policy: TenantPolicy) -> bool:
+    """Tell whether a policy's lists name the network of a context as trusted."""
+    return bool(context.listed & ALLOWED) or policy.allows(context.network.ip, context.network.asn)
 
 
 class View(msgspec.Struct, gc=False):
@@ -79,10 +88,9 @@ class View(msgspec.Struct, gc=False):
     verdicts: Sequence[Verdict] = ()
     risk: float = 0.0
 
-    def is_allowed(self) -> bool:
-        """Tell whether the tenant's lists name the event's network as trusted."""
-        network = self.context.network
-        return bool(self.context.listed & ALLOWED) or self.policy.allows(network.ip, network.asn)
+    def is_allowed(self, context: Context | None = None) -> bool:
+        """Tell whether the tenant's lists name the network of a context (the event's by default) as trusted."""
+        return is_allowed(context or self.context, self.policy)
 
     def is_denied(self) -> bool:
         """Tell whether the tenant's lists name the event's network as denied."""
@@ -98,6 +106,8 @@ class Verdict(msgspec.Struct, frozen=True):
         severity: index into `schemas.finding.SEVERITIES`. `score`: risk score 0–100.
         evidence: JSON object.
         before: the context it was held against; None when there is none.
+        casts_doubt: whether it casts doubt on who holds the session.
+        once: key of `Baseline.reported`; 0 when every occurrence is raised.
     """
 
     detection: str
@@ -109,6 +119,8 @@ class Verdict(msgspec.Struct, frozen=True):
     evidence: bytes
     suppressed_by: tuple[str, ...]
     before: Context | None
+    casts_doubt: bool = True
+    once: int = 0
 
 
 class RuleEngine(Protocol):

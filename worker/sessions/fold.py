@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Severity, finding_uid
 from worker.enrich.model import is_anonymiser
-from worker.sessions.baseline import admit, count_start, network_key, release
-from worker.sessions.contracts import Trigger, View
+from worker.sessions.baseline import admit, count_start, network_key, note_report, release
+from worker.sessions.contracts import TOLD_BEFORE, Trigger, View, is_allowed
 from worker.sessions.limits import DAY
 from worker.sessions.risk import CRITICAL, decayed, raised
 from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Observation, OpenFinding, Profile, Session
@@ -19,6 +19,7 @@ from worker.sessions.strength import UNKNOWN, strength
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schemas.policy import TenantPolicy
     from worker.enrich.model import Network, Place
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
@@ -135,6 +136,11 @@ def is_trusted_place(context: Context) -> bool:
     return context.place.latitude is not None and not is_anonymiser(context.network.kind)
 
 
+def is_gateway(context: Context, policy: TenantPolicy) -> bool:
+    """Tell whether a network is on the tenant's lists of trusted ones: its place is the gateway's, not the user's."""
+    return bool(policy.allowed_networks or policy.allowed_asns) and is_allowed(context, policy)
+
+
 def is_country_alone(profile: Profile, place: Place, network: Network) -> bool:
     """Tell whether no more than the user's own country is known, and that there are other sessions to hold against it.
 
@@ -186,7 +192,6 @@ def _start(profile: Profile, observation: Observation, context: Context, limits:
     history = profile.baseline
     history.first = history.first or observation.time
     if observation.kind != DELETED:
-        history.sessions += 1
         history.last_session = observation.time
         history.starts = [*history.starts[-63:], observation.time]
         count_start(history, observation.time, limits.rate_half_life)
@@ -261,7 +266,11 @@ def _advance(
     if session.max_age_minutes is not None:
         session.expires = session.activity + int(session.max_age_minutes * 60_000)
     place = context.place
-    if is_trusted_place(context) and observation.activity >= profile.place[1]:
+    if (
+        is_trusted_place(context)
+        and observation.activity >= profile.place[1]
+        and not is_gateway(context, fold_context.engine.policy)
+    ):
         profile.place = (observation.context, observation.activity, place.latitude or 0.0, place.longitude or 0.0)
 
 
@@ -274,7 +283,17 @@ def _grant_to(session: Session, context: Context, limits: Limits) -> None:
         session.scopes = _widest(session.scopes or (), context.scopes, limits.scopes)
     if context.max_age_minutes is not None:
         session.max_age_minutes = context.max_age_minutes
-    session.strength = max(session.strength, strength(context.amr))
+    _authenticated(session, context)
+
+
+def _authenticated(session: Session, context: Context) -> None:
+    """Take in the methods: a later creation is a new authentication, which the session's strength begins with anew."""
+    level = strength(context.amr)
+    if context.created_at > session.created > 0 and level >= 0:
+        session.strength = session.base = level
+    if session.base < 0 or not session.events:
+        session.base = level
+    session.strength = max(session.strength, level)
     session.created = max(session.created, context.created_at)
 
 
@@ -329,6 +348,8 @@ def _record_verdict(
     holder = verdict.session_uid or f"user:{fold_context.user_id}"
     uid = finding_uid(fold_context.tenant_id, verdict.detection, holder, verdict.subject, bucket)
     finding = profile.open_findings.get(uid)
+    if verdict.once:
+        _report_once(profile, session, verdict, now, limits)
     if finding is None:
         session.findings += 1
         if not sums_up:
@@ -346,6 +367,16 @@ def _record_verdict(
     return uid
 
 
+def _report_once(profile: Profile, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
+    """Remember what is raised once; a repeat within the quarantine of the first keeps its session in quarantine."""
+    if not verdict.suppressed_by:
+        note_report(profile.baseline, verdict.once, verdict.severity, now, limits)
+    elif verdict.suppressed_by == (TOLD_BEFORE,) and (known := profile.baseline.reported.get(verdict.once)):
+        known.last = now
+        if verdict.casts_doubt and verdict.severity >= Severity.MEDIUM and now - known.first < limits.quarantine:
+            session.alarmed = max(session.alarmed, known.first)
+
+
 def _unsuppress(finding: OpenFinding, verdict: Verdict, observation: Observation, contexts: Contexts) -> None:
     """Let the first occurrence that nothing excuses speak for the finding."""
     finding.suppressed_by = ()
@@ -358,7 +389,7 @@ def _open_finding(verdict: Verdict, observation: Observation, bucket: int, conte
     return OpenFinding(
         verdict.detection, verdict.session_uid, verdict.subject, bucket, observation.time, observation.time, 1,
         verdict.severity, verdict.score, verdict.summary, verdict.evidence, verdict.suppressed_by,
-        observation.context, before,
+        observation.context, before, verdict.casts_doubt,
     )  # fmt: skip
 
 
@@ -376,5 +407,7 @@ def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, limit
     session.risk_at = now
     profile.risk = raised(decayed(profile.risk, now - profile.risk_at, limits.risk_half_life), verdict.score)
     profile.risk_at = now
-    if verdict.severity >= Severity.MEDIUM:
+    if verdict.casts_doubt and verdict.severity >= Severity.MEDIUM:
         session.alarmed = now
+        if verdict.severity == Severity.CRITICAL:
+            profile.baseline.doubted = now

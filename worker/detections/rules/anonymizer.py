@@ -63,5 +63,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.NETWORK,
     parameters=Anonymizer(),
     detect=detect,
+    casts_doubt=False,
     needs=("network",),
 )

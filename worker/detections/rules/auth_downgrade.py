@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import other_device, other_system
+from worker.detections.familiarity import is_known_device, is_known_network
+from worker.sessions.baseline import device_key
 from worker.sessions.strength import strength
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Session
 
 
 class AuthDowngrade(Parameters):
@@ -13,27 +20,48 @@ class AuthDowngrade(Parameters):
 
     usual_after: int = 5
     """Sessions of known strength after which there is a usual."""
+    shown: int = 2
+    """Earlier sessions with the same device that showed the same strength: then it is usual there."""
 
 
 def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
-    """Within a session hold the strength against its strongest; at a start against the user's usual."""
+    """Within a session hold the strength against its start; at a start against what is usual with the device."""
     now = strength(view.context.amr)
     if now < 0:
         return None
     if view.session is not None:
-        return _within(view, now) if now < view.session.strength else None
-    usual = usual_strength(view.user.baseline.strengths, parameters.usual_after)
+        return _within(view, view.session, now)
+    client = device_key(view.context.device)
+    known = view.user.baseline.clients.get(client, [])
+    if known.count(now) >= parameters.shown:
+        return None
+    own = usual_strength(known, parameters.usual_after)
+    usual = usual_strength(view.user.baseline.strengths, parameters.usual_after) if own is None else own
     if usual is None or now >= usual:
         return None
-    return _signal(view, Severity.MEDIUM, "usual", now, usual, "the user's usual")
+    severity = Severity.LOW if own is None and _is_at_home(view) else Severity.MEDIUM
+    return _signal(view, severity, "usual", now, usual, "the user's usual", f"{client} {now}")
 
 
-def _within(view: View, now: int) -> Signal:
-    strongest = view.session.strength if view.session else 0
-    return _signal(view, Severity.HIGH, "session", now, strongest, "what the session had shown")
+def _is_at_home(view: View) -> bool:
+    """Tell whether device and network of the sign-in are the user's own."""
+    return is_known_device(view, view.context.device) and is_known_network(view, view.context.network)
 
 
-def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str) -> Signal:
+def _within(view: View, session: Session, now: int) -> Signal | None:
+    """A step-up that ends is the base again, and nobody authenticates at a refresh that names no method."""
+    before, after = view.before, view.context
+    if not after.amr or now >= session.strength or after.created_at > session.created > 0:
+        return None
+    moved = before is not None and bool(
+        other_system(before.network, after.network) or other_device(before.device, after.device)
+    )
+    if now >= session.base and not moved:
+        return None
+    return _signal(view, Severity.HIGH, "session", now, session.strength, "what the session had shown", "")
+
+
+def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str, once: str) -> Signal:
     methods = " ".join(view.context.amr or ()) or "none"
     return Signal(
         severity=severity,
@@ -42,6 +70,7 @@ def _signal(view: View, severity: Severity, subject: str, now: int, expected: in
         observed={"amr": list(view.context.amr or ()), "strength": now},
         expected={"strength": expected},
         before=view.before,
+        once=once,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import apart_km, hidden
 from worker.detections.evidence import duration_name, place_name
+from worker.detections.familiarity import is_usual_spot, pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,10 @@ def _is_near(here: Context, there: Context, area_km: float) -> bool:
 
 def _signal(view: View, session: Session, there: Context) -> Signal:
     here, gap = view.context, abs(view.activity - session.activity)
+    usual = is_usual_spot(view, here) and is_usual_spot(view, there)
     return Signal(
+        severity=Severity.LOW if usual else Severity.HIGH,
+        once=pair(here.place.country, there.place.country),
         subject="-".join(sorted((here.place.country, there.place.country))),
         summary=(
             f"sessions used in {place_name(here.place)} and in {place_name(there.place)} within {duration_name(gap)}"
@@ -96,5 +100,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.PLACE | Trigger.TRAVEL,
     parameters=ConcurrentCountries(),
     detect=detect,
+    covers=("new-country", "ip-change", "location-change"),
     needs=("place",),
 )

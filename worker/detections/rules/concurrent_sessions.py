@@ -72,4 +72,5 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=ConcurrentSessions(),
     detect=detect,
+    casts_doubt=False,
 )

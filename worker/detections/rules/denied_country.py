@@ -49,6 +49,7 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.PLACE,
     parameters=DeniedCountry(),
     detect=detect,
+    casts_doubt=False,
     needs=("place",),
     invariant=True,
 )

@@ -49,5 +49,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.NETWORK,
     parameters=DeniedNetwork(),
     detect=detect,
+    casts_doubt=False,
     invariant=True,
 )

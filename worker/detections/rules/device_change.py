@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import last_device, other_device
 from worker.detections.evidence import device_name
+from worker.detections.familiarity import pair
 from worker.sessions.baseline import device_key
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Context
 
 
 class DeviceChange(Parameters):
@@ -21,12 +27,23 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
     if not difference:
         return None
     return Signal(
+        severity=_severity(view, before),
+        once=pair(device_key(before.device), device_key(after.device)),
         subject=device_key(after.device),
         summary=(f"session moved from {device_name(before.device)} to {device_name(after.device)} ({difference})"),
         observed={"device": device_name(after.device), "difference": difference},
         expected={"device": device_name(before.device)},
         before=before,
     )
+
+
+def _severity(view: View, before: Context) -> Severity:
+    """On one line, the second program of a sign-in, or one that the session has had before, is hardly news."""
+    after, session = view.context, view.session
+    if not after.network.prefix or before.network.prefix != after.network.prefix or session is None:
+        return Severity.MEDIUM
+    had = any(view.contexts[number].device == after.device for _, number in session.trail)
+    return Severity.LOW if had or session.events == 1 else Severity.MEDIUM
 
 
 DETECTION = Detection(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import apart_km
 from worker.detections.evidence import duration_name, place_name
+from worker.detections.familiarity import is_usual_spot, pair
 
 
 class ImpossibleTravel(Parameters):
@@ -32,8 +33,12 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
     speed = distance / (elapsed / HOUR_MS)
     if distance <= parameters.least_km or speed <= parameters.fastest_kmh:
         return None
+    places = pair(place_name(before.place), place_name(view.context.place))
+    usual = is_usual_spot(view, before) and is_usual_spot(view, view.context)
     return Signal(
-        subject="-".join(sorted((place_name(before.place), place_name(view.context.place)))),
+        severity=Severity.LOW if usual else Severity.HIGH,
+        subject=places.replace(" - ", "-"),
+        once=places,
         summary=(
             f"from {place_name(before.place)} to {place_name(view.context.place)}, {distance:,.0f} km in "
             f"{duration_name(elapsed)}: {speed:,.0f} km/h"
@@ -76,5 +81,6 @@ DETECTION = Detection(
     triggers=Trigger.TRAVEL,
     parameters=ImpossibleTravel(),
     detect=detect,
+    covers=("location-change", "ip-change", "concurrent-countries", "new-country", "session-interleaving"),
     needs=("place",),
 )

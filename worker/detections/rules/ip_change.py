@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import elsewhere, other_network, other_system
+from worker.detections.comparison import elsewhere, hidden, is_same_operator, other_country, other_network, other_system
 from worker.detections.evidence import network_name, place_name
+from worker.detections.familiarity import is_known_network
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
 
 if TYPE_CHECKING:
-    from worker.enrich.model import Network
     from worker.sessions.state import Context
 
 
@@ -37,31 +37,32 @@ def detect(view: View, parameters: IpChange) -> Signal | None:
         observed={"network": network_key(after.network), "ip": after.network.ip},
         expected={"network": network_key(before.network), "ip": before.network.ip},
         before=before,
+        once=network_key(after.network),
     )
 
 
 def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
     if view.context.session_type == "service":
-        return _of_service(old, new)
-    if not other_system(old, new) or _is_expected(view, new):
+        return _of_service(view, before)
+    if not other_system(old, new) or is_known_network(view, new):
         return Severity.INFORMATIONAL
-    risky = new.kind in (NetworkKind.HOSTING, NetworkKind.TOR)
-    if risky or elsewhere(before.place, view.context.place, parameters.area_km):
+    if new.kind in (NetworkKind.HOSTING, NetworkKind.TOR):
         return Severity.MEDIUM
-    return Severity.LOW
+    away = elsewhere(before.place, view.context.place, parameters.area_km) and not hidden(before, view.context)
+    return Severity.MEDIUM if away else Severity.LOW
 
 
-def _of_service(old: Network, new: Network) -> Severity:
+def _of_service(view: View, before: Context) -> Severity:
     """Services should not move; where the system of either address is unknown, nothing tells that they did."""
+    old, new = before.network, view.context.network
     if not (old.asn and new.asn):
         return Severity.INFORMATIONAL
-    return Severity.HIGH if other_system(old, new) else Severity.MEDIUM
-
-
-def _is_expected(view: View, network: Network) -> bool:
-    """Tell whether the user is known on a network, or it is everybody's: a private relay's egress."""
-    return network.kind == NetworkKind.RELAY or network_key(network) in view.user.baseline.networks
+    if is_known_network(view, new) and not other_country(before.place, view.context.place):
+        return Severity.INFORMATIONAL
+    if is_same_operator(old, new):
+        return Severity.LOW
+    return Severity.HIGH
 
 
 DETECTION = Detection(

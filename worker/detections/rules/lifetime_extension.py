@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.authentication import is_reauthenticated
 
 
 class LifetimeExtension(Parameters):
@@ -16,7 +17,7 @@ def detect(view: View, _parameters: LifetimeExtension) -> Signal | None:
     if age is None or (known is not None and age <= known and view.session is not None):
         return None
     maximum = view.policy.max_lifetime_minutes
-    grew = known is not None and age > known
+    grew = known is not None and age > known and not is_reauthenticated(view)
     if not grew and (maximum is None or age <= maximum):
         return None
     expected = known if grew else maximum
@@ -59,4 +60,5 @@ DETECTION = Detection(
     triggers=Trigger.GRANT | Trigger.START,
     parameters=LifetimeExtension(),
     detect=detect,
+    casts_doubt=False,
 )

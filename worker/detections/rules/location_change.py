@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import hidden, last_place, moved_km, other_country, other_device
 from worker.detections.evidence import place_name
+from worker.detections.familiarity import is_usual_spot, pair
 
 if TYPE_CHECKING:
     from worker.sessions.state import Context
@@ -33,8 +34,9 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     if not abroad and distance <= parameters.area_km:
         return None
     masked = hidden(before, after)
+    told = abroad and not masked and not is_usual_spot(view, after)
     return Signal(
-        severity=Severity.HIGH if abroad and not masked else Severity.LOW,
+        severity=Severity.HIGH if told else Severity.LOW,
         subject=after.place.country if abroad else place_name(after.place),
         summary=(
             f"session moved from {place_name(before.place)} to {place_name(after.place)}"
@@ -44,6 +46,7 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
         observed={"place": place_name(after.place), "distance_km": round(distance), "anonymiser": masked},
         expected={"place": place_name(before.place)},
         before=before,
+        once=pair(*((each.place.country if abroad else place_name(each.place)) for each in (before, after))),
         suppressed_by=("plausible-travel",) if abroad and _is_plausible(view, before, distance, parameters) else (),
     )
 
@@ -84,5 +87,6 @@ DETECTION = Detection(
     triggers=Trigger.PLACE,
     parameters=LocationChange(),
     detect=detect,
+    covers=("ip-change", "session-interleaving"),
     needs=("place",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import place_name
-from worker.detections.novelty import Learning, is_learned, is_new_country, told_before
+from worker.detections.novelty import Learning, is_learned, is_new_country
 
 
 class NewCountry(Learning):
@@ -20,7 +20,7 @@ def detect(view: View, parameters: NewCountry) -> Signal | None:
         summary=f"first session from {place_name(view.context.place)}",
         observed={"country": view.context.place.country},
         expected={"countries": sorted(view.user.baseline.countries)},
-        suppressed_by=told_before(view),
+        once=view.context.place.country,
     )
 
 
@@ -51,5 +51,6 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=NewCountry(),
     detect=detect,
+    casts_doubt=False,
     needs=("place",),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.sessions.strength import strength
+from worker.detections.authentication import is_reauthenticated
+from worker.detections.comparison import other_device, other_network
 
 
 class ScopeEscalation(Parameters):
@@ -20,7 +21,7 @@ def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
         return None
     sensitive = sorted(set(gained) & set(view.policy.sensitive_scopes))
     return Signal(
-        severity=Severity.HIGH if sensitive else Severity.MEDIUM,
+        severity=_severity(view, sensitive),
         subject=" ".join(gained)[:200],
         summary=f"session gained scopes without re-authentication: {' '.join(gained)[:200]}",
         observed={"gained": gained, "sensitive": sensitive},
@@ -29,13 +30,13 @@ def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
     )
 
 
-def is_reauthenticated(view: View) -> bool:
-    """Tell whether this event re-authenticates: creation time moves forward, or the strength grows."""
-    session = view.session
-    if session is None:
-        return False
-    stronger = session.strength >= 0 and strength(view.context.amr) > session.strength
-    return stronger or view.context.created_at > session.created > 0
+def _severity(view: View, sensitive: list[str]) -> Severity:
+    """On an unchanged device and line it is what incremental consent looks like."""
+    if sensitive:
+        return Severity.HIGH
+    before, after = view.before, view.context
+    moved = before is None or other_network(before.network, after.network) or other_device(before.device, after.device)
+    return Severity.MEDIUM if moved or view.session is None or len(view.session.trail) > 1 else Severity.LOW
 
 
 DETECTION = Detection(

@@ -17,12 +17,19 @@ class SessionAtRisk(Parameters):
 
     critical: float = CRITICAL
     """Risk from which it is critical."""
+    parts: int = 2
+    """Different detections of medium severity or above that cast doubt on who holds the session."""
 
 
 def detect(view: View, parameters: SessionAtRisk) -> Signal | None:
     """Name the findings that took the risk over the threshold, those of the last hours among them."""
     found = _recent(view)
     parts = [group for group in found if not group.suppressed_by and group.detection != DETECTION.id]
+    if (
+        len({part.detection for part in parts if part.severity >= Severity.MEDIUM and part.casts_doubt})
+        < parameters.parts
+    ):
+        return None
     names = ", ".join(dict.fromkeys(part.detection for part in parts))
     earlier = view.session.findings - len(found) if view.session else 0
     return Signal(

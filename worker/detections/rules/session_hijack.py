@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import last_device, other_country, other_device, other_network, other_system
 from worker.detections.evidence import device_name, network_name, place_name
-from worker.sessions.baseline import network_key
+from worker.detections.familiarity import pair
+from worker.sessions.baseline import device_key, network_key
 
 if TYPE_CHECKING:
     from worker.enrich.model import Network
@@ -27,6 +28,7 @@ def detect(view: View, _parameters: SessionHijack) -> Signal | None:
     return Signal(
         severity=Severity.CRITICAL if scripted else Severity.HIGH,
         subject=network_key(after.network),
+        once=_once(view, before, scripted=scripted),
         summary=(
             f"session of {device_name(before.device)} at {network_name(before.network)}, {place_name(before.place)} "
             f"is used by {device_name(after.device)} at {network_name(after.network)}, {place_name(after.place)}"
@@ -35,6 +37,24 @@ def detect(view: View, _parameters: SessionHijack) -> Signal | None:
         expected={"device": device_name(before.device), "network": network_key(before.network)},
         before=before,
     )
+
+
+def _once(view: View, before: Context, *, scripted: bool) -> str:
+    """Return what it is raised once for: the two devices and the network.
+
+    A script that takes over is raised every time, unless it is what the session's sign-in is handed to, or what the
+    session was handed to before: the application's own server.
+    """
+    session, after = view.session, view.context
+    if scripted and session is not None and session.events > 1:
+        had = any(_is_alike(view.contexts[number], after) for _, number in session.trail)
+        if not had:
+            return ""
+    return f"{pair(device_key(before.device), device_key(after.device))} {network_key(after.network)}"
+
+
+def _is_alike(one: Context, other: Context) -> bool:
+    return one.device == other.device and network_key(one.network) == network_key(other.network)
 
 
 def _new_network(view: View, before: Context) -> bool:
@@ -83,5 +103,6 @@ DETECTION = Detection(
     triggers=Trigger.DEVICE,
     parameters=SessionHijack(),
     detect=detect,
+    covers=("device-change", "ip-change", "location-change", "session-interleaving", "impossible-travel"),
     needs=("network", "device"),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import elsewhere, hidden, other_device
 from worker.detections.evidence import device_name, network_name
+from worker.detections.familiarity import is_known_device, is_usual_spot, pair
 from worker.sessions.baseline import device_key, network_key
 from worker.sessions.limits import MINUTE
 
@@ -75,8 +76,11 @@ def _signal(view: View, before: Context, returns: int, parameters: SessionInterl
     after = view.context
     apart = elsewhere(before.place, after.place, parameters.area_km)
     two = bool(other_device(before.device, after.device)) or apart or hidden(before, after)
+    usual = all(is_usual_spot(view, each) and is_known_device(view, each.device) for each in (before, after))
+    one_line = bool(after.network.prefix) and before.network.prefix == after.network.prefix
     return Signal(
-        severity=Severity.HIGH if two else Severity.LOW,
+        severity=Severity.HIGH if two and not usual and not one_line else Severity.LOW,
+        once=pair(*(" ".join(_sign(each, ("", ""))) for each in (before, after))),
         summary=(
             f"session is used in turn by {device_name(before.device)} at {network_name(before.network)} and by "
             f"{device_name(after.device)} at {network_name(after.network)}, {returns} returns"
@@ -119,5 +123,6 @@ DETECTION = Detection(
     triggers=Trigger.NETWORK | Trigger.DEVICE,
     parameters=SessionInterleaving(),
     detect=detect,
+    covers=("ip-change", "device-change"),
     needs=("network", "device"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.detections.novelty import Learning, is_learned, news, told_before
+from worker.sessions.baseline import device_key, network_key
 
 
 class UnfamiliarSignIn(Learning):
@@ -12,6 +13,8 @@ class UnfamiliarSignIn(Learning):
 
     least: int = 2
     """How many of country, network and device must be new."""
+    known_sessions: int = 5
+    """Sessions admitted before a new device on a new network in a known country is more than low."""
 
 
 def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
@@ -19,7 +22,11 @@ def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
     if not is_learned(view, parameters) or len(new := news(view)) < parameters.least:
         return None
     context, history = view.context, view.user.baseline
+    told = told_before(view)
     return Signal(
+        severity=_severity(view, new, parameters),
+        once=f"{network_key(context.network)} {device_key(context.device)}",
+        renewed=not told,
         summary=(
             f"new {' and '.join(new)}: {device_name(context.device)} at {network_name(context.network)}, "
             f"{place_name(context.place)}"
@@ -30,8 +37,17 @@ def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
             "networks": sorted(history.networks),
             "devices": sorted(history.devices),
         },
-        suppressed_by=told_before(view),
+        suppressed_by=told,
     )
+
+
+def _severity(view: View, new: list[str], parameters: UnfamiliarSignIn) -> Severity:
+    """A new country always brings a new network, and little is known of who was seen a few times."""
+    if "device" not in new:
+        return Severity.MEDIUM
+    if "country" not in new and view.user.baseline.sessions < parameters.known_sessions:
+        return Severity.LOW
+    return Severity.HIGH
 
 
 DETECTION = Detection(
@@ -62,5 +78,6 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=UnfamiliarSignIn(),
     detect=detect,
+    covers=("new-country", "new-network", "new-device"),
     needs=("place", "network", "device"),
 )

@@ -67,5 +67,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.GRANT,
     parameters=WeakAuthentication(),
     detect=detect,
+    casts_doubt=False,
     needs=("amr",),
 )

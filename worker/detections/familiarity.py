@@ -1,0 +1,40 @@
+"""What the user is known by. Rules that compare two contexts ask whether both are the user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.enrich.model import NetworkKind
+from worker.sessions.baseline import device_key, known_place, network_key
+
+if TYPE_CHECKING:
+    from worker.detections.api import View
+    from worker.enrich.model import Device, Network, Place
+    from worker.sessions.state import Context
+
+
+def is_known_network(view: View, network: Network) -> bool:
+    """Tell whether the user came from a network before. A private relay is everybody's."""
+    return network.kind == NetworkKind.RELAY or network_key(network) in view.user.baseline.networks
+
+
+def is_known_area(view: View, place: Place) -> bool:
+    """Tell whether the user was seen around a place; of a place without coordinates the country has to do."""
+    if place.latitude is None:
+        return place.country in view.user.baseline.countries
+    return bool(known_place(view.user.baseline, place))
+
+
+def is_known_device(view: View, device: Device) -> bool:
+    """Tell whether the user was seen with a device before."""
+    return device_key(device) in view.user.baseline.devices
+
+
+def is_usual_spot(view: View, context: Context) -> bool:
+    """Tell whether the user is known both on the network and around the place of a context."""
+    return is_known_network(view, context.network) and is_known_area(view, context.place)
+
+
+def pair(one: str, other: str) -> str:
+    """Return the name of two things in either order."""
+    return " - ".join(sorted((one, other)))
