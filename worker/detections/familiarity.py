@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.enrich.model import NetworkKind
-from worker.sessions.baseline import device_key, known_place, network_key
+from worker.sessions.baseline import device_key, is_learned, known_place, network_key
+from worker.sessions.limits import DAY
 
 if TYPE_CHECKING:
     from worker.detections.api import View
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 def is_known_network(view: View, network: Network) -> bool:
     """Tell whether the user came from a network before. A private relay is everybody's."""
     return network.kind == NetworkKind.RELAY or network_key(network) in view.user.baseline.networks
+
+
+def is_settled_network(view: View, network: Network) -> bool:
+    """Tell whether the user came from a network for a day or more."""
+    known = view.user.baseline.networks.get(network_key(network))
+    return known is not None and view.now - known.first >= DAY
 
 
 def is_known_area(view: View, place: Place) -> bool:
@@ -33,6 +40,11 @@ def is_known_device(view: View, device: Device) -> bool:
 def is_usual_spot(view: View, context: Context) -> bool:
     """Tell whether the user is known both on the network and around the place of a context."""
     return is_known_network(view, context.network) and is_known_area(view, context.place)
+
+
+def is_known_user(view: View) -> bool:
+    """Tell whether the user's learning period is over."""
+    return is_learned(view.user.baseline, view.now)
 
 
 def pair(one: str, other: str) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 UNKNOWN = -1
+SECOND_FACTOR = 2
+"""Strength from which a method is a second factor."""
 _LEVELS = {
     4: ("hwk", "sc", "pop", "fido", "passkey"),
     3: ("otp", "swk", "mca", "mfa", "fpt", "face", "iris", "retina", "vbm"),

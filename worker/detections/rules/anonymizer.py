@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import network_name
+from worker.detections.familiarity import is_known_network, is_known_user
 from worker.enrich.model import NetworkKind
+from worker.sessions.baseline import network_key
 
 SEVERITY = {
     NetworkKind.VPN: Severity.LOW,
@@ -25,14 +27,25 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
     was = view.before.network.kind if view.before else ""
     if severity is None or view.context.session_type == "service" or was == network.kind:
         return None
+    born = network.kind == NetworkKind.HOSTING and _is_born_there(view)
     return Signal(
-        severity=severity,
+        severity=Severity.MEDIUM if born else severity,
+        once=network_key(network) if born else "",
         subject=network.kind,
         summary=f"interactive session through {network_name(network)}",
         observed={"network_kind": network.kind, "ip": network.ip},
         expected={"network_kind": was or "isp, mobile or private"},
         before=view.before,
     )
+
+
+def _is_born_there(view: View) -> bool:
+    """Tell whether a session of a person begins on a hosting network where the user never was.
+
+    That is where a phishing proxy signs in with what it was given.
+    """
+    new = view.session is None and not is_known_network(view, view.context.network)
+    return new and not view.context.device.scripted and is_known_user(view)
 
 
 DETECTION = Detection(
@@ -63,6 +76,5 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.NETWORK,
     parameters=Anonymizer(),
     detect=detect,
-    casts_doubt=False,
     needs=("network",),
 )

@@ -54,7 +54,8 @@ def _within(view: View, session: Session, now: int) -> Signal | None:
     if not after.amr or now >= session.strength or after.created_at > session.created > 0:
         return None
     moved = before is not None and bool(
-        other_system(before.network, after.network) or other_device(before.device, after.device)
+        (other_system(before.network, after.network) and not is_known_network(view, after.network))
+        or other_device(before.device, after.device)
     )
     if now >= session.base and not moved:
         return None

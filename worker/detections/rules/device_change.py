@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import last_device, other_device
 from worker.detections.evidence import device_name
-from worker.detections.familiarity import pair
+from worker.detections.familiarity import is_settled_network, pair
 from worker.sessions.baseline import device_key
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def _severity(view: View, before: Context) -> Severity:
     after, session = view.context, view.session
     if not after.network.prefix or before.network.prefix != after.network.prefix or session is None:
         return Severity.MEDIUM
+    if is_settled_network(view, after.network) and not after.device.scripted:
+        return Severity.LOW
     had = any(view.contexts[number].device == after.device for _, number in session.trail)
     return Severity.LOW if had or session.events == 1 else Severity.MEDIUM
 

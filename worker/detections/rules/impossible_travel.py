@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import apart_km
+from worker.detections.comparison import apart_km, other_country
 from worker.detections.evidence import duration_name, place_name
 from worker.detections.familiarity import is_usual_spot, pair
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Context
 
 
 class ImpossibleTravel(Parameters):
@@ -38,7 +43,7 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
     return Signal(
         severity=Severity.LOW if usual else Severity.HIGH,
         subject=places.replace(" - ", "-"),
-        once=places,
+        once=_once(before, view.context),
         summary=(
             f"from {place_name(before.place)} to {place_name(view.context.place)}, {distance:,.0f} km in "
             f"{duration_name(elapsed)}: {speed:,.0f} km/h"
@@ -47,6 +52,13 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
         expected={"fastest_kmh": parameters.fastest_kmh, "other_session": before.uid},
         before=before,
     )
+
+
+def _once(before: Context, after: Context) -> str:
+    """Return what it is raised once for: the two countries, within one country the two places."""
+    if other_country(before.place, after.place):
+        return pair(before.place.country, after.place.country)
+    return pair(place_name(before.place), place_name(after.place))
 
 
 DETECTION = Detection(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import elsewhere, hidden, is_same_operator, other_country, other_network, other_system
 from worker.detections.evidence import network_name, place_name
-from worker.detections.familiarity import is_known_network
+from worker.detections.familiarity import is_known_network, is_known_user
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
 
 if TYPE_CHECKING:
+    from worker.enrich.model import Network
     from worker.sessions.state import Context
 
 
@@ -45,12 +46,24 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
     if view.context.session_type == "service":
         return _of_service(view, before)
-    if not other_system(old, new) or is_known_network(view, new):
+    if not other_system(old, new) or is_known_network(view, new) or _is_there(view, new):
         return Severity.INFORMATIONAL
     if new.kind in (NetworkKind.HOSTING, NetworkKind.TOR):
         return Severity.MEDIUM
-    away = elsewhere(before.place, view.context.place, parameters.area_km) and not hidden(before, view.context)
-    return Severity.MEDIUM if away else Severity.LOW
+    return Severity.MEDIUM if _is_away(view, before, parameters) else Severity.LOW
+
+
+def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
+    """Tell whether the session goes on in another place; in one country that counts of users who are known."""
+    after = view.context
+    if hidden(before, after) or not elsewhere(before.place, after.place, parameters.area_km):
+        return False
+    return other_country(before.place, after.place) or is_known_user(view)
+
+
+def _is_there(view: View, new: Network) -> bool:
+    """Tell whether the session is in that system already, by its other address family."""
+    return view.before is not None and view.before.network.asn == new.asn
 
 
 def _of_service(view: View, before: Context) -> Severity:

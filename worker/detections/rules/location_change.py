@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import hidden, last_place, moved_km, other_country, other_device
 from worker.detections.evidence import place_name
-from worker.detections.familiarity import is_usual_spot, pair
+from worker.detections.familiarity import is_known_area, is_known_network, is_known_user, is_usual_spot
 
 if TYPE_CHECKING:
     from worker.sessions.state import Context
@@ -34,9 +34,8 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     if not abroad and distance <= parameters.area_km:
         return None
     masked = hidden(before, after)
-    told = abroad and not masked and not is_usual_spot(view, after)
     return Signal(
-        severity=Severity.HIGH if told else Severity.LOW,
+        severity=_severity(view, before, abroad=abroad),
         subject=after.place.country if abroad else place_name(after.place),
         summary=(
             f"session moved from {place_name(before.place)} to {place_name(after.place)}"
@@ -46,9 +45,22 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
         observed={"place": place_name(after.place), "distance_km": round(distance), "anonymiser": masked},
         expected={"place": place_name(before.place)},
         before=before,
-        once=pair(*((each.place.country if abroad else place_name(each.place)) for each in (before, after))),
+        once=after.place.country if abroad else place_name(after.place),
         suppressed_by=("plausible-travel",) if abroad and _is_plausible(view, before, distance, parameters) else (),
     )
+
+
+def _severity(view: View, before: Context, *, abroad: bool) -> Severity:
+    """Where the user is known it is little; within a country it counts of users, and devices, that stay."""
+    after = view.context
+    if hidden(after) or is_usual_spot(view, after):
+        return Severity.LOW
+    if abroad:
+        was_hidden = hidden(before) and after.place.country in view.user.baseline.countries
+        return Severity.LOW if was_hidden else Severity.HIGH
+    stays = after.device.kind == "desktop" or not is_known_network(view, after.network)
+    far = stays and is_known_user(view) and not is_known_area(view, after.place)
+    return Severity.MEDIUM if far and not hidden(before) else Severity.LOW
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.authentication import is_reauthenticated
-from worker.detections.comparison import other_device, other_network
+from worker.detections.comparison import other_device, other_network, other_system
+from worker.detections.familiarity import is_known_device, is_known_network
 
 
 class ScopeEscalation(Parameters):
@@ -35,8 +36,10 @@ def _severity(view: View, sensitive: list[str]) -> Severity:
     if sensitive:
         return Severity.HIGH
     before, after = view.before, view.context
-    moved = before is None or other_network(before.network, after.network) or other_device(before.device, after.device)
-    return Severity.MEDIUM if moved or view.session is None or len(view.session.trail) > 1 else Severity.LOW
+    if before is None or not is_known_device(view, after.device) or other_device(before.device, after.device):
+        return Severity.MEDIUM
+    moved = other_network(before.network, after.network) or other_system(before.network, after.network)
+    return Severity.MEDIUM if moved or not is_known_network(view, after.network) else Severity.LOW
 
 
 DETECTION = Detection(

@@ -9,6 +9,7 @@ from worker.detections.api import Attack, Detection, Parameters, Scope, Severity
 from worker.sessions.baseline import FIVE_MINUTES
 
 if TYPE_CHECKING:
+    from worker.enrich.model import Device
     from worker.sessions.state import StartRate
 
 
@@ -29,6 +30,9 @@ def detect(view: View, parameters: SessionBurst) -> Signal | None:
     count = 1 + len([1 for start in view.user.baseline.starts if start > since])
     if count < parameters.sessions:
         return None
+    count -= sign_ons(view, since)
+    if count < parameters.sessions:
+        return None
     usual = usual_limit(view.user.baseline.rate, parameters)
     if usual is not None and count <= usual:
         return None
@@ -37,6 +41,19 @@ def detect(view: View, parameters: SessionBurst) -> Signal | None:
         observed={"starts": count, "minutes": 5},
         expected={"limit": parameters.sessions, "usual_limit": None if usual is None else round(usual, 1)},
     )
+
+
+def sign_ons(view: View, since: int) -> int:
+    """Return how many of the sessions started since are single sign-on to further audiences.
+
+    One browser at one address that opens sessions for different audiences signed in once.
+    """
+    seen: dict[tuple[str, Device], set[str]] = {}
+    contexts = [view.contexts[each.context] for each in view.user.sessions.values() if each.started > since]
+    for context in (*contexts, view.context):
+        if context.aud:
+            seen.setdefault((context.network.prefix, context.device), set()).add(context.aud)
+    return sum(len(audiences) - 1 for audiences in seen.values())
 
 
 def usual_limit(rate: StartRate, parameters: SessionBurst) -> float | None:

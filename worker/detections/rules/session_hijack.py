@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import last_device, other_country, other_device, other_network, other_system
 from worker.detections.evidence import device_name, network_name, place_name
-from worker.detections.familiarity import pair
+from worker.detections.familiarity import is_known_device, is_usual_spot, pair
 from worker.sessions.baseline import device_key, network_key
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ def detect(view: View, _parameters: SessionHijack) -> Signal | None:
     if before is None or not other_device(before.device, after.device) or not _new_network(view, before):
         return None
     scripted = after.device.scripted and not before.device.scripted
+    own = is_usual_spot(view, after) and is_known_device(view, after.device)
     return Signal(
-        severity=Severity.CRITICAL if scripted else Severity.HIGH,
+        severity=Severity.CRITICAL if scripted else Severity.LOW if own else Severity.HIGH,
         subject=network_key(after.network),
         once=_once(view, before, scripted=scripted),
         summary=(

@@ -6,6 +6,7 @@ from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Tr
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.detections.novelty import Learning, is_learned, news, told_before
 from worker.sessions.baseline import device_key, network_key
+from worker.sessions.strength import SECOND_FACTOR, strength
 
 
 class UnfamiliarSignIn(Learning):
@@ -42,9 +43,12 @@ def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
 
 
 def _severity(view: View, new: list[str], parameters: UnfamiliarSignIn) -> Severity:
-    """A new country always brings a new network, and little is known of who was seen a few times."""
+    """A new country always brings a new network; with the user's own device and a second factor it is a journey.
+
+    Little is known of who was seen a few times: a new phone on its carrier, in the country of before, is low.
+    """
     if "device" not in new:
-        return Severity.MEDIUM
+        return Severity.LOW if strength(view.context.amr) >= SECOND_FACTOR else Severity.MEDIUM
     if "country" not in new and view.user.baseline.sessions < parameters.known_sessions:
         return Severity.LOW
     return Severity.HIGH

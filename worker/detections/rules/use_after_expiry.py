@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import duration_name, network_name
+from worker.sessions.baseline import device_key, network_key
 
 
 class UseAfterExpiry(Parameters):
@@ -19,6 +20,7 @@ def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
     if late <= view.limits.clock_skew:
         return None
     return Signal(
+        once=f"{device_key(view.context.device)} {network_key(view.context.network)}" if _is_owner(view) else "",
         summary=(
             f"session was used from {network_name(view.context.network)} {duration_name(late)} after it had expired"
         ),
@@ -26,6 +28,12 @@ def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
         expected={"expires_at": session.expires, "max_age_minutes": session.max_age_minutes},
         before=view.before,
     )
+
+
+def _is_owner(view: View) -> bool:
+    """Tell whether device and network are those of before: a last use that is written late is raised once."""
+    before, after = view.before, view.context
+    return before is not None and before.device == after.device and before.network.prefix == after.network.prefix != ""
 
 
 DETECTION = Detection(
