@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.enrich.model import NetworkKind
-from worker.sessions.baseline import device_key, is_learned, known_place, network_key
+from worker.sessions.baseline import device_key, is_learned, known_places, network_key
 from worker.sessions.limits import DAY
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def is_known_area(view: View, place: Place) -> bool:
     """Tell whether the user was seen around a place; of a place without coordinates the country has to do."""
     if place.latitude is None:
         return place.country in view.user.baseline.countries
-    return bool(known_place(view.user.baseline, place))
+    return bool(known_places(view.user.baseline, place))
 
 
 def is_known_device(view: View, device: Device) -> bool:
@@ -45,6 +45,11 @@ def is_usual_spot(view: View, context: Context) -> bool:
 def is_known_user(view: View) -> bool:
     """Tell whether the user's learning period is over."""
     return is_learned(view.user.baseline, view.now)
+
+
+def elapsed_ms(view: View) -> int:
+    """Return the time since the session's last event."""
+    return view.now - view.session.seen if view.session else 0
 
 
 def pair(one: str, other: str) -> str:

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from worker.enrich.geodesy import distance_km
-from worker.enrich.model import is_anonymiser
+from worker.enrich.model import Place, is_anonymiser
 from worker.sessions.limits import DAY, MINUTE
 from worker.sessions.risk import decayed
 from worker.sessions.state import DecayedCount, PendingObservation, Reported
@@ -15,7 +15,7 @@ from worker.sessions.strength import strength
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.enrich.model import Device, Network, Place
+    from worker.enrich.model import Device, Network
     from worker.sessions.limits import Limits
     from worker.sessions.state import Baseline, Context, Profile, Session
 
@@ -73,25 +73,32 @@ AREA_KM = 100.0
 """Places closer than this are one area: the radius of a metropolitan area, and what geo data is wrong by."""
 
 
-def known_place(history: Baseline, place: Place, area_km: float = AREA_KM) -> str:
-    """Return the learned place nearest to coordinates, `""` when none lies within `area_km`."""
+def known_places(history: Baseline, place: Place, area_km: float = AREA_KM) -> list[str]:
+    """Return the learned places, each of a network, within `area_km` of coordinates; the nearest first."""
     if place.latitude is None or place.longitude is None:
-        return ""
+        return []
     near = [(distance, key) for key in history.places if (distance := _distance(key, place)) <= area_km]
-    return min(near)[1] if near else ""
+    return [key for _, key in sorted(near)]
 
 
 def _distance(key: str, place: Place) -> float:
-    latitude, longitude = map(float, key.split())
-    there = place.__class__("", "", latitude, longitude, 0.0, "")
-    return distance_km(there, place) or 0.0
+    _, latitude, longitude = key.split()
+    return distance_km(Place("", "", float(latitude), float(longitude), 0.0, ""), place) or 0.0
 
 
-def _see_place(history: Baseline, place: Place, now: int, limits: Limits) -> None:
-    if place.latitude is None or place.longitude is None:
+def _see_place(history: Baseline, context: Context, now: int, limits: Limits) -> None:
+    place, network = context.place, network_key(context.network)
+    if place.latitude is None or place.longitude is None or not network:
         return
-    key = known_place(history, place, AREA_KM / 2) or f"{place.latitude:.1f} {place.longitude:.1f}"
+    known = (key for key in known_places(history, place, AREA_KM / 2) if key.startswith(f"{network} "))
+    key = next(known, f"{network} {place.latitude:.1f} {place.longitude:.1f}")
     _see(history.places, key, now, limits.history_half_life, limits.places)
+
+
+def wanders(history: Baseline, network: Network) -> bool:
+    """Tell whether the user's addresses of a network lie in several places, as those of mobile carriers do."""
+    own = f"{network_key(network)} "
+    return sum(key.startswith(own) for key in history.places) > 1
 
 
 def report_key(detection: str, value: str) -> int:
@@ -124,7 +131,7 @@ def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None
     if not is_anonymiser(context.network.kind):
         # An anonymiser's country is its exit's.
         _see(history.countries, context.place.country, now, half_life, most)
-        _see_place(history, context.place, now, limits)
+        _see_place(history, context, now, limits)
     _see(history.devices, device_key(context.device), now, half_life, most)
 
 

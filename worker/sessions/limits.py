@@ -43,7 +43,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     baseline_entries: int = 32
     pending: int = 16
     clients: int = 6
-    places: int = 12
+    places: int = 16
     reported: int = 40
     reported_ttl: int = 60 * DAY
     scopes: int = 512

@@ -144,7 +144,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
         sessions: how many starts of sessions were admitted.
         last_session: start of the newest session.
         networks: count by `as<asn>` or prefix. countries: by ISO code. devices: by `browser/os/kind`.
-        places: count by `latitude longitude`; a place stands for what lies around it.
+        places: count by `network latitude longitude`; a place stands for what lies around it.
         strengths: authentication strengths of the last sessions admitted, newest last.
         clients: the same by device.
         starts: starts of the newest sessions, newest last.

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import elsewhere, hidden, is_same_operator, other_country, other_network, other_system
+from worker.detections.comparison import (
+    elsewhere,
+    hidden,
+    is_same_operator,
+    moved_km,
+    other_country,
+    other_network,
+    other_system,
+)
 from worker.detections.evidence import network_name, place_name
-from worker.detections.familiarity import is_known_network, is_known_user
+from worker.detections.familiarity import elapsed_ms, is_known_network, is_known_user
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
+from worker.sessions.limits import HOUR
 
 if TYPE_CHECKING:
     from worker.enrich.model import Network
@@ -21,6 +30,10 @@ class IpChange(Parameters):
 
     area_km: float = 100.0
     """Two places closer than this are one area."""
+    far_km: float = 500.0
+    """Within a country, from this distance on the time between does not matter."""
+    ground_kmh: float = 200.0
+    """What nobody travels at on the ground, door to door."""
 
 
 def detect(view: View, parameters: IpChange) -> Signal | None:
@@ -58,7 +71,11 @@ def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
     after = view.context
     if hidden(before, after) or not elsewhere(before.place, after.place, parameters.area_km):
         return False
-    return other_country(before.place, after.place) or is_known_user(view)
+    if other_country(before.place, after.place):
+        return True
+    distance = moved_km(before.place, after.place)
+    hurried = distance > parameters.far_km or distance > parameters.ground_kmh * elapsed_ms(view) / HOUR
+    return hurried and is_known_user(view)
 
 
 def _is_there(view: View, new: Network) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import hidden, last_place, moved_km, other_country, other_device
 from worker.detections.evidence import place_name
-from worker.detections.familiarity import is_known_area, is_known_network, is_known_user, is_usual_spot
+from worker.detections.familiarity import elapsed_ms, is_known_area, is_known_user, is_usual_spot
+from worker.sessions.baseline import wanders
 
 if TYPE_CHECKING:
     from worker.sessions.state import Context
@@ -20,6 +21,8 @@ class LocationChange(Parameters):
 
     area_km: float = 100.0
     """Within one country, two places closer than this are one."""
+    ground_kmh: float = 200.0
+    """What nobody travels at on the ground, door to door."""
     fastest_kmh: float = 900.0
     """Cruising speed of an airliner: up to it a journey to where the user has been before is plausible."""
 
@@ -33,9 +36,10 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     distance = moved_km(before.place, after.place)
     if not abroad and distance <= parameters.area_km:
         return None
+    hurried = distance > parameters.ground_kmh * elapsed_ms(view) / HOUR_MS
     masked = hidden(before, after)
     return Signal(
-        severity=_severity(view, before, abroad=abroad),
+        severity=_abroad(view, before, distance, parameters) if abroad else _within(view, before, hurried=hurried),
         subject=after.place.country if abroad else place_name(after.place),
         summary=(
             f"session moved from {place_name(before.place)} to {place_name(after.place)}"
@@ -50,25 +54,36 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     )
 
 
-def _severity(view: View, before: Context, *, abroad: bool) -> Severity:
-    """Where the user is known it is little; within a country it counts of users, and devices, that stay."""
+def _abroad(view: View, before: Context, distance: float, parameters: LocationChange) -> Severity:
+    """Another country is high, unless the user is known there or it is the other side of the border."""
     after = view.context
     if hidden(after) or is_usual_spot(view, after):
         return Severity.LOW
-    if abroad:
-        was_hidden = hidden(before) and after.place.country in view.user.baseline.countries
-        return Severity.LOW if was_hidden else Severity.HIGH
-    stays = after.device.kind == "desktop" or not is_known_network(view, after.network)
-    far = stays and is_known_user(view) and not is_known_area(view, after.place)
-    return Severity.MEDIUM if far and not hidden(before) else Severity.LOW
+    located = None not in (before.place.latitude, after.place.latitude)
+    known = after.place.country in view.user.baseline.countries
+    near = located and distance <= parameters.area_km
+    return Severity.LOW if near or (known and hidden(before)) else Severity.HIGH
+
+
+def _within(view: View, before: Context, *, hurried: bool) -> Severity:
+    """Within a country it counts where the user never was, and got to or from faster than by train.
+
+    Mobile carriers take their customers' traffic out wherever they like: on a network that was seen in several places
+    another one is nothing.
+    """
+    after = view.context
+    if not hurried or hidden(before, after) or not is_known_user(view):
+        return Severity.LOW
+    foreign = [each for each in (before, after) if not is_known_area(view, each.place)]
+    odd = any(not wanders(view.user.baseline, each.network) for each in foreign)
+    return Severity.MEDIUM if odd else Severity.LOW
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
     """Tell whether the same device was carried, in the time there was, to a country the user is known in."""
     after = view.context
     same_device = bool(before.device.browser and after.device.browser) and not other_device(before.device, after.device)
-    elapsed = view.now - (view.session.seen if view.session else view.now)
-    in_time = distance <= parameters.fastest_kmh * elapsed / HOUR_MS
+    in_time = distance <= parameters.fastest_kmh * elapsed_ms(view) / HOUR_MS
     return same_device and in_time and after.place.country in view.user.baseline.countries
 
 
