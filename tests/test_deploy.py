@@ -314,7 +314,8 @@ def test_our_services_settings_are_settings(name: str, monkeypatch: pytest.Monke
 
 def test_the_image_is_made_of_what_is_sent() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line and line[0] != "#"]
-    sent = {path.name for path in ROOT.iterdir() if not ignored(path.name, rules)}
+    names = [str(path.relative_to(ROOT)) for path in (*ROOT.iterdir(), *(ROOT / "tests").iterdir())]
+    sent = {name for name in names if not ignored(name, rules)}
     copied = {word for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()}
     assert copied == sent
 
