@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.tables import SHARD_BY
+from worker.sinks.clickhouse import ACCESS_DENIED, error_code
 from worker.sinks.errors import MigrationError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _PERIODS = {"month": "toYYYYMM", "week": "toMonday", "day": "toYYYYMMDD"}
 _NEWEST_FIRST = """
 SELECT version, name, checksum FROM schema_migrations FINAL WHERE applied ORDER BY version DESC
 """
+NOT_ALLOWED = "; this ClickHouse user may not apply it: run `sessionwatch migrate up` as a user who may"
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations{on_cluster}
 (
@@ -374,6 +376,7 @@ def _run(client: Client, migration: Migration, statements: Iterable[str], *, app
         row = [migration.version, migration.name, migration.checksum, applied]
         client.insert("schema_migrations", [row], column_names=["version", "name", "checksum", "applied"])
     except ClickHouseError as error:
-        raise MigrationError(f"migration {_label(migration)}: {error}") from error
+        hint = NOT_ALLOWED if error_code(error) == ACCESS_DENIED else ""
+        raise MigrationError(f"migration {_label(migration)}: {error}{hint}") from error
     finally:
         client.database = home
