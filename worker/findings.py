@@ -95,7 +95,7 @@ class Told:
             before: what it is held against.
         """
         group = change.group
-        finding = self._finding(change, named, cause)
+        finding = self._finding(change, named, key, cause)
         self._outcome.findings.append(finding)
         self._rows[finding.uid] = finding_row(finding, after, before)
         if change.activity is not Activity.UPDATE or group.count.bit_count() == 1:
@@ -104,16 +104,22 @@ class Told:
         if change.activity is Activity.CREATE:
             self._outcome.counters["finding", group.detection, Severity(group.severity).name.lower()] += 1
 
-    def _finding(self, change: Change, named: Named, cause: tuple[Origin, int]) -> Finding:
+    def _finding(self, change: Change, named: Named, key: bytes, cause: tuple[Origin, int]) -> Finding:
         judge, group = self._judge(named.tenant_id), change.group
         finding = _finding(change, named, *cause, shadow=judge.is_shadow(group.detection))
         allowed = judge.policy.alert_budget
-        if allowed is None or not finding.is_alert() or detection(group.detection).invariant:
+        if allowed is None or not finding.is_alert() or _is_exempt(finding):
             return finding
-        if self._budget(named.tenant_id).admit(finding.uid, group.bucket, allowed):
+        user = key if named.user_id else b""
+        if self._budget(named.tenant_id).admit(finding.uid, user, group.bucket, allowed):
             return finding
         self._outcome.counters["over-budget", group.detection] += change.activity is Activity.CREATE
         return msgspec.structs.replace(finding, status=Status.SUPPRESSED, suppressed_by=(OVER_BUDGET,))
+
+
+def _is_exempt(finding: Finding) -> bool:
+    """Tell whether a finding alerts whatever the budget and takes nothing of it: a hard invariant, or critical."""
+    return finding.severity >= Severity.CRITICAL or detection(finding.detection).invariant
 
 
 def _budget_key(tenant_id: str) -> bytes:

@@ -390,7 +390,8 @@ class _Batch:
     ) -> tuple[str, ...]:
         """Take in findings; return the ids of their detections."""
         named = Named(user.tenant_id, user.user_id, user.applied)
-        for change in changes:
+        # The most severe first: what is left of the alert budget is for them.
+        for change in sorted(changes, key=lambda each: -each.group.severity):
             after, before = _contexts(user, change.group.context), _contexts(user, change.group.before)
             self._told.add(change, named, key, (origin, record.timestamp), after, before)
         return tuple(sorted({change.group.detection for change in changes}))

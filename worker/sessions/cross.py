@@ -202,7 +202,7 @@ def _claims(owners: Sequence[Owner], uid: str, judge: CrossJudge, limits: Limits
         view = ClaimView(owner.tenant_id, uid, owners[0], owner, len(owners), judge.policy)
         for verdict in judge.judge_claim(view):
             group = _group(verdict, uid, owner.time, owner.time, 1, limits)
-            found[_uid(owner.tenant_id, f"{uid} {owner.user_id}", group)] = (owner.tenant_id, owner.user_id, group)
+            found[_uid(owner.tenant_id, owner.user_id, uid, group)] = (owner.tenant_id, owner.user_id, group)
     return found
 
 
@@ -240,7 +240,7 @@ def _crowds(state: Shared, tenant_id: str, network: str, judge: CrossJudge, limi
     for verdict in judge.judge_crowd(CrowdView(tenant_id, network, state.arrivals, regulars, judge.policy)):
         new = [arrival for arrival in state.arrivals if arrival.is_new]
         group = _group(verdict, "", new[0].time, new[-1].time, len({arrival.user_id for arrival in new}), limits)
-        found[_uid(tenant_id, f"network:{network}", group)] = (tenant_id, "", group)
+        found[_uid(tenant_id, "", f"network:{network}", group)] = (tenant_id, "", group)
     return found
 
 
@@ -251,8 +251,8 @@ def _group(verdict: Verdict, session: str, first: int, last: int, count: int, li
     )  # fmt: skip
 
 
-def _uid(tenant_id: str, holder: str, group: Group) -> str:
-    return finding_uid(tenant_id, group.detection, holder, group.subject, group.bucket)
+def _uid(tenant_id: str, user_id: str, holder: str, group: Group) -> str:
+    return finding_uid(tenant_id, group.detection, user_id, holder, group.subject, group.bucket)
 
 
 def _difference(old: Standing, new: Standing) -> list[Found]:

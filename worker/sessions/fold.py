@@ -290,8 +290,7 @@ def _group(
     """Put a verdict to its like; what only sums up others adds nothing to the risk."""
     limits, now = owner.limits, observation.time
     bucket = now - now % limits.grouping
-    holder = verdict.owner or f"user:{owner.user_id}"
-    uid = finding_uid(owner.tenant_id, verdict.detection, holder, verdict.subject, bucket)
+    uid = finding_uid(owner.tenant_id, verdict.detection, owner.user_id, verdict.owner, verdict.subject, bucket)
     group = fold.groups.get(uid)
     if group is None:
         session.findings += 1
