@@ -1,5 +1,9 @@
 """The second stage: starts of sessions, announced under their uid and under their network, to findings across users.
 
+State is kept by tenant, so nothing that one tenant sends changes what is known or found of another. An operator whose
+uids are unique over all tenants may have uids compared over all of them as well, in a state of its own; what is found
+there is a finding of the operator's tenant.
+
 Announcements come at least once, and after a crash again at other offsets; what is kept of them is a set, so that a
 repeated one changes nothing.
 """
@@ -10,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import DecodeError
 
+from schemas.keys import user_key
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.findings import Named, Told
 from worker.outcome import Message, Outcome
 from worker.sessions.cross import (
+    EVERYWHERE,
     NETWORK,
     UID,
     Shared,
@@ -58,15 +64,23 @@ def start_of(
     )  # fmt: skip
 
 
-def announcements(start: Start, network: Network, topic: str, *, derived: bool) -> Iterator[Message]:
+def announcements(
+    start: Start, network: Network, topic: str, *, derived: bool, operator: str = ""
+) -> Iterator[Message]:
     """Yield what is announced of a start.
 
     Under its uid, unless that was derived, for then it names its owner; under its network when that is public and the
     user has a history, for others do not count there. Keys begin with a slash, as no user's does: tenants have names.
+    With an operator's tenant, under its uid among all tenants, too.
     """
     value = encode_start(start)
     if not derived:
-        yield Message(topic, f"/{UID}/{start.session_uid}".encode(), value, timestamp=start.record_time)
+        # Escaped, so that a slash in a name does not make the key of another tenant's.
+        key = f"/{UID}/".encode() + user_key(start.tenant_id, start.session_uid)
+        yield Message(topic, key, value, timestamp=start.record_time)
+        if operator:
+            key = f"/{EVERYWHERE}/{start.session_uid}".encode()
+            yield Message(topic, key, value, timestamp=start.record_time)
     if start.has_history and network.prefix:
         key = f"/{NETWORK}/{network.prefix}/{start.tenant_id}".encode()
         yield Message(topic, key, value, timestamp=start.record_time)
@@ -79,9 +93,11 @@ class Crossing:
         judge: the detections in force for a tenant.
         findings: topic of findings.
         limits: bounds and times.
+        operator: tenant of findings about uids in several tenants; empty: there are none.
     """
 
-    def __init__(self, judge: Callable[[str], Judge], findings: str, limits: Limits) -> None:
+    def __init__(self, judge: Callable[[str], Judge], findings: str, limits: Limits, operator: str = "") -> None:
+        self._operator = operator
         self._judge = judge
         self._findings = findings
         self._limits = limits
@@ -118,8 +134,11 @@ class Crossing:
             told.add(found.change, named, key, (start.source, start.record_time))
 
     def _found(self, key: bytes, state: Shared, start: Start) -> list[Found]:
-        judge = self._judge(start.tenant_id)
         _, kind, rest = key.decode().split("/", 2)
+        if kind == EVERYWHERE:
+            operator = self._operator
+            return claim(state, start, self._judge(operator), self._limits, operator) if operator else []
+        judge = self._judge(start.tenant_id)
         if kind == UID:
             return claim(state, start, judge, self._limits)
         network = rest.removesuffix(f"/{start.tenant_id}")

@@ -158,6 +158,7 @@ class Pipeline:
         limits: bounds and times.
         max_bytes: a longer verdict's record is rejected unread.
         pseudonyms: under which users and addresses are kept and written; None: their own names.
+        operator: tenant of findings about uids in several tenants; empty: uids of two tenants are not compared.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Pipeline:
         limits: Limits,
         max_bytes: int = 1 << 20,
         pseudonyms: Pseudonyms | None = None,
+        operator: str = "",
     ) -> None:
         self._source = source
         self._judge = judge
@@ -178,7 +180,8 @@ class Pipeline:
         self._limits = limits
         self._max_bytes = max_bytes
         self._pseudonyms = pseudonyms
-        self._crossing = Crossing(judge, topics.findings, limits)
+        self._operator = operator
+        self._crossing = Crossing(judge, topics.findings, limits, operator)
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> Outcome:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
@@ -211,6 +214,7 @@ class _Batch:
         self._partition_of = pipeline._partition_of  # noqa: SLF001
         self._limits = pipeline._limits  # noqa: SLF001
         self._pseudonyms = pipeline._pseudonyms  # noqa: SLF001
+        self._operator = pipeline._operator  # noqa: SLF001
         self._partition = partition
         self._shard = shard
         self._users: dict[bytes, User | None] = {}
@@ -359,7 +363,9 @@ class _Batch:
             self._count["unannounced",] += 1
         else:
             start = start_of(event, seen, applied.started, origin, record.timestamp)
-            self._outcome.messages += announcements(start, seen[0], self._topics.starts, derived=event.uid_derived)
+            self._outcome.messages += announcements(
+                start, seen[0], self._topics.starts, derived=event.uid_derived, operator=self._operator
+            )
 
     def _note(self, applied: Applied, user: User, key: bytes) -> None:
         self._count["accepted",] += 1

@@ -85,6 +85,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         limits=settings.state.limits(),
         max_bytes=settings.stream.max_record_bytes,
         pseudonyms=settings.privacy.pseudonyms(),
+        operator=settings.correlation.operator(),
     )
 
 
@@ -479,6 +480,7 @@ def backfill(settings: Settings, asked: Range, *, policies: Path | None = None, 
         topics=settings.topics,
         partition_of=lambda _key: 0,
         limits=settings.state.limits(),
+        operator=settings.correlation.operator(),
     )
     with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))

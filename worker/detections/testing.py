@@ -322,7 +322,8 @@ def _crossed(
     start = Start(
         event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0
     )
-    found = claim(shared.setdefault(event.session_uid, Shared()), start, judge, limits)
+    state = shared.setdefault(f"uid {event.tenant_id} {event.session_uid}", Shared())
+    found = claim(state, start, judge, limits)
     if started.has_history and network.prefix:
         state = shared.setdefault(f"{event.tenant_id} {network.prefix}", Shared())
         found += arrive(state, start, network.prefix, judge, limits)

@@ -34,7 +34,8 @@ Once is not enough: the victims of a spray would make its network shared egress 
 """
 OWNER_MEMORY = 8 * DAY
 """A day longer than ended sessions are remembered."""
-UID, NETWORK = "uid", "net"
+UID, NETWORK, EVERYWHERE = "uid", "net", "all"
+"""What state is kept by: tenant and uid; network and tenant; a uid alone, over all tenants, for operators."""
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True):
@@ -95,7 +96,11 @@ class Shared(msgspec.Struct, array_like=True):
 
 
 class ClaimView(msgspec.Struct):
-    """A claim on a uid that somebody else claimed before, as a detection sees it."""
+    """A claim on a uid that another user claimed before, as a detection sees it.
+
+    Attributes:
+        tenant_id: whose finding it becomes: the users' tenant, or the operator's if they are of two tenants.
+    """
 
     tenant_id: str
     session_uid: str
@@ -178,31 +183,41 @@ def decode_shared(state: bytes) -> Shared:
     return _decode(memoryview(state)[9:])
 
 
-def claim(state: Shared, start: Start, judge: CrossJudge, limits: Limits) -> list[Found]:
-    """Add a claim on a uid; return the findings that came or went."""
+def claim(state: Shared, start: Start, judge: CrossJudge, limits: Limits, operator: str = "") -> list[Found]:
+    """Add a claim on a uid; return the findings that came or went.
+
+    Args:
+        state: of the uid in the tenant of the start; with `operator`, of the uid in all tenants.
+        start: the claim.
+        judge: the detections of the tenant whose findings these become.
+        limits: bounds and times.
+        operator: tenant of the operator, whose findings these become; of each tenant only the earliest claim is kept,
+            so that no tenant's claims take the place of another's.
+    """
     state.applied += 1
     state.newest = max(state.newest, start.time)
-    before = _claims(state.owners, start.session_uid, judge, limits)
-    known = {(owner.tenant_id, owner.user_id): owner for owner in state.owners}
+    before = _claims(state.owners, start.session_uid, judge, limits, operator)
+    known = {owner.tenant_id if operator else owner.user_id: owner for owner in state.owners}
     new = Owner(start.time, start.tenant_id, start.user_id, start.seen)
-    own = known.get((new.tenant_id, new.user_id))
-    if own is None or new < own:
-        known[new.tenant_id, new.user_id] = new
+    holder = new.tenant_id if operator else new.user_id
+    known[holder] = min(new, known.get(holder, new))
     state.owners = sorted(known.values())[:OWNERS]
-    return _difference(before, _claims(state.owners, start.session_uid, judge, limits))
+    return _difference(before, _claims(state.owners, start.session_uid, judge, limits, operator))
 
 
 Standing = dict[str, tuple[str, str, Group]]
 """Findings by uid: tenant, user, group."""
 
 
-def _claims(owners: Sequence[Owner], uid: str, judge: CrossJudge, limits: Limits) -> Standing:
+def _claims(owners: Sequence[Owner], uid: str, judge: CrossJudge, limits: Limits, operator: str) -> Standing:
     found: Standing = {}
     for owner in owners[1:]:
-        view = ClaimView(owner.tenant_id, uid, owners[0], owner, len(owners), judge.policy)
+        # The operator's finding names no user: it belongs to neither tenant.
+        tenant_id, user_id = (operator, "") if operator else (owner.tenant_id, owner.user_id)
+        view = ClaimView(tenant_id, uid, owners[0], owner, len(owners), judge.policy)
         for verdict in judge.judge_claim(view):
             group = _group(verdict, uid, owner.time, owner.time, 1, limits)
-            found[_uid(owner.tenant_id, owner.user_id, uid, group)] = (owner.tenant_id, owner.user_id, group)
+            found[_uid(tenant_id, user_id, uid, group)] = (tenant_id, user_id, group)
     return found
 
 
