@@ -6,7 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chaos.feed import POISONS
+from chaos.feed import FLOOD, POISONS, POLICIES
 from chaos.proxy import FAULTS as STORE_FAULTS
 from chaos.world import STALL_SECONDS
 from worker.stream.app import AFTER_COMMIT
@@ -193,6 +193,18 @@ def unheard(world: World, chance: Random, size: Size, broker: Any) -> None:
         world.until(lambda one=worker: world.ready(one), "readiness after that", REJECTS_SECONDS)  # type: ignore[misc]
 
 
+def policies(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Tenants publish policies that mean no good, before workers start and while they run, and events to go with it."""
+    world.publish_policies({f"{FLOOD}-{number}": document for number, document in enumerate(POLICIES)})
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until_ready(worker)
+    for _ in range(size.times):
+        for number in range(len(POLICIES)):
+            world.publish_policies({f"{FLOOD}-{number}": chance.choice(POLICIES)})
+    assert all(world.ready(worker) for worker in world.workers), "a worker is unready for a tenant's policy"
+
+
 def store(fault: str) -> Run:
     """Return what has the store do something to inserts for a while."""
 
@@ -274,5 +286,6 @@ FAULTS: dict[str, Fault] = {
     "leader-moves": Fault(leader_moves, broker="cluster"),
     **{f"poison-{poison}": Fault(several, poison=poison, lasts=False) for poison in POISONS},
     "poison-only-malformed": Fault(unheard, poison="only-malformed", lasts=False),
+    "poison-policies": Fault(policies, poison="policies", lasts=False),
 }
 """The embedded broker keeps its data in memory: with it goes everything, so only the others are killed."""
