@@ -202,7 +202,9 @@ def policies(world: World, chance: Random, size: Size, broker: Any) -> None:
     for _ in range(size.times):
         for number in range(len(POLICIES)):
             world.publish_policies({f"{FLOOD}-{number}": chance.choice(POLICIES)})
-    assert all(world.ready(worker) for worker in world.workers), "a worker is unready for a tenant's policy"
+    for worker in world.workers:
+        assert worker.poll() is None, "a tenant's policy ended a worker"
+        world.until_ready(worker)
 
 
 def store(fault: str) -> Run:
