@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from worker.detections.catalogue import detections
-from worker.policies import Policies
-from worker.runtime import _policy_taker
-from worker.stream.connection import KafkaSettings, aiokafka_options
+from worker.apps.build import _policy_taker
+from worker.detections.policies import Policies
+from worker.detections.registry import detections
+from worker.settings import KafkaSettings
+from worker.stream.connection import aiokafka_options
 from worker.stream.policies import PolicyReader
 from worker.stream.topics import TopicSpec, create
 
@@ -61,14 +62,14 @@ def test_hostile_documents_stop_neither_start_nor_the_tenants_that_follow(broker
     async def scene() -> None:
         records = [*HOSTILE, (b"last", b'{"max_sessions": 3}')]
         async with reading(broker, "policies.hostile", records, _policy_taker(policies)) as (reader, producer):
-            assert policies.judge("last").policy.max_sessions == 3
+            assert policies.engine_for("last").policy.max_sessions == 3
             for key, value in (*HOSTILE, (b"later", b'{"max_sessions": 4}')):
                 await producer.send_and_wait("policies.hostile", value, key, partition=0)
-            await until(lambda: policies.judge("later").policy.max_sessions == 4)
+            await until(lambda: policies.engine_for("later").policy.max_sessions == 4)
             assert reader.problem == ""
 
     asyncio.run(scene())
-    assert policies.judge("a").is_first_party("a" * 60)
+    assert policies.engine_for("a").is_first_party("a" * 60)
 
 
 def test_a_reader_that_cannot_read_says_so_until_it_can(broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:

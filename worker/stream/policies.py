@@ -17,7 +17,7 @@ from worker.stream.connection import aiokafka_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from worker.stream.connection import KafkaSettings
+    from worker.settings import KafkaSettings
 
 log = get_logger(__name__)
 

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_budget import take
-from test_pipeline import T0, TOPICS, session
 
 from schemas.finding import Activity, Finding
-from worker.crossing import announcements
-from worker.detections.catalogue import detections
+from tests.support.records import T0, TOPICS, Taken, pipeline, session
+from worker.detections.policies import Policies
+from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
 from worker.enrich.model import Network
-from worker.offline import Arrived, Offline
-from worker.pipeline import Pipeline, Wire
-from worker.policies import Policies
-from worker.sessions.cross import OWNERS, Start
+from worker.pipeline.batch import Pipeline
+from worker.pipeline.correlation import announcements
+from worker.pipeline.local import LocalPipeline, LocalRecord
+from worker.pipeline.readers import KafkaReader
+from worker.sessions.announcements import SessionStart
+from worker.sessions.correlation import MAX_CLAIMANTS
 from worker.sessions.limits import MINUTE, Limits
-from worker.stream.store import MemoryShard
+from worker.stream.state_store import MemoryShard
 
 
 def reused(user: str, uid: str = "shared") -> list[bytes]:
@@ -41,11 +42,13 @@ def begun(tenant: str, user: str, uid: str, at: int = 0, ip: str = "203.0.113.7"
 def standing(values: Iterable[bytes], operator: str = "", batch: int = 3) -> dict[str, dict[str, Finding]]:
     """Return the findings that stand after everything went through both stages: by tenant, by id."""
     heart = Pipeline(
-        source=Wire(build_enricher(None, None)), judge=Policies(detections().values()).judge, topics=TOPICS,
+        reader=KafkaReader(build_enricher(None, None)), engine_for=Policies(detections().values()).engine_for, topics=TOPICS,
         partition_of=lambda _key: 0, limits=Limits(), operator=operator,
     )  # fmt: skip
-    both, found = Offline(heart, MemoryShard(), TOPICS.starts), dict[str, dict[str, Finding]]()
-    records = [Arrived("events", 0, number, T0 + 90 * MINUTE, None, value, ()) for number, value in enumerate(values)]
+    both, found = LocalPipeline(heart, MemoryShard(), TOPICS.starts), dict[str, dict[str, Finding]]()
+    records = [
+        LocalRecord("events", 0, number, T0 + 90 * MINUTE, None, value, ()) for number, value in enumerate(values)
+    ]
     for start in range(0, len(records), batch):
         for outcome in both.process(records[start : start + batch]):
             for each in outcome.findings:
@@ -57,7 +60,10 @@ def standing(values: Iterable[bytes], operator: str = "", batch: int = 3) -> dic
 
 
 def test_two_users_of_one_uid_have_two_findings() -> None:
-    outcome = take([*reused("alice"), *reused("bob")], b"{}")
+    values = [*reused("alice"), *reused("bob")]
+    outcome = pipeline().process(
+        0, [Taken(value, number, timestamp=T0 + 90 * MINUTE) for number, value in enumerate(values)], MemoryShard()
+    )
     found = {each.user_id: each.uid for each in outcome.findings if each.detection == "use-after-revocation"}
     assert set(found) == {"alice", "bob"}
     assert found["alice"] != found["bob"]
@@ -75,8 +81,8 @@ def test_no_name_makes_the_key_of_another_tenant_or_session(one: tuple[str, str]
     net = Network("203.0.113.7", 4, "203.0.113.0/24", 0, "", "")
     keys = [
         {message.key for message in announcements(
-            Start(tenant, "u", uid, T0, (), has_history=False, is_learned=True, is_new=True, source=("t", 0, 0),
-                  record_time=T0), net, "starts", derived=False)}
+            SessionStart(tenant, "u", uid, T0, (), has_baseline=False, is_learned=True, is_new=True, origin=("t", 0, 0),
+                  record_time=T0), net, "starts", is_derived=False)}
         for tenant, uid in (one, other)
     ]  # fmt: skip
     assert keys[0].isdisjoint(keys[1])
@@ -132,7 +138,7 @@ def test_who_says_that_uids_are_unique_has_findings_of_their_own() -> None:
 
 
 def test_a_tenants_claims_do_not_push_another_out_of_the_operators_view() -> None:
-    crowd = [begun("zeta", f"z{number}", "s1", -number) for number in range(3 * OWNERS)]
+    crowd = [begun("zeta", f"z{number}", "s1", -number) for number in range(3 * MAX_CLAIMANTS)]
     found = standing([begun("acme", "ann", "s1"), *crowd], "operator")
     (across,) = found["operator"].values()
     assert "ann" in across.summary

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from schemas.networks import NetworkSet, parse_network
 from schemas.policy import MAX_NETWORKS, MAX_POLICY_BYTES, TenantPolicy
-from worker.detections.catalogue import detections
-from worker.policies import BadPolicyError, Policies, parse_policy
+from worker.detections.policies import BadPolicyError, Policies, parse_policy
+from worker.detections.registry import detections
 
 NETWORKS = st.one_of(
     st.ip_addresses(v=4).flatmap(lambda ip: st.integers(0, 32).map(lambda bits: f"{ip}/{bits}")),
@@ -82,9 +82,9 @@ def test_a_document_that_cannot_be_used_is_refused_with_the_field(
     assert said.startswith(f"{field}: ")
     assert len(said) < 500
     assert "pydantic" not in said
-    assert policies.judge("acme").policy.max_sessions == 7
+    assert policies.engine_for("acme").policy.max_sessions == 7
     policies.set("other", b'{"max_sessions": 8}')
-    assert policies.judge("other").policy.max_sessions == 8
+    assert policies.engine_for("other").policy.max_sessions == 8
 
 
 @given(document=st.binary(max_size=200) | st.recursive(
@@ -105,9 +105,9 @@ def test_patterns_are_their_own(policies: Policies) -> None:
     """Flags and names of one pattern do not reach another, and none breaks the others."""
     policies.set("acme", b'{"first_party_clients": ["^Sync/", "(?i)acmeapp", "(?P<x>a1)", "(?P<x>b2)|", "c{2}"]}'
                          .replace(b"|", b""))  # fmt: skip
-    judge = policies.judge("acme")
-    assert all(map(judge.is_first_party, ("Sync/1.0", "my ACMEAPP", "xa1", "xb2", "cc", "AcmeApp \ud800", "b2\0")))
-    assert not any(map(judge.is_first_party, ("sync/1.0", "Acme App", "A1", "c", "", "\ud800")))
+    engine = policies.engine_for("acme")
+    assert all(map(engine.is_first_party, ("Sync/1.0", "my ACMEAPP", "xa1", "xb2", "cc", "AcmeApp \ud800", "b2\0")))
+    assert not any(map(engine.is_first_party, ("sync/1.0", "Acme App", "A1", "c", "", "\ud800")))
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_patterns_are_their_own(policies: Policies) -> None:
 )
 def test_a_user_agent_costs_little_whatever_the_pattern(pattern: str, policies: Policies) -> None:
     policies.set("acme", orjson.dumps({"first_party_clients": [pattern]}))
-    judge = policies.judge("acme")
+    engine = policies.engine_for("acme")
     started = time.process_time()
     for text in ("a" * 60 + "!", "ab" * 2_000 + "!", "a" * 4_096):
-        judge.is_first_party(text)
+        engine.is_first_party(text)
     assert time.process_time() - started < 0.5
 
 
@@ -163,7 +163,7 @@ def test_fifty_thousand_networks_cost_a_bisection(policies: Policies) -> None:
     document = orjson.dumps({"denied_networks": networks[::2], "allowed_networks": networks[1::2]})
     assert len(document) < MAX_POLICY_BYTES
     policies.set("acme", document)
-    policy = policies.judge("acme").policy
+    policy = policies.engine_for("acme").policy
     started = time.process_time()
     denied = [policy.denies(str(ip_address(0x0A000001 + (n << 8))), 0) for n in range(1_000)]
     assert denied == [n % 2 == 0 for n in range(1_000)]
