@@ -294,6 +294,20 @@ class StreamSettings(SettingsGroup):
     """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
 
 
+class InputSettings(SettingsGroup):
+    """What records on the input topic look like; see docs/input.md."""
+
+    mapping: str = "auto"
+    """How records that do not have the native schema are read: `auto` (recognised by each record), `none`, the name of
+    a built-in mapping, or the path of your own (`./acme.yaml`)."""
+    tenant_id: str = ""
+    """Tenant of records whose source does not name one; unset: such records are rejected."""
+    end_words: tuple[str, ...] = ()
+    """Words of a CloudEvents `type` that mean the end of a session, beside the built-in ones."""
+    unavailable_placeholder: str = "__debezium_unavailable_value"
+    """Debezium's `unavailable.value.placeholder`: a property with this value is unknown."""
+
+
 class PrivacySettings(SettingsGroup):
     """Pseudonyms in the place of user ids and addresses: in ClickHouse, findings, state and logs."""
 
@@ -372,6 +386,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
+    input: InputSettings = InputSettings()
     privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")

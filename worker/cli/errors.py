@@ -35,6 +35,7 @@ _CODES = {
     "worker.settings.SettingsError": USAGE,
     "worker.detections.engine.UnknownDetectionError": USAGE,
     "worker.detections.policies.BadPolicyError": USAGE,
+    "schemas.decoding.mapping.BadMappingError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
     "worker.stream.app.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,

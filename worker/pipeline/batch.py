@@ -24,6 +24,7 @@ from worker.pipeline.ports import (
     BatchResult,
     Message,
     dead_letter,
+    envelope_headers,
 )
 from worker.pipeline.rows import event_row, session_row
 from worker.sessions.budget import is_budget
@@ -333,6 +334,8 @@ class _Batch:
             session = user.current.sessions.get(uid)
             if session is not None:
                 self._session_rows[key, uid] = session_row(user, uid, session, self._limits)
+        if applied.truncated:
+            self._count["truncated",] += 1
         for uid, session in applied.evicted:
             self._session_rows[key, uid] = session_row(user, uid, session, self._limits, evicted=True)
             self._count["evicted",] += 1
@@ -368,6 +371,7 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *envelope_headers(record),
                 ),
                 self._partition_of(key),
                 record.timestamp,
