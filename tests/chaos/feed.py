@@ -151,7 +151,7 @@ POISONS = {
     "limit": Poison(
         lambda number, sent: _event(f"{FLOOD}-{number // (LIMIT + 1)}", "one", f"own-{number}", sent.time), 1, 1
     ),
-    "scopes": Poison(_scopes, 400, 1),
+    "scopes": Poison(_scopes, 100, 1),
     "claims": Poison(_claim, 2, 1),
     # Events of a hundred years from now, in records that say so themselves.
     "future": Poison(

@@ -42,8 +42,8 @@ def begun(tenant: str, user: str, uid: str, at: int = 0, ip: str = "203.0.113.7"
 def standing(values: Iterable[bytes], operator: str = "", batch: int = 3) -> dict[str, dict[str, Finding]]:
     """Return the findings that stand after everything went through both stages: by tenant, by id."""
     heart = Pipeline(
-        reader=KafkaReader(build_enricher(None, None)), engine_for=Policies(detections().values()).engine_for, topics=TOPICS,
-        partition_of=lambda _key: 0, limits=Limits(), operator=operator,
+        reader=KafkaReader(build_enricher(None, None)), engine_for=Policies(detections().values()).engine_for,
+        topics=TOPICS, partition_of=lambda _key: 0, limits=Limits(), operator=operator,
     )  # fmt: skip
     both, found = LocalPipeline(heart, MemoryShard(), TOPICS.starts), dict[str, dict[str, Finding]]()
     records = [
