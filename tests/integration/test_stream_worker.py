@@ -262,6 +262,26 @@ def test_policies_are_there_before_the_first_batch_and_change_live(bootstrap: st
     asyncio.run(main())
 
 
+def test_a_worker_that_does_not_read_policies_is_unready_and_a_bad_one_is_no_reason(bootstrap: str, group: str) -> None:
+    class Picky(sc.Counting):
+        def set_policy(self, tenant: str, document: bytes | None) -> None:
+            super().set_policy(tenant, document)
+            raise RuntimeError("a document that nobody foresaw")
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        await sc.produce(bootstrap, topics.policies, [(0, b"acme", b"old"), (0, b"acme", b"{}"), (0, b"beta", b"1")])
+        processor = Picky(PARTITIONS, topics.by_user)
+        async with running(make(bootstrap, group, sc.ListWriter(), processor=processor)) as app:
+            await eventually(lambda: app.problems == [])
+            assert processor.policies == {"acme": b"{}", "beta": b"1"}
+            assert app.policy_reader is not None
+            await app.policy_reader.stop()
+            assert app.problems == ["the reader of tenant policies has stopped"]
+
+    asyncio.run(main())
+
+
 def test_a_second_worker_takes_a_share_and_gives_it_back(bootstrap: str, group: str) -> None:
     async def main() -> None:
         topics = await sc.make_topics(bootstrap, group, PARTITIONS)

@@ -294,6 +294,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             found.append("partitions are being assigned or their state recovered")
         if not self.delivery.ready:
             found.append(f"the oldest batch in flight is {self.delivery.stalled_for:.0f} s old")
+        if self.policy_reader is not None and self.policy_reader.problem:
+            found.append(self.policy_reader.problem)
         return found
 
 
