@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.vocabulary import DEFAULT_VOCABULARY, MAX_WORD, Method, SessionClass, Vocabulary
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
@@ -31,6 +33,7 @@ Asn = Annotated[int, Field(ge=1, lt=1 << 32)]
 Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern)]
 ALLOWED, DENIED = 1, 2
 """Flags of an address that is on a tenant's list of networks."""
+Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORD)]
 SeverityName = Literal["informational", "low", "medium", "high", "critical"]
 
 
@@ -66,6 +69,16 @@ class TenantPolicy(BaseModel):
     )
     mfa: Literal["never", "always", "scopes"] = Field("never", description="When sessions must show MFA.")
     mfa_scopes: tuple[str, ...] = Field((), description="Scopes that ask for MFA when `mfa` is `scopes`.")
+    methods: dict[Word, Method] = Field(
+        default_factory=dict, max_length=1_000, description="What further words of `amr` mean, or other meanings."
+    )
+    session_types: dict[Word, SessionClass] = Field(
+        default_factory=dict, max_length=1_000, description="The class of further session types, or another class."
+    )
+    expiry: Literal["sliding", "absolute", "none"] = Field(
+        "sliding",
+        description="What `max_age_minutes` counts from: the last use, the creation, or nothing (it is ignored).",
+    )
     max_sessions: int = Field(10, ge=1, description="Unexpired sessions a user may have.")
     max_lifetime_minutes: float | None = Field(None, gt=0, description="Longest `max_age_minutes` allowed.")
     risk_threshold: float = Field(70.0, gt=0, le=100, description="Risk of a session at which it is a finding.")
@@ -80,6 +93,13 @@ class TenantPolicy(BaseModel):
     @cached_property
     def _denied(self) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(map(ip_network, self.denied_networks))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the tenant's words for authentication methods and session types mean."""
+        if self.methods or self.session_types:
+            return Vocabulary(self.methods, self.session_types)
+        return DEFAULT_VOCABULARY
 
     def allows(self, ip: str, asn: int) -> bool:
         """Tell whether an address is on the tenant's own lists of trusted networks."""

@@ -1,4 +1,4 @@
-"""`use-after-expiry`: a session is used after its sliding expiry."""
+"""`use-after-expiry`: a session is used after its expiry."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DETECTION = Detection(
     id="use-after-expiry",
     title="Expired session used",
     description=(
-        "A session was used later than its sliding expiry (last use plus maximum age) allows. Whoever accepts it "
+        "A session was used later than its expiry (last use or creation plus maximum age, by the tenant's policy) allows. Whoever accepts it "
         "does not enforce expiry, or the session store was changed to let an old session live."
     ),
     severity=Severity.HIGH,
