@@ -32,8 +32,9 @@ DETECTION = Detection(
     id="use-after-expiry",
     title="Expired session used",
     description=(
-        "A session was used later than its expiry (last use or creation plus maximum age, by the tenant's policy) allows. Whoever accepts it "
-        "does not enforce expiry, or the session store was changed to let an old session live."
+        "A session was used later than its expiry allows: maximum age after the last use, or after the creation, by the "
+        "tenant's policy. Whoever accepts it does not enforce expiry, or the session store was changed to let an old "
+        "session live."
     ),
     severity=Severity.HIGH,
     score=73,
