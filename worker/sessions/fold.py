@@ -19,7 +19,6 @@ from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Ob
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schemas.vocabulary import Vocabulary
     from worker.enrich.model import Network, Place
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
@@ -262,7 +261,7 @@ def _advance(
     else:
         session.v6 = observation.context
     if trigger & (START | GRANT):
-        _grant_to(session, context, fold_context.engine.policy.vocabulary)
+        _grant_to(session, context, fold_context)
     session.activity = max(session.activity, observation.activity)
     session.expires = expiry(session, fold_context.engine.policy.expiry)
     place = context.place
@@ -282,16 +281,25 @@ def expiry(session: Session, kind: str) -> int:
     return since + int(session.max_age_minutes * MINUTE)
 
 
-def _grant_to(session: Session, context: Context, vocabulary: Vocabulary) -> None:
+def _grant_to(session: Session, context: Context, fold_context: FoldContext) -> None:
     if context.scopes is not None:
-        session.scopes = tuple(sorted({*(session.scopes or ()), *context.scopes}))
+        session.scopes = _widest(session.scopes or (), context.scopes, fold_context.limits.scopes)
     if context.max_age_minutes is not None:
         session.max_age_minutes = context.max_age_minutes
-    level = vocabulary.strength(context.amr)
+    level = fold_context.engine.policy.vocabulary.strength(context.amr)
     session.strength = max(session.strength, level)
     if session.initial_strength == UNKNOWN:
         session.initial_strength = level
     session.created = max(session.created, context.created_at)
+
+
+def _widest(known: tuple[str, ...], scopes: tuple[str, ...], most: int) -> tuple[str, ...]:
+    """Return all scopes of a session so far; of more than can be remembered, those of its newest event first."""
+    found = {*known, *scopes}
+    if len(found) > most:
+        new = set(scopes)
+        found = set(sorted(found, key=lambda scope: (scope not in new, len(scope), scope))[:most])
+    return tuple(sorted(found))
 
 
 def _judged(
@@ -333,8 +341,9 @@ def _record_verdict(
     """Put a verdict to its like; what only sums up others adds nothing to the risk."""
     limits, now = fold_context.limits, observation.time
     bucket = now - now % limits.grouping
-    holder = verdict.session_uid or f"user:{fold_context.user_id}"
-    uid = finding_uid(fold_context.tenant_id, verdict.detection, holder, verdict.subject, bucket)
+    uid = finding_uid(
+        fold_context.tenant_id, verdict.detection, fold_context.user_id, verdict.session_uid, verdict.subject, bucket
+    )
     finding = profile.open_findings.get(uid)
     if finding is None:
         session.findings += 1

@@ -32,7 +32,7 @@ DETECTION = Detection(
     id="use-after-expiry",
     title="Expired session used",
     description=(
-        "A session was used later than its expiry allows: maximum age after the last use, or after the creation, by the "
+        "A session was used later than its expiry allows: its maximum age after the last use or the creation, by the "
         "tenant's policy. Whoever accepts it does not enforce expiry, or the session store was changed to let an old "
         "session live."
     ),
