@@ -105,7 +105,9 @@ STARTS_CAPPED = Counter(
     registry=REGISTRY,
 )
 EXPIRED = Counter(
-    "sessionwatch_expired_total", "Sessions ended because their sliding expiry passed.", registry=REGISTRY
+    "sessionwatch_expired_total",
+    "Sessions ended because their deadline passed (expiry, or a day without use).",
+    registry=REGISTRY,
 )
 FORGOTTEN = Counter("sessionwatch_forgotten_total", "Users erased from the state on request.", registry=REGISTRY)
 # Every collection in the state is bounded; evictions are counted here.

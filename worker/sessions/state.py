@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from lz4.block import compress, decompress
 
+from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import Device, Network, Place
 from worker.sessions.codec import NEVER, USER, framed, has_format, unframed
 
@@ -64,10 +65,10 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     Attributes:
         context: of the newest event; `v4` and `v6`: of the newest event of that address family (0: none).
         started: event time of the first event. `seen`: of the newest. `activity`: newest activity time.
-        expires: effective sliding expiry; 0 when it has none.
+        expires: when it expires by the tenant's policy; 0 when no lifetime is known.
         ended: event time of the deletion.
         scopes: the widest set so far.
-        strength: strongest authentication so far (-1 unknown).
+        strength: strongest authentication so far, see `schemas.vocabulary`. initial_strength: the first that is known.
         created: newest `created_at`.
         risk, risk_at: decaying risk 0–100 and the time it was last computed for.
         alarmed: time of the last finding of medium or above.
@@ -94,6 +95,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     alarmed: int
     trail: list[tuple[int, int]]
     aud: str | None = None
+    initial_strength: int = UNKNOWN
 
 
 class DecayedCount(msgspec.Struct, gc=False, array_like=True):
@@ -132,6 +134,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
         starts: starts of the newest sessions, newest last.
         peaks: (day number, most sessions at once that day), newest last.
         rate: of the starts.
+        types: count by session type (`""`: omitted).
     """
 
     first: int
@@ -144,6 +147,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
     starts: list[int]
     peaks: list[tuple[int, int]]
     rate: StartRate
+    types: dict[str, DecayedCount] = msgspec.field(default_factory=dict)
 
 
 class PendingObservation(msgspec.Struct, gc=False, array_like=True):
@@ -248,7 +252,7 @@ class User(msgspec.Struct, gc=False, array_like=True):
         contexts: number -> encoded `Context`.
         rotate_at: event time from which the base is to move on.
         window: encoded observations, one after the other; `window_size` of them.
-        timed_out: session uid -> the expiry whose passing was already reported.
+        timed_out: session uid -> the deadline whose passing was already reported.
         touched: session uid -> `applied` when it last changed, by an event of its own or by a late one, and the user's
             decaying risk then, as of the session's newest event.
     """
