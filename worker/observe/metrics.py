@@ -112,6 +112,10 @@ FORGOTTEN = Counter(
 EVICTED = Counter(
     "sessionwatch_evicted_total", "Live sessions put out of the state for want of room.", registry=REGISTRY
 )
+CLAMPED = Counter(
+    "sessionwatch_records_ahead_total", "Records whose timestamp was ahead of the worker's clock; it was clamped.",
+    registry=REGISTRY,
+)  # fmt: skip
 TRUNCATED = Counter(
     "sessionwatch_states_truncated_total", "Users' states cut because they were over their bound in bytes.",
     registry=REGISTRY,
@@ -213,6 +217,7 @@ _PLAIN: Mapping[str, Counter] = {
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,
     "truncated": TRUNCATED,
+    "clamped": CLAMPED,
 }
 _LABELLED: Mapping[str, Counter] = {
     "records": RECORDS_IN,

@@ -24,7 +24,7 @@ from faust.types import TP
 from mode import get_logger
 
 from worker.observe.interface import StreamObserver
-from worker.pipeline.ports import BatchResult, Message, dead_letter
+from worker.pipeline.ports import BatchResult, Message, arrived, dead_letter
 from worker.sessions.state import UnknownFormatError
 from worker.stream.delivery import AbandonedError, Delivery, DeliveryLimits, Writer
 from worker.stream.policies import PolicyReader
@@ -45,6 +45,9 @@ log = get_logger(__name__)
 TABLE = "user-state"
 AFTER_COMMIT = "after-commit"
 EXIT_OK, EXIT_CRASHED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 3, 130
+AHEAD_MS = 600_000
+"""Milliseconds a record's timestamp may be ahead of this worker's clock. So many that a record which is ahead still is
+when it is computed again after a crash, and so few that no time of the state is moved by much."""
 STOP_SECONDS = 4.0
 """How long a stop may take beyond `drain_seconds`, before the process ends without having left the group."""
 FOREVER = 1e6
@@ -227,6 +230,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     async def _handle_slice(self, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = records[-1].offset + 1
+        if tp.topic in (self.settings.events, self.settings.by_user):
+            records = arrived(records, self.clock(), AHEAD_MS)
         self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
         started = time.perf_counter()
         outcome = self._process(tp.partition, records, self.delivery.queues[tp.partition])
