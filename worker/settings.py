@@ -346,6 +346,25 @@ class LogSettings(SettingsGroup):
     """`auto` is readable on a terminal and JSON elsewhere."""
 
 
+class CorrelationSettings(SettingsGroup):
+    """What is compared across users."""
+
+    across_tenants: bool = False
+    """Session uids are unique over all tenants: one uid in two tenants is a finding of `operator_tenant`."""
+    operator_tenant: str = ""
+    """Tenant of findings that concern several tenants: the operator's own, since its readers see users of all."""
+
+    @model_validator(mode="after")
+    def _has_a_tenant(self) -> Self:
+        if self.across_tenants and not self.operator_tenant:
+            raise ValueError("correlation.across_tenants needs correlation.operator_tenant, whose the findings are")
+        return self
+
+    def operator(self) -> str:
+        """Return the tenant of findings that concern several tenants; empty: tenants are not compared."""
+        return self.operator_tenant if self.across_tenants else ""
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -362,6 +381,7 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
+    correlation: CorrelationSettings = CorrelationSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()

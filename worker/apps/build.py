@@ -23,9 +23,10 @@ from worker.observe.web import add_pages
 from worker.observe.writer import StoreObserver
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.readers import KafkaReader
-from worker.stream.app import TABLE, StreamOptions, create_app
+from worker.stream.app import create_app
 from worker.stream.connection import aiokafka_options
-from worker.stream.delivery import DeliveryLimits
+from worker.stream.inflight import DeliveryLimits
+from worker.stream.options import TABLE, StreamOptions
 from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         limits=settings.state.limits(),
         max_bytes=settings.stream.max_record_bytes,
         pseudonyms=settings.privacy.pseudonyms(),
+        operator=settings.correlation.operator(),
     )
 
 

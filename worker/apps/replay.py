@@ -12,9 +12,9 @@ from worker.apps.embedded import embedded
 from worker.apps.replay_file import ReplayFile, export_findings, export_letters
 from worker.apps.run import finish, producing, summary_of
 from worker.detections.policies import read_policies
-from worker.stream.app import running
 from worker.stream.connection import aiokafka_options
 from worker.stream.produce import produce
+from worker.stream.run import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

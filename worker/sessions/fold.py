@@ -326,8 +326,9 @@ def _record_verdict(
     """Put a verdict to its like; what only sums up others adds nothing to the risk."""
     limits, now = fold_context.limits, observation.time
     bucket = now - now % limits.grouping
-    holder = verdict.session_uid or f"user:{fold_context.user_id}"
-    uid = finding_uid(fold_context.tenant_id, verdict.detection, holder, verdict.subject, bucket)
+    uid = finding_uid(
+        fold_context.tenant_id, verdict.detection, fold_context.user_id, verdict.session_uid, verdict.subject, bucket
+    )
     finding = profile.open_findings.get(uid)
     if finding is None:
         session.findings += 1
