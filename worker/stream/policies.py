@@ -1,7 +1,7 @@
-"""Tenant policies: a compacted topic every worker reads as a whole, from its beginning, for as long as it runs.
+"""Tenant policies: a compacted topic that every worker reads from the beginning, for as long as it runs.
 
-A consumer of its own, without a group, and not a Faust `GlobalTable`: a global table takes part in each rebalance
-and in recovery, and would have to be recovered through the batch transport, for a topic of a few records.
+It has its own consumer without a group instead of a Faust `GlobalTable`, because a global table takes part in each
+rebalance and in recovery, and would have to be recovered through the batch transport, for a topic of a few records.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ RETRY_SECONDS = 1.0
 
 
 class PolicyReader:
-    """Reads the policy topic and tells of each record.
+    """Reads the policy topic.
 
     Args:
         options: aiokafka connection options.
         topic: the topic; key = tenant id (UTF-8), value = the policy, None when it was deleted.
         on_policy: called with tenant and value, in order for each tenant.
-        patient: wait for brokers that do not answer, and for the topic, for as long as it takes.
+        patient: wait without limit for brokers that do not answer and for the topic.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PolicyReader:
         return self._problem
 
     async def start(self) -> None:
-        """Return when everything in the topic at this moment has been read; go on reading after that.
+        """Return when everything in the topic at this moment has been read; keep reading after that.
 
         Raises:
             KafkaError: Kafka does not answer, and the reader is not patient.
