@@ -25,7 +25,7 @@ from tests.support import stream_counting as sc
 from tests.support.brokers import ApacheKafka, missing
 from worker.observe.interface import StreamObserver
 from worker.pipeline.ports import Message
-from worker.sessions.state import UnknownFormatError
+from worker.sessions.codec import UnknownFormatError
 from worker.stream.app import AFTER_COMMIT, App, create_app
 from worker.stream.catchup import caught_up
 from worker.stream.delivery import AFTER_CHANGELOG, AbandonedError
@@ -258,6 +258,26 @@ def test_policies_are_there_before_the_first_batch_and_change_live(bootstrap: st
             await producer.send_and_wait(topics.policies, None, b"acme", partition=0)
             await producer.stop()
             await eventually(lambda: processor.policies["acme"] is None)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_does_not_read_policies_is_unready_and_a_bad_one_is_no_reason(bootstrap: str, group: str) -> None:
+    class Picky(sc.Counting):
+        def set_policy(self, tenant: str, document: bytes | None) -> None:
+            super().set_policy(tenant, document)
+            raise RuntimeError("a document that nobody foresaw")
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        await sc.produce(bootstrap, topics.policies, [(0, b"acme", b"old"), (0, b"acme", b"{}"), (0, b"beta", b"1")])
+        processor = Picky(PARTITIONS, topics.by_user)
+        async with running(make(bootstrap, group, sc.ListWriter(), processor=processor)) as app:
+            await eventually(lambda: app.problems == [])
+            assert processor.policies == {"acme": b"{}", "beta": b"1"}
+            assert app.policy_reader is not None
+            await app.policy_reader.stop()
+            assert app.problems == ["the reader of tenant policies has stopped"]
 
     asyncio.run(main())
 

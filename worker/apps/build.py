@@ -101,6 +101,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         limits=settings.state.limits(),
         max_bytes=settings.stream.max_record_bytes,
         pseudonyms=settings.privacy.pseudonyms(),
+        operator=settings.correlation.operator(),
     )
 
 

@@ -10,7 +10,6 @@ from worker.enrich.model import Place, is_anonymiser
 from worker.sessions.limits import DAY, MINUTE
 from worker.sessions.risk import decayed
 from worker.sessions.state import DecayedCount, PendingObservation, Reported
-from worker.sessions.strength import strength
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +30,11 @@ def network_key(network: Network) -> str:
 def device_key(device: Device) -> str:
     """Return the name of a device: browser, operating system and class; `""` when it is unknown."""
     return f"{device.browser}/{device.os}/{device.kind}" if device.browser else ""
+
+
+def is_interactive(key: str) -> bool:
+    """Tell whether a device, by its key, is one that people use."""
+    return key.rpartition("/")[2] not in ("script", "bot", "app", "")
 
 
 def count_start(history: Baseline, now: int, half_life: int) -> None:
@@ -125,7 +129,7 @@ def note_report(history: Baseline, key: int, severity: int, now: int, limits: Li
 
 
 def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None:
-    """Count a context's network, place and device."""
+    """Count a context's network, place, device and session type."""
     half_life, most = limits.history_half_life, limits.baseline_entries
     _see(history.networks, network_key(context.network), now, half_life, most)
     if not is_anonymiser(context.network.kind):
@@ -133,11 +137,15 @@ def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None
         _see(history.countries, context.place.country, now, half_life, most)
         _see_place(history, context, now, limits)
     _see(history.devices, device_key(context.device), now, half_life, most)
+    _count(history.types, context.session_type or "", now, half_life, most)
 
 
 def _see(seen: dict[str, DecayedCount], key: str, now: int, half_life: int, most: int) -> None:
-    if not key:
-        return
+    if key:
+        _count(seen, key, now, half_life, most)
+
+
+def _count(seen: dict[str, DecayedCount], key: str, now: int, half_life: int, most: int) -> None:
     known = seen.get(key)
     if known is None:
         seen[key] = DecayedCount(now, now, 1.0)
@@ -170,7 +178,7 @@ def _learn(profile: Profile, session: Session, since: int, context: Context, lim
     learn(profile.baseline, context, profile.time, limits)
     if since == session.started:
         profile.baseline.sessions += 1
-        strength_mark(profile.baseline, device_key(context.device), strength(context.amr), limits)
+        strength_mark(profile.baseline, device_key(context.device), session.initial_strength, limits)
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:

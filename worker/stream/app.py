@@ -81,7 +81,9 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             faults=faults,
         )
         self.policy_reader = PolicyReader(settings.kafka, settings.policies, on_policy) if on_policy else None
-        self.processing = BatchProcessing(settings, processor, self.delivery, observer, self._until_active)
+        self.processing = BatchProcessing(
+            settings, processor, self.delivery, observer, clock=clock, until_active=self._until_active
+        )
         self.timers = Timers(
             settings,
             processor,
@@ -120,14 +122,14 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     # The agent
 
     async def _consume(self, stream: Any) -> None:
-        # A batch that was looked at is not durable yet: the delivery acknowledges.
+        # A processed batch is not durable yet: the delivery acknowledges it.
         stream.enable_acks = False
         async for batch in stream:
             try:
                 await self.processing.handle(batch)
             except AbandonedError:
-                log.info("Partition %s was lost while a batch of it was in hand", batch.tp)
-            except Exception as error:  # noqa: BLE001  without this batch nothing can go on
+                log.info("Partition %s was lost while a batch of it was being processed", batch.tp)
+            except Exception as error:  # noqa: BLE001  the worker cannot continue without this batch
                 self._on_fatal(error)
 
     async def _until_active(self) -> None:
@@ -165,49 +167,51 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.consumer.done(tp, offset)
 
     def _is_member(self) -> bool:
-        """Whether the group cannot have expelled us: a heartbeat sent this recently was confirmed."""
+        """Tell whether the group cannot have expelled this worker: a recent heartbeat was confirmed."""
         age: float = self.consumer.heartbeat_age
         return age < self.settings.session_timeout * 0.75
 
     def _on_lost(self, partition: int) -> None:
-        """Wait for the rebalance that must be under way; without one, somebody took what is ours."""
+        """Wait for the rebalance that must be in progress; without one, another process has taken the partition."""
         generation = self.consumer_generation_id
-        log.warning("Partition %s has another writer by now: abandoned", partition)
+        log.warning("Another worker writes partition %s: abandoned it", partition)
         self.shards.drop(partition)
 
         def check() -> None:
             if self.consumer_generation_id == generation and not self.rebalancing and not self.should_stop:
-                self._on_fatal(AbandonedError(f"partition {partition} was taken, but the group says it is ours"))
+                self._on_fatal(
+                    AbandonedError(f"partition {partition} was taken, although the group assigns it to this worker")
+                )
 
         asyncio.get_running_loop().call_later(2 * self.settings.session_timeout, check)
 
     def _on_fatal(self, error: BaseException) -> None:
-        """Take in that nothing can go on. Faust's `crash` would end the consumer's thread under our feet."""
-        log.error("The worker cannot go on: %r", error, exc_info=error)
+        """Record an error after which the worker must stop; Faust's `crash` would end the consumer's thread."""
+        log.error("The worker cannot continue: %r", error, exc_info=error)
         self._failure = self._failure or error
 
     @property
     def failure(self) -> BaseException | None:
-        """What the worker failed of and has to be stopped for; None while it runs."""
+        """The error for which the worker must be stopped; None while it runs."""
         if self._failure is None and self.crashed:
             return self.crash_reason or RuntimeError("a service of the worker crashed")
         return self._failure
 
-    # What the transport and recovery tell
+    # Callbacks of transport and recovery
 
     def on_committed(self, offsets: Mapping[TP, int]) -> None:
-        """Take in that offsets were committed."""
+        """Called when offsets were committed."""
         for tp, offset in offsets.items():
             self.observer.on_commit(tp, offset)
         if self.faults is not None:
             self.faults(AFTER_COMMIT)
 
     def on_restored(self, shards: Mapping[int, DurableShard], seconds: float) -> None:
-        """Take in that shards are complete."""
+        """Called when shards are recovered."""
         self.observer.on_restored(sum(len(shard) for shard in shards.values()), seconds)
 
     def open_partitions(self) -> None:
-        """Accept batches of the assigned partitions, whose state is complete now.
+        """Accept batches of the assigned partitions, whose state is recovered.
 
         Raises:
             ImproperlyConfigured: input, forwards and changelog differ in their number of partitions.
@@ -235,12 +239,14 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     # Rebalance and life
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:  # noqa: ARG002  Faust's signature
-        """Let what is in flight become durable, for a while; abandon the rest. Called before partitions go."""
+        """Called before partitions are revoked: wait a while for what is in flight, then abandon the rest."""
         if self.failure is None and self._is_member():
             await self.delivery.drain(self.settings.drain_seconds)
         for partition in list(self.delivery.queues):
             if not await self.delivery.close(partition):
-                log.warning("Partition %s goes with batches in flight; its next owner computes them again", partition)
+                log.warning(
+                    "Partition %s is revoked with batches in flight; its next owner computes them again", partition
+                )
                 self.shards.drop(partition)
         await consumer.last_commit(LAST_COMMIT_SECONDS)
 
@@ -250,7 +256,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             self.delivery.abandon(partition)
 
     async def on_start(self) -> None:
-        """Connect, and read the policies, before there is anything to process."""
+        """Connect and read the policies before anything is processed."""
         await super().on_start()
         await self.publisher.start()
         await self.delivery.start()
@@ -258,13 +264,13 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             await self.policy_reader.start()
 
     async def on_started(self) -> None:
-        """Start the timers when the state is there."""
+        """Start the timers once the state is recovered."""
         await super().on_started()
         self.add_future(self._fire_timers_forever())
         self.add_future(self._report_lag_forever())
 
     async def on_stop(self) -> None:
-        """Let what is in flight become durable, commit, and let go."""
+        """Wait for what is in flight, commit, and stop."""
         await super().on_stop()
         await self.delivery.stop()
         if self.policy_reader is not None:
@@ -282,7 +288,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     @property
     def problems(self) -> list[str]:
-        """Why this worker is not ready; empty when it is."""
+        """The reasons why this worker is not ready; empty when it is."""
         found = []
         if self.failure is not None:
             found.append(f"the worker failed: {self.failure!r}")
@@ -290,6 +296,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             found.append("partitions are being assigned or their state recovered")
         if not self.delivery.ready:
             found.append(f"the oldest batch in flight is {self.delivery.stalled_for:.0f} s old")
+        if self.policy_reader is not None and self.policy_reader.problem:
+            found.append(self.policy_reader.problem)
         return found
 
 
@@ -303,17 +311,17 @@ def create_app(
     faults: Callable[[str], None] | None = None,
     clock: Callable[[], int] = wall_clock,
 ) -> App:
-    """Make a worker. Call it inside the event loop that will run it.
+    """Create a worker. Call it inside the event loop that will run it.
 
     Args:
-        settings: see there.
-        processor: what to do with records.
+        settings: options of the stream layer.
+        processor: the pure core.
         writer: the store of rows.
-        observer: told of what happens.
+        observer: its methods are called with what happens.
         on_policy: called with tenant and policy for each record of the policy topic, before the first batch and
             from then on; without it the topic is not read.
         faults: called with the name of each step of the delivery protocol passed.
-        clock: milliseconds since the epoch, for sweeps.
+        clock: milliseconds since the epoch, for timers.
     """
     app = App(
         settings.group,

@@ -16,42 +16,42 @@ if TYPE_CHECKING:
 
 
 class StalledError(Exception):
-    """The input is not processed any more, and nobody says why."""
+    """The input is no longer processed, for no known reason."""
 
 
 async def caught_up(
     app: App, end_offsets: Mapping[TP, int], *, poll_seconds: float = 0.05, patience: float = 120.0
 ) -> None:
-    """Wait until all input up to these offsets, and what was forwarded of it, is durable.
+    """Wait until all input up to these offsets, and everything forwarded from it, is durable.
 
     Args:
-        app: a running worker that has all partitions.
-        end_offsets: for each partition of the input topic the offset after the last record of interest.
-        poll_seconds: how often to look.
+        app: a running worker that owns all partitions.
+        end_offsets: for each partition of the input topic, the offset after the last record of interest.
+        poll_seconds: seconds between two checks.
         patience: seconds without any progress after which to give up.
 
     Raises:
-        StalledError: there was no progress for so long.
-        Exception: what the worker crashed of, if it did.
+        StalledError: there was no progress for `patience` seconds.
+        Exception: the error the worker failed with.
     """
     pace = PollPolicy(poll_seconds, patience)
     await _until_done(app, end_offsets, pace)
-    # What is published for a record is so before its offset counts as done: after one topic's end the next's is final.
+    # A record's messages are published before its offset is done: once one topic is done, the next one's end is final.
     for topic in app.settings.inputs()[1:]:
         await _until_done(app, await _own_ends(app, topic), pace)
 
 
 class PollPolicy(NamedTuple):
-    """How often to look whether something is done, and how long to bear no progress, in seconds."""
+    """Seconds between two checks, and seconds without progress after which to give up."""
 
     poll_seconds: float
     patience: float
 
 
 async def _until_done(app: App, ends: Mapping[TP, int], pace: PollPolicy) -> None:
-    """Wait for these offsets, and then for the end as the broker's fetch answers have told it by then.
+    """Wait for these offsets, and then for the end that the broker's fetch responses report.
 
-    The second is for ends that were asked of Tansu, which tells the first offset of the last batch plus one.
+    The second wait is for Tansu, which returns the first offset of the last batch plus one as the end.
     """
     ends = {tp: end for tp, end in ends.items() if end}
     await _until_at(app, ends, pace)
@@ -74,7 +74,7 @@ async def _until_at(app: App, ends: Mapping[TP, int], pace: PollPolicy) -> None:
 async def _own_ends(app: App, topic: str) -> dict[TP, int]:
     tps = {TP(topic, partition) for partition in range(app.settings.partitions)}
     ends = await app.consumer.highwaters(*tps)
-    # Tansu tells ends that are too low, so what this worker published itself is asked for, too.
+    # Tansu returns ends that are too low, so the offsets that this worker published are considered, too.
     return {tp: max(end or 0, app.publisher.last.get((tp.topic, tp.partition), -1) + 1) for tp, end in ends.items()}
 
 

@@ -7,23 +7,23 @@ For every batch of one partition, in this order:
 (c) the states are written to the changelog, and awaited;
 (d) the offset is handed to the consumer, which commits it with the next round.
 
-Batches of one partition pass (c) and (d) in their order, while later ones are computed and pass (b): the store's
-latency does not become the worker's throughput. What is durable together is written together: rows of many
-batches and partitions go into one insert, and of the states of several batches each key's last one is written.
+Batches of one partition pass (c) and (d) in order, while later ones are computed and pass (b): the latency of the store
+does not limit the throughput of the worker. Outputs that become durable together are written together: rows of many
+batches and partitions go into one insert (`inserter`), and only the last state of each key is written.
 
-**Who may block.** `submit` waits while more than `max_rows` or `max_bytes` are in flight; that is all there is of
-back-pressure. The agent that waits stops taking chunks, its buffer fills, the consumer stops fetching and stays in
-the group, and memory is bounded by what is in flight and in these buffers. Nothing else blocks the caller.
+**Who may block.** `submit` waits while more than `max_rows` or `max_bytes` are in flight (`inflight`). This is the only
+back-pressure: the waiting agent stops taking batches, its buffer fills, the consumer stops fetching and stays in the
+group, and memory is bounded by what is in flight and in these buffers. Nothing else blocks the caller.
 
 **Who commits.** Only `ack`, called after (c), in order. A batch whose offset is committed has everything durable.
 
 **After a crash** between (b) and (c) the batch is computed again from the same states, with the same row keys and
-finding ids. Between (c) and (d) its states are ahead, and the processor skips records their states have seen.
+finding ids. Between (c) and (d) its states are ahead, and the processor skips records that the states already include.
 
-**When a partition is lost**, its queue is closed: no step of its batches that has not begun will run. If something
-was in flight, the states in memory are ahead of what is durable, and the caller has to drop them.
+**When a partition is lost**, its queue is closed: steps that have not begun do not run. If a batch was in flight, the
+states in memory are ahead of the durable ones, and the caller must drop them.
 
-**Errors.** Writers retry by themselves. What they raise is final: the queues are closed and `on_fatal` is told.
+**Errors.** Writers retry. What they raise is final: the queues are closed and `on_fatal` is called.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ AFTER_CHANGELOG = "after-changelog"
 
 
 class AbandonedError(Exception):
-    """The partition is no longer this worker's."""
+    """This worker no longer owns the partition."""
 
 
 class Changelog(Protocol):
@@ -69,7 +69,7 @@ class Changelog(Protocol):
         """
 
     async def release(self, partition: int) -> None:
-        """Drop everything of a partition that waits to be sent."""
+        """Drop everything of a partition that is waiting to be sent."""
 
 
 class Delivery:
@@ -80,13 +80,13 @@ class Delivery:
         publish: messages; returns when they are durable, in order.
         changelog: states.
         ack: takes a partition and the last offset that is durable.
-        is_member: whether it is certain at this moment that nobody else owns our partitions.
-        on_fatal: told of an error after which nothing can go on.
-        on_lost: told of a partition that was abandoned because another worker has it.
+        is_member: tells whether it is certain now that no other worker owns our partitions.
+        on_fatal: called with an error after which the worker cannot continue.
+        on_lost: called with a partition that was abandoned because another worker owns it.
         limits: bounds.
         on_insert: called after each insert with the count of rows by table, and for each batch among them the
             timestamp of its oldest record.
-        faults: called with the name of each step passed, for tests that kill the worker there.
+        faults: called with the name of each step passed; tests kill the worker there.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class Delivery:
     # Life
 
     async def start(self) -> None:
-        """Start to insert."""
+        """Start inserting."""
         self._inserting = asyncio.create_task(self._guarded(self._inserter.run()))
 
     async def stop(self) -> None:
-        """Close all queues and stop, whatever is in flight."""
+        """Close all queues and stop, even when batches are in flight."""
         for partition in list(self._queues):
             await self.close(partition)
         if self._inserting is not None:
@@ -141,7 +141,7 @@ class Delivery:
         ]
 
     def is_open(self, partition: int) -> bool:
-        """Say whether batches of a partition are accepted."""
+        """Tell whether batches of a partition are accepted."""
         return partition in self._queues
 
     @property
@@ -150,18 +150,18 @@ class Delivery:
         return {partition: queue.shard for partition, queue in self._queues.items()}
 
     async def close(self, partition: int) -> bool:
-        """Abandon a partition; True when nothing was in flight, so that its shard is what is durable."""
+        """Abandon a partition; return True when nothing was in flight, so that its shard equals the durable state."""
         writing = (queue := self._queues.get(partition)) is not None and queue.writing
         clean = self.abandon(partition)
         if queue is not None:
             await asyncio.gather(*queue.tasks, return_exceptions=True)
         if writing:
-            # What waits in the producer would still be sent, some time.
+            # The producer would still send what is waiting in it.
             await self._changelog.release(partition)
         return clean
 
     def abandon(self, partition: int) -> bool:
-        """Do what `close` does, without waiting for it to have happened."""
+        """Start what `close` does, without waiting for it."""
         queue = self._queues.pop(partition, None)
         if queue is None:
             return True
@@ -195,7 +195,7 @@ class Delivery:
         return self.stalled_for < self.limits.stall_seconds
 
     def is_idle(self, partition: int) -> bool:
-        """Say whether nothing of a partition is in flight."""
+        """Tell whether nothing of a partition is in flight."""
         queue = self._queues.get(partition)
         return queue is None or not queue.batches
 
@@ -209,11 +209,11 @@ class Delivery:
         Args:
             partition: its partition number.
             result: what was computed; it must not be changed afterwards.
-            source: the input partition and the last offset covered, None when it has none (timers).
-            size: bytes of the record values it was computed from.
+            source: the input partition and the last offset covered; None for timers.
+            size: bytes of the record values that the result was computed from.
 
         Raises:
-            AbandonedError: the partition is, or became while waiting, no longer ours.
+            AbandonedError: this worker does not own the partition, or lost it while waiting.
         """
         queue = self._queues.get(partition)
         if not await self.in_flight.wait_for_room(queue) or queue is None:
@@ -263,10 +263,10 @@ class Delivery:
         self._pass(AFTER_CHANGELOG)
 
     async def _may_send(self, queue: PartitionQueue) -> None:
-        """Wait until it is certain that the partition is ours.
+        """Wait until it is certain that this worker owns the partition.
 
         Raises:
-            AbandonedError: it is not.
+            AbandonedError: it does not.
         """
         while queue.open and not self._is_member():  # noqa: ASYNC110  the age of a heartbeat is waited for
             await asyncio.sleep(FENCE_SECONDS)

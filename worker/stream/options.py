@@ -13,31 +13,31 @@ TABLE = "user-state"
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stream layer needs to know.
+    """Options of the stream layer.
 
     Attributes:
         kafka: aiokafka connection options.
         group: consumer group, and prefix of the changelog's name.
         events: topic of events.
         by_user: topic of forwarded events.
-        starts: topic of announcements the processor makes to itself; `""` for none.
-        feedback: topic of verdicts on findings; `""` for none.
-        dlq: topic of records that broke the processor.
+        starts: topic of session starts, for the correlation stage; `""` for none.
+        feedback: topic of feedback on findings; `""` for none.
+        dlq: topic of dead letters.
         policies: topic of tenant policies.
         partitions: of `events`, `by_user` and the changelog, each.
-        replication: of the changelog, if it is created here.
+        replication: of the changelog, if the worker creates it.
         session_timeout: seconds without heartbeat after which the group expels this worker.
-        fetch_wait: seconds a broker may hold back an answer while there is nothing to fetch.
+        fetch_wait: seconds a broker may delay a fetch response while it has no records.
         commit_interval: seconds between commits.
         batch_records: most records of a batch.
         fetch_bytes: most bytes fetched of a partition at once.
-        buffered_batches: chunks that wait for the agent.
+        buffered_batches: batches that wait for the agent.
         limits: bounds of the delivery.
-        timer_interval: seconds between sweeps.
-        timer_clock: what time it is for a fire_timers: `wall`, as far as the group is done with what came before, or
-            `stream`, the newest record time of the partition.
-        lag_interval: seconds between looks at the lag.
-        drain_seconds: how long a rebalance or stop waits for batches in flight, before it abandons them.
+        timer_interval: seconds between two rounds of timers.
+        timer_clock: which time fires timers: `wall`, held back by the group's watermark, or `stream`, the newest record
+            time of the partition.
+        lag_interval: seconds between two measurements of the lag.
+        drain_seconds: how long a rebalance or stop waits for batches in flight before it abandons them.
         state_dir: directory of the RocksDB state; None keeps state in memory.
         web: whether the web server runs.
         web_bind: address it listens on.

@@ -25,10 +25,10 @@ STOP_SECONDS = 4.0
 
 @asynccontextmanager
 async def running(app: App) -> AsyncIterator[App]:
-    """Run a worker inside this event loop, from the moment it has its partitions and their state.
+    """Run a worker inside this event loop; yield it once its partitions are assigned and recovered.
 
     Raises:
-        Exception: what the worker crashed of, if it did.
+        Exception: the error the worker failed with.
     """
     try:
         await app.start()
@@ -40,13 +40,13 @@ async def running(app: App) -> AsyncIterator[App]:
 
 
 def raise_failure(app: App) -> None:
-    """Raise what a worker failed of, if it did."""
+    """Raise the error a worker failed with, if it did."""
     if app.failure is not None:
         raise app.failure
 
 
 async def _stop(app: App) -> bool:
-    """Stop a worker; False when that takes too long, which it may after a crash of one of Faust's services."""
+    """Stop a worker; return False when it takes too long, as it may after a crash of one of Faust's services."""
     try:
         await asyncio.wait_for(app.stop(), app.settings.drain_seconds + STOP_SECONDS)
     except TimeoutError:
@@ -56,10 +56,10 @@ async def _stop(app: App) -> bool:
 
 
 def run_worker(make_app: Callable[[], App]) -> int:
-    """Run a worker until SIGTERM or SIGINT, which stop it gracefully; a second one ends the process at once.
+    """Run a worker until SIGTERM or SIGINT stops it gracefully; a second signal ends the process at once.
 
     Returns:
-        Exit code: 0 stopped, 1 crashed, 3 Kafka is not reached, 130 (from the process) forced.
+        Exit code: 0 stopped, 1 failed, 3 Kafka cannot be reached, 130 (from the process) forced.
     """
     return asyncio.run(_run(make_app))
 

@@ -25,7 +25,7 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
     network = view.context.network
     severity = SEVERITY.get(NetworkKind(network.kind))
     was = view.before.network.kind if view.before else ""
-    if severity is None or view.context.session_type == "service" or was == network.kind:
+    if severity is None or view.is_machine() or was == network.kind:
         return None
     born = network.kind == NetworkKind.HOSTING and _is_born_there(view)
     return Signal(

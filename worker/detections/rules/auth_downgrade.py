@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from schemas.vocabulary import CODE, KNOWN_SECRET, NONE, TWO_FACTORS, UNKNOWN
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import other_device, other_system
+from worker.detections.comparison import is_authenticated_anew, other_device, other_network
 from worker.detections.familiarity import is_known_device, is_known_network
 from worker.sessions.baseline import device_key
-from worker.sessions.strength import strength
 
 if TYPE_CHECKING:
     from worker.sessions.state import Session
@@ -25,11 +25,11 @@ class AuthDowngrade(Parameters):
 
 
 def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
-    """Within a session hold the strength against its start; at a start against what is usual with the device."""
-    now = strength(view.context.amr)
-    if now < 0:
+    """Within a session hold the strength against what it showed; at a sign-in against what is usual with the device."""
+    now = view.strength
+    if now == UNKNOWN:
         return None
-    if view.session is not None:
+    if view.session is not None and not is_authenticated_anew(view):
         return _within(view, view.session, now)
     client = device_key(view.context.device)
     known = view.user.baseline.clients.get(client, [])
@@ -39,7 +39,8 @@ def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
     usual = usual_strength(view.user.baseline.strengths, parameters.usual_after) if own is None else own
     if usual is None or now >= usual:
         return None
-    severity = Severity.LOW if own is None and _is_at_home(view) else Severity.MEDIUM
+    low = not _is_to_one_factor(now, usual) or (own is None and _is_at_home(view))
+    severity = Severity.LOW if low else Severity.MEDIUM
     return _signal(view, severity, "usual", now, usual, "the user's usual", f"{client} {now}")
 
 
@@ -48,18 +49,29 @@ def _is_at_home(view: View) -> bool:
     return is_known_device(view, view.context.device) and is_known_network(view, view.context.network)
 
 
+def _is_to_one_factor(now: int, before: int) -> bool:
+    """Tell a fall to one factor, or to nothing, from a fall between methods of the same number of factors.
+
+    Many identity providers list the last method only: a code alone most often stood for a second factor.
+    """
+    return now == NONE or now < TWO_FACTORS <= before or now == KNOWN_SECRET < CODE <= before
+
+
 def _within(view: View, session: Session, now: int) -> Signal | None:
-    """A step-up that ends is the base again, and nobody authenticates at a refresh that names no method."""
+    """Compare with what the session began with; on a network new to the user, or another device, with its strongest.
+
+    A step-up that ends on the same device and network is none.
+    """
     before, after = view.before, view.context
-    if not after.amr or now >= session.strength or after.created_at > session.created > 0:
+    if before is None:
         return None
-    moved = before is not None and bool(
-        (other_system(before.network, after.network) and not is_known_network(view, after.network))
-        or other_device(before.device, after.device)
-    )
-    if now >= session.base and not moved:
+    roamed = other_network(before.network, after.network) and not is_known_network(view, after.network)
+    moved = roamed or other_device(before.device, after.device)
+    expected = session.strength if moved else session.initial_strength
+    if now >= expected:
         return None
-    return _signal(view, Severity.HIGH, "session", now, session.strength, "what the session had shown", "")
+    severity = Severity.HIGH if _is_to_one_factor(now, expected) else Severity.LOW
+    return _signal(view, severity, "session", now, expected, "what the session had shown", "")
 
 
 def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str, once: str) -> Signal:
@@ -86,8 +98,9 @@ DETECTION = Detection(
     id="auth-downgrade",
     title="Weaker authentication than before",
     description=(
-        "The strongest authentication method of a session fell while it ran, or a new session shows weaker methods "
-        "than the user's usual. Phishing kits and stolen passwords force people down to what can be relayed."
+        "The authentication of a session fell while it ran, or a new session shows weaker methods than the user's "
+        "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
+        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -105,7 +118,11 @@ DETECTION = Detection(
         "Look for a new device or network in the same session within the last 60 minutes.",
         "If unexplained, revoke the session and require re-enrolment of the second factor.",
     ),
-    sources=("RFC 8176 (method names).", "NIST SP 800-63B (order of strength).", "Proofpoint: FIDO downgrade attacks."),
+    sources=(
+        "RFC 8176 and the vocabularies named in schemas/vocabulary.py (method names).",
+        "NIST SP 800-63B-4 (order of strength).",
+        "Proofpoint: FIDO downgrade attacks.",
+    ),
     triggers=Trigger.GRANT | Trigger.START,
     parameters=AuthDowngrade(),
     detect=detect,

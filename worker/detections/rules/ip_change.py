@@ -57,7 +57,7 @@ def detect(view: View, parameters: IpChange) -> Signal | None:
 
 def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
-    if view.context.session_type == "service":
+    if view.is_machine():
         return _of_service(view, before)
     if not other_system(old, new) or is_known_network(view, new) or _is_there(view, new):
         return Severity.INFORMATIONAL

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.authentication import is_reauthenticated
-from worker.detections.comparison import other_device, other_network, other_system
+from worker.detections.comparison import is_reauthenticated, other_device, other_network, other_system
 from worker.detections.familiarity import is_known_device, is_known_network
 
 
