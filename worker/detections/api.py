@@ -82,7 +82,8 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
         casts_doubt: whether it casts doubt on who holds the session. Only such findings, from medium up, keep what the
             session shows out of the user's history for the quarantine, and are parts of `session-at-risk`. What is
             merely new to a user, or against a policy, casts none.
-        covers: detections whose findings of the same event say no more than this one, and are low beside it.
+        covers: detections whose findings of the same event say no more than this one: beside it, from medium up, they
+            are stored and not raised.
         parameters: their defaults.
         detect: pure function of a view (its kind depends on the triggers) and the parameters in force; None when
             there is nothing to say.

@@ -13,7 +13,7 @@ from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
 from worker.detections.api import Detection, Parameters, Scope, Signal, Trigger, View
 from worker.detections.evidence import render
 from worker.sessions.baseline import is_reported, report_key
-from worker.sessions.contracts import TOLD_BEFORE, Verdict
+from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,17 +71,16 @@ class TenantRuleEngine:
         return verdicts
 
     def _cover(self, verdicts: list[Verdict]) -> None:
-        """Make verdicts low that say no more than another one of the same event, so that one deed is one alert."""
-        covered = [
-            (each.severity, uid)
-            for each in verdicts
-            if each.severity >= Severity.MEDIUM
-            for uid in self._covers.get(each.detection, ())
-        ]
+        """Suppress verdicts that say no more than a more severe one on the same event: one deed is one alert."""
         for number, verdict in enumerate(verdicts):
-            if any(uid == verdict.detection and Severity.LOW < verdict.severity <= most for most, uid in covered):
-                low = int(Severity.LOW)
-                verdicts[number] = msgspec.structs.replace(verdict, severity=low, score=SCORES[low])
+            covering = next((each for each in verdicts if self._covers_it(each, verdict)), None)
+            if covering is not None:
+                reasons = (*verdict.suppressed_by, f"{COVERED_BY}{covering.detection}")
+                verdicts[number] = msgspec.structs.replace(verdict, suppressed_by=reasons)
+
+    def _covers_it(self, covering: Verdict, verdict: Verdict) -> bool:
+        known = verdict.detection in self._covers.get(covering.detection, ())
+        return known and Severity.MEDIUM <= covering.severity >= verdict.severity
 
     def evaluate_claim(self, view: ClaimView) -> list[Verdict]:
         """Ask about a uid that somebody else claimed before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.enrich.model import NetworkKind
-from worker.sessions.baseline import device_key, is_learned, known_places, network_key
+from worker.sessions.baseline import device_key, is_learned, known_places, network_key, wanders
 from worker.sessions.limits import DAY
 
 if TYPE_CHECKING:
@@ -25,11 +25,16 @@ def is_settled_network(view: View, network: Network) -> bool:
     return known is not None and view.now - known.first >= DAY
 
 
-def is_known_area(view: View, place: Place) -> bool:
-    """Tell whether the user was seen around a place; of a place without coordinates the country has to do."""
+def is_known_area(view: View, place: Place, since: int = 0) -> bool:
+    """Tell whether the user was seen around a place, for `since` milliseconds or more.
+
+    Of a place without coordinates the country has to do.
+    """
+    history, before = view.user.baseline, view.now - since
     if place.latitude is None:
-        return place.country in view.user.baseline.countries
-    return bool(known_places(view.user.baseline, place))
+        known = history.countries.get(place.country)
+        return known is not None and known.first <= before
+    return any(history.places[key].first <= before for key in known_places(history, place))
 
 
 def is_known_device(view: View, device: Device) -> bool:
@@ -38,8 +43,23 @@ def is_known_device(view: View, device: Device) -> bool:
 
 
 def is_usual_spot(view: View, context: Context) -> bool:
-    """Tell whether the user is known both on the network and around the place of a context."""
-    return is_known_network(view, context.network) and is_known_area(view, context.place)
+    """Tell whether the user is known both on the network and around the place of a context, for a day or more."""
+    network = context.network
+    settled = network.kind == NetworkKind.RELAY or is_settled_network(view, network)
+    return settled and is_known_area(view, context.place, DAY)
+
+
+def is_out_of_place(view: View, context: Context) -> bool:
+    """Tell whether the user never was around a place, or never there on a network that stays where it is.
+
+    Mobile carriers take their customers' traffic out wherever they like: a network that was seen in several places may
+    be seen in another one.
+    """
+    if not is_known_network(view, context.network):
+        return not is_known_area(view, context.place)
+    own = f"{network_key(context.network)} "
+    here = any(key.startswith(own) for key in known_places(view.user.baseline, context.place))
+    return not here and not wanders(view.user.baseline, context.network)
 
 
 def is_known_user(view: View) -> bool:

@@ -90,13 +90,13 @@ def _distance(key: str, place: Place) -> float:
     return distance_km(Place("", "", float(latitude), float(longitude), 0.0, ""), place) or 0.0
 
 
-def _see_place(history: Baseline, context: Context, now: int, limits: Limits) -> None:
+def _see_place(history: Baseline, context: Context, times: tuple[int, int], limits: Limits) -> None:
     place, network = context.place, network_key(context.network)
     if place.latitude is None or place.longitude is None or not network:
         return
     known = (key for key in known_places(history, place, AREA_KM / 2) if key.startswith(f"{network} "))
     key = next(known, f"{network} {place.latitude:.1f} {place.longitude:.1f}")
-    _see(history.places, key, now, limits.history_half_life, limits.places)
+    _see(history.places, key, times, limits.history_half_life, limits.places)
 
 
 def wanders(history: Baseline, network: Network) -> bool:
@@ -128,31 +128,33 @@ def note_report(history: Baseline, key: int, severity: int, now: int, limits: Li
         del history.reported[min(history.reported, key=lambda each: (history.reported[each].last, each))]
 
 
-def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None:
-    """Count a context's network, place, device and session type."""
+def learn(history: Baseline, context: Context, times: tuple[int, int], limits: Limits) -> None:
+    """Count a context's network, place, device and session type, seen at the first time and admitted at the second."""
     half_life, most = limits.history_half_life, limits.baseline_entries
-    _see(history.networks, network_key(context.network), now, half_life, most)
+    _see(history.networks, network_key(context.network), times, half_life, most)
     if not is_anonymiser(context.network.kind):
         # An anonymiser's country is its exit's.
-        _see(history.countries, context.place.country, now, half_life, most)
-        _see_place(history, context, now, limits)
-    _see(history.devices, device_key(context.device), now, half_life, most)
-    _count(history.types, context.session_type or "", now, half_life, most)
+        _see(history.countries, context.place.country, times, half_life, most)
+        _see_place(history, context, times, limits)
+    _see(history.devices, device_key(context.device), times, half_life, most)
+    _count(history.types, context.session_type or "", times, half_life, most)
 
 
-def _see(seen: dict[str, DecayedCount], key: str, now: int, half_life: int, most: int) -> None:
+def _see(seen: dict[str, DecayedCount], key: str, times: tuple[int, int], half_life: int, most: int) -> None:
     if key:
-        _count(seen, key, now, half_life, most)
+        _count(seen, key, times, half_life, most)
 
 
-def _count(seen: dict[str, DecayedCount], key: str, now: int, half_life: int, most: int) -> None:
+def _count(seen: dict[str, DecayedCount], key: str, times: tuple[int, int], half_life: int, most: int) -> None:
+    since, now = times
     known = seen.get(key)
     if known is None:
-        seen[key] = DecayedCount(now, now, 1.0)
+        seen[key] = DecayedCount(since, now, 1.0)
         if len(seen) > most:
             del seen[_weakest(seen, now, half_life)]
         return
     known.weight = decayed(known.weight, now - known.last, half_life) + 1.0
+    known.first = min(known.first, since)
     known.last = now
 
 
@@ -175,7 +177,7 @@ def admit(profile: Profile, session: Session, reference: int, contexts: Mapping[
 
 def _learn(profile: Profile, session: Session, since: int, context: Context, limits: Limits) -> None:
     """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
-    learn(profile.baseline, context, profile.time, limits)
+    learn(profile.baseline, context, (since, profile.time), limits)
     if since == session.started:
         profile.baseline.sessions += 1
         strength_mark(profile.baseline, device_key(context.device), session.initial_strength, limits)

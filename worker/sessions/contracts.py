@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TOLD_BEFORE = "told-before"
 """The suppressor of what was raised before for the same user and value."""
+COVERED_BY = "covered-by-"
+"""What the suppressor begins with of a finding that says no more than another one of the same event."""
 
 
 class Trigger(IntFlag):

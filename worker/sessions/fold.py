@@ -11,7 +11,7 @@ from schemas.finding import Severity, finding_uid
 from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import is_anonymiser
 from worker.sessions.baseline import admit, count_start, network_key, note_report, release
-from worker.sessions.contracts import TOLD_BEFORE, Trigger, View, is_allowed
+from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Trigger, View, is_allowed
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CRITICAL, decayed, raised
 from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Observation, OpenFinding, Profile, Session
@@ -381,7 +381,7 @@ def _record_verdict(
 
 def _report_once(profile: Profile, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
     """Remember what is raised once; a repeat within the quarantine of the first keeps its session in quarantine."""
-    if not verdict.suppressed_by:
+    if all(reason.startswith(COVERED_BY) for reason in verdict.suppressed_by):
         note_report(profile.baseline, verdict.once, verdict.severity, now, limits)
     elif verdict.suppressed_by == (TOLD_BEFORE,) and (known := profile.baseline.reported.get(verdict.once)):
         known.last = now

@@ -30,7 +30,7 @@ class IpChange(Parameters):
 
     area_km: float = 100.0
     """Two places closer than this are one area."""
-    far_km: float = 500.0
+    far_km: float = 400.0
     """Within a country, from this distance on the time between does not matter."""
     ground_kmh: float = 200.0
     """What nobody travels at on the ground, door to door."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import hidden, last_place, moved_km, other_country, other_device
 from worker.detections.evidence import place_name
-from worker.detections.familiarity import elapsed_ms, is_known_area, is_known_user, is_usual_spot
-from worker.sessions.baseline import wanders
+from worker.detections.familiarity import elapsed_ms, is_known_user, is_out_of_place, is_usual_spot
 
 if TYPE_CHECKING:
     from worker.sessions.state import Context
@@ -62,7 +61,7 @@ def _abroad(view: View, before: Context, distance: float, parameters: LocationCh
     located = None not in (before.place.latitude, after.place.latitude)
     known = after.place.country in view.user.baseline.countries
     near = located and distance <= parameters.area_km
-    return Severity.LOW if near or (known and hidden(before)) else Severity.HIGH
+    return Severity.LOW if near or (hidden(before) and (known or not is_known_user(view))) else Severity.HIGH
 
 
 def _within(view: View, before: Context, *, hurried: bool) -> Severity:
@@ -74,9 +73,7 @@ def _within(view: View, before: Context, *, hurried: bool) -> Severity:
     after = view.context
     if not hurried or hidden(before, after) or not is_known_user(view):
         return Severity.LOW
-    foreign = [each for each in (before, after) if not is_known_area(view, each.place)]
-    odd = any(not wanders(view.user.baseline, each.network) for each in foreign)
-    return Severity.MEDIUM if odd else Severity.LOW
+    return Severity.MEDIUM if is_out_of_place(view, before) or is_out_of_place(view, after) else Severity.LOW
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import place_name
-from worker.detections.novelty import Learning, is_learned, is_new_country
+from worker.detections.novelty import Learning, is_learned, is_new_country, is_own_sign_in
 
 
 class NewCountry(Learning):
@@ -16,6 +16,7 @@ def detect(view: View, parameters: NewCountry) -> Signal | None:
     if not is_new_country(view) or not is_learned(view, parameters):
         return None
     return Signal(
+        severity=Severity.LOW if is_own_sign_in(view) else Severity.MEDIUM,
         subject=view.context.place.country,
         summary=f"first session from {place_name(view.context.place)}",
         observed={"country": view.context.place.country},

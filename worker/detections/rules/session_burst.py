@@ -6,6 +6,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.familiarity import is_known_device, is_known_network
 from worker.sessions.baseline import FIVE_MINUTES
 
 if TYPE_CHECKING:
@@ -37,10 +38,17 @@ def detect(view: View, parameters: SessionBurst) -> Signal | None:
     if usual is not None and count <= usual:
         return None
     return Signal(
+        severity=Severity.LOW if _is_own_machine(view) else Severity.MEDIUM,
         summary=f"{count} sessions started within 5 min",
         observed={"starts": count, "minutes": 5},
         expected={"limit": parameters.sessions, "usual_limit": None if usual is None else round(usual, 1)},
     )
+
+
+def _is_own_machine(view: View) -> bool:
+    """Tell whether a machine's own client starts the sessions, from a network of its own: runners do."""
+    context = view.context
+    return view.is_machine() and is_known_device(view, context.device) and is_known_network(view, context.network)
 
 
 def sign_ons(view: View, since: int) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import duration_name, network_name
-from worker.sessions.baseline import device_key, network_key
+from worker.sessions.limits import MINUTE
 
 
 class UseAfterExpiry(Parameters):
-    """`use-after-expiry` has no parameters; the skew is a setting of the state."""
+    """Parameters of `use-after-expiry`; the skew is a setting of the state."""
+
+    write_minutes: float = 5.0
+    """How late a service may write the last use. On an unchanged device and line, less is low."""
 
 
-def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
+def detect(view: View, parameters: UseAfterExpiry) -> Signal | None:
     """Flag activity later than the effective expiry plus skew, unless the session was authenticated anew."""
     session = view.session
     if session is None or not session.expires or view.context.created_at > max(session.created, session.expires):
@@ -20,7 +23,7 @@ def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
     if late <= view.limits.clock_skew:
         return None
     return Signal(
-        once=f"{device_key(view.context.device)} {network_key(view.context.network)}" if _is_owner(view) else "",
+        severity=Severity.LOW if late <= parameters.write_minutes * MINUTE and _is_owner(view) else Severity.HIGH,
         summary=(
             f"session was used from {network_name(view.context.network)} {duration_name(late)} after it had expired"
         ),
@@ -31,7 +34,7 @@ def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
 
 
 def _is_owner(view: View) -> bool:
-    """Tell whether device and network are those of before: a last use that is written late is raised once."""
+    """Tell whether device and network are those of before."""
     before, after = view.before, view.context
     return before is not None and before.device == after.device and before.network.prefix == after.network.prefix != ""
 
