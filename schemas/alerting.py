@@ -12,7 +12,8 @@ SeverityName = Literal["informational", "low", "medium", "high", "critical"]
 Tenants = tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Reference = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def _zone(name: str) -> str:
@@ -48,9 +49,7 @@ class QuietHours(_Part):
 
     start: time = Field(description="Local time at which they begin.")
     end: time = Field(description="Local time at which they end; before `start` it is the next day's.")
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(
-        DAYS, description="Days on which they begin."
-    )
+    days: tuple[Day, ...] = Field(DAYS, description="Days on which they begin.")
     timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Time zone of the IANA database.")
     max_severity: SeverityName = Field("high", description="More severe incidents do not wait.")
     reason: Reason = Field(description="Why; it is kept with each delivery that waits.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.alerting import AlertingPolicy
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
@@ -71,6 +73,10 @@ class TenantPolicy(BaseModel):
     risk_threshold: float = Field(70.0, gt=0, le=100, description="Risk of a session at which it is a finding.")
     alert_budget: float | None = Field(
         None, gt=0, description="Alerts per 1,000 active users a day, at least one a partition; none: unlimited."
+    )
+
+    alerting: AlertingPolicy = Field(
+        AlertingPolicy.model_validate({}), description="How incidents are delivered; see docs/alerting.md."
     )
 
     @cached_property

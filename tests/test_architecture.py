@@ -35,7 +35,10 @@ ARROWS: dict[str, set[str]] = {
     "worker.feed": {"worker.simulator"},
     "worker.stream.connection": set(),
     "worker.stream.topics": {"worker.stream.connection"},
+    "worker.alerts.config": {"schemas"},
+    "worker.alerts": {"schemas", "worker.observe", "worker.alerts.config"},
     "worker.settings": {
+        "worker.alerts.config",
         "worker.privacy",
         "worker.sessions",
         "worker.stream.connection",
@@ -57,10 +60,14 @@ COMPOSITION = (
     "worker.evaluation",
     "worker.backfill",
     "worker.docs",
+    "worker.apps",
     "worker.cli",
 )
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",
-        "worker.policies", "worker.privacy", "worker.findings", "worker.crossing", "worker.feedback")  # fmt: skip
+        "worker.policies", "worker.privacy", "worker.findings", "worker.crossing", "worker.feedback",
+        *(f"worker.alerts.{name}" for name in (
+            "alert", "breaker", "digest", "escaping", "guard", "limiter", "message", "outbox", "outcome", "rendering",
+            "routing", "schedule", "tenants")))  # fmt: skip
 # Files of a pure room that are tools around it, not part of it.
 TOOLS = {"worker.detections.testing"}
 # What does I/O or tells the time; `enrich` reads the databases it is given and nothing else.

