@@ -9,6 +9,7 @@ ZERO_WIDTH_SPACE = "\u200b"
 _SLACK_MARKS = re.compile(r"([*_~`])")
 _SCHEME = re.compile(r"(?i)\b(https?|ftp|mailto|javascript|data|file|slack|msteams)(:)")
 _DOMAIN = re.compile(r"(?<=[^\W_])\.(?=[^\W\d_]{2})")
+_MENTION = re.compile(r"@(?=\w)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~&-])")
 _CEF_HEADER, _CEF_VALUE = re.compile(r"([\\|])"), re.compile(r"([\\=])")
 
@@ -48,9 +49,12 @@ def unlinked(text: str) -> str:
     >>> unlinked("http://evil.example @here") == "http\u200b://evil\u200b.example @\u200bhere"
     True
     """
-    text = _SCHEME.sub(rf"\1{ZERO_WIDTH_SPACE}\2", text)
-    text = _DOMAIN.sub(f"{ZERO_WIDTH_SPACE}.", text)
-    return re.sub(r"@(?=\w)", f"@{ZERO_WIDTH_SPACE}", text)
+    return _DOMAIN.sub(f"{ZERO_WIDTH_SPACE}.", unaddressed(text))
+
+
+def unaddressed(text: str) -> str:
+    """Return text without the beginnings of addresses and mentions; what is meant to be copied stays as it is else."""
+    return _MENTION.sub(f"@{ZERO_WIDTH_SPACE}", _SCHEME.sub(rf"\1{ZERO_WIDTH_SPACE}\2", text))
 
 
 def plain(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.alerts.destinations.base import HttpSender, json_request
-from worker.alerts.escaping import slack
+from worker.alerts.escaping import slack, unaddressed
 from worker.alerts.rendering import change_text, render
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def _blocks(message: Message) -> Iterable[dict[str, Any]]:
     mark = ":white_check_mark:" if message.is_resolved else MARKS.get(message.severity, ":white_circle:")
     yield _header(message.heading)
     yield _section(f"{mark} *{slack(message.title)}*")
-    yield {"type": "section", "fields": [_field(label, value) for label, value in message.facts[:10]]}
+    if message.facts:
+        yield {"type": "section", "fields": [_field(label, value) for label, value in message.facts[:10]]}
     if message.changes:
         yield _list("What changed", [change_text(each) for each in message.changes])
     if message.findings:
@@ -105,7 +106,9 @@ def _button(link: Link) -> dict[str, Any]:
 
 
 def _code(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")
+    """Return text for between backticks, to be copied: no more of it is changed than has to be."""
+    text = unaddressed(text).replace("`", "'")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def cut(text: str, longest: int) -> str:

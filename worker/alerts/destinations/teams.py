@@ -62,7 +62,6 @@ def _card(body: list[Element], actions: list[Element]) -> Element:
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": VERSION,
-        "msteams": {"width": "Full"},
         "body": body,
         **({"actions": actions} if actions else {}),
     }
@@ -74,7 +73,8 @@ def _body(message: Message) -> Iterable[Element]:
     color = "Good" if message.is_resolved else COLORS.get(message.severity, "Default")
     yield _text(teams(f"{message.heading}, risk {message.risk_score} of 100"), color=color, weight="Bolder")
     yield _text(teams(message.title), size="Large", weight="Bolder")
-    yield {"type": "FactSet", "facts": [{"title": label, "value": teams(value)} for label, value in message.facts]}
+    if message.facts:
+        yield {"type": "FactSet", "facts": [{"title": label, "value": teams(value)} for label, value in message.facts]}
     if message.steps:
         steps = [f"{number}. {teams(step)}" for number, step in enumerate(message.steps, 1)]
         yield _group("What to do", [_text(step) for step in steps])

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LARGEST = 20_000
 """Bytes of a body that receivers have to take, by the specification."""
+LONGEST_LINK = 1_500
+BOUNDS = ((20, 1_000), (10, 500), (5, 300), (3, 200), (2, 120), (1, 60))
+"""Items of a list and characters of a text, the first that make it fit."""
 TYPES = {Activity.CREATE: "incident.created", Activity.UPDATE: "incident.updated", Activity.CLOSE: "incident.resolved"}
 
 
@@ -64,22 +67,26 @@ def _envelope(alert: Alert, data: dict[str, Any]) -> dict[str, Any]:
         "type": TYPES[incident.activity],
         "timestamp": datetime.fromtimestamp(incident.detected_at / 1000, UTC).isoformat(),
         "data": data,
-        "links": {link.label: link.url for link in message.links},
+        "links": {link.label: link.url for link in message.links if len(link.url) <= LONGEST_LINK},
         "feedback": message.feedback,
         "notes": [note for note in message.notes if "left out" in note],
     }
 
 
 def _ever_less(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a document in full, and then with ever less detail."""
+    """Yield a document in full, and then with ever shorter lists and texts."""
     yield document
-    whole = document.get("unmapped") or {}
-    lists = ("suppressed", "sightings", "timeline", "findings", "networks", "devices", "places", "sessions")
-    for number in range(1, len(lists) + 1):
-        short = {name: value[:3] if name in lists[:number] else value for name, value in whole.items()}
-        yield {**document, "unmapped": {**short, "truncated": True}}
-    essence = {name: value for name, value in document.items() if name not in {"unmapped", "attacks"}}
-    infos = document.get("finding_info_list") or []
-    yield {**essence, "finding_info_list": infos[:5], "unmapped": {"truncated": True}}
-    yield {**essence, "finding_info_list": [], "message": str(document.get("message"))[:500],
-           "unmapped": {"truncated": True}}  # fmt: skip
+    for items, letters in BOUNDS:
+        short: dict[str, Any] = _shortened(document, items, letters)
+        yield {**short, "unmapped": {**short.get("unmapped", {}), "truncated": True}}
+    yield {**_shortened({**document, "unmapped": {}}, 1, 60), "unmapped": {"truncated": True}}
+
+
+def _shortened(value: Any, items: int, letters: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= letters else f"{value[:letters]}…"
+    if isinstance(value, list):
+        return [_shortened(each, items, letters) for each in value[:items]]
+    if isinstance(value, dict):
+        return {name: _shortened(each, items, letters) for name, each in value.items()}
+    return value
