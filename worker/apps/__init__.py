@@ -1,1 +1,1 @@
-"""Programs: each file puts the parts of one together."""
+"""Composition: one file a program. These modules know every part; nothing below imports them."""
