@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from random import Random
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from receivers import AlertProcess, HttpReceiver, Received, incident, until
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from schemas.finding import Activity, Severity
+from tests.support.receivers import AlertProcess, HttpReceiver, Received, incident, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from schemas.incident import Incident
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 RETRIES = [0.2, 0.5, 1, 1, 2, 2, *([3] * 26)]
 """Seconds between attempts: short, so that a run ends; more of them than any outage here takes."""
 RATE = 400
@@ -81,12 +80,12 @@ class Scene:
         self.published: dict[str, float] = {}
         self._bootstrap, self._directory = bootstrap, directory
 
-    def __enter__(self) -> Scene:
+    def __enter__(self) -> Self:
         destinations: dict[str, Any] = {}
         for name, receiver in self.receivers.items():
             self.stack.enter_context(receiver)
             destinations[name] = {
-                "kind": "webhook", "url": f"{receiver.url}/{name}", "secrets": [SECRET], "allow_http": True,
+                "kind": "webhook", "url": f"{receiver.url}/{name}", "secrets": [SIGNING], "allow_http": True,
                 "allow_private": True, "timeout_s": 2, "concurrency": 16, "rate_per_s": 2000, "burst": 2000,
             }  # fmt: skip
         more = {
@@ -166,9 +165,7 @@ def _restart(scene: Scene, over: threading.Event) -> None:
         receiver.up()
 
 
-def run(
-    name: str, bootstrap: str, directory: Path, size: AlertSize, seed: int = 1
-) -> Findings:
+def run(name: str, bootstrap: str, directory: Path, size: AlertSize, seed: int = 1) -> Findings:
     """Run one fault; return what it came to."""
     wrong = WRONG[name]
     began, over = time.monotonic(), threading.Event()
@@ -188,14 +185,14 @@ def run(
         for each, receiver in scene.receivers.items():
             until(lambda receiver=receiver: wanted <= _ids(receiver), f"all states at {each}", PATIENCE)
         assert scene.alerts.stop(scene.process) == 0
-        return judge(scene, time.monotonic() - began)
+        return verdict(scene, time.monotonic() - began)
 
 
 def _ids(receiver: HttpReceiver) -> set[str]:
     return {each.id for each in receiver.taken}
 
 
-def judge(scene: Scene, seconds: float) -> Findings:
+def verdict(scene: Scene, seconds: float) -> Findings:
     """Return what a run came to."""
     wanted = set(scene.published)
     taken = {name: receiver.taken for name, receiver in scene.receivers.items()}

@@ -24,8 +24,9 @@ from schemas.finding import Activity, Severity
 from schemas.incident import Incident, IncidentState
 from worker.alerts.sample import sample_incident
 from worker.embedded.broker import end_with_parent, free_port
-from worker.stream.connection import KafkaSettings, aiokafka_options
-from worker.stream.topics import TopicSettings, create, specs
+from worker.settings import KafkaSettings, TopicSettings
+from worker.stream.connection import aiokafka_options
+from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -225,7 +226,7 @@ class AlertProcess:
             process = subprocess.Popen(
                 [sys.executable, "-m", "worker.cli", "alerts"],
                 env=self.environment(port), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=end_with_parent(),
+                preexec_fn=end_with_parent(),  # noqa: PLW1509  one system call
             )  # fmt: skip
         self.processes.append(process)
         return process

@@ -55,7 +55,7 @@ IMPURE = NETWORK | {
     "tempfile",
 }
 # Modules of a network library that only compute.
-COMPUTING_MODULES = {"aiokafka.partitioner"}
+COMPUTING_MODULES = {"aiokafka.partitioner", "urllib.parse"}
 # Of `socket`, what only computes.
 COMPUTES = {"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"}
 CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "perf_counter"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from schemas.alerting import AlertingPolicy
     from schemas.incident import Incident
-    from worker.alerts.message import Message
+    from worker.alerts.message import AlertMessage
     from worker.alerts.outcome import Result
 
 
@@ -23,7 +23,7 @@ class Alert(NamedTuple):
     id: str
     incident: Incident
     document: bytes
-    message: Message
+    message: AlertMessage
     policy: AlertingPolicy
     now: int
 
@@ -37,7 +37,7 @@ class Digest(NamedTuple):
     """
 
     id: str
-    messages: tuple[Message, ...]
+    messages: tuple[AlertMessage, ...]
     total: int
     link: str
 

@@ -289,7 +289,7 @@ class Route(Group):
 
 
 class AlertSettings(Group):
-    """Delivery of incidents; `sessionwatch alerts` reads these."""
+    """AlertDelivery of incidents; `sessionwatch alerts` reads these."""
 
     group_id: str = "sessionwatch-alerts"
     """Consumer group; processes of one group share the partitions."""

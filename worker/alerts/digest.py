@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from schemas.incident import Incident
-    from worker.alerts.message import Message
+    from worker.alerts.message import AlertMessage
 
 SHOWN = 10
 """Incidents a digest names."""
 
 
-def build_digest(messages: Sequence[Message], incidents: Sequence[Incident], grafana: str) -> Digest:
+def build_digest(messages: Sequence[AlertMessage], incidents: Sequence[Incident], grafana: str) -> Digest:
     """Return the digest of some incidents; its id depends on what is in it alone."""
     order = sorted(messages, key=lambda each: (-SEVERITIES.index(each.severity), -each.risk_score, each.id))
     return Digest(

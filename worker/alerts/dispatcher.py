@@ -1,4 +1,4 @@
-"""Delivery to one destination: its own queue, breaker, limit and attempts, so that it holds up no other."""
+"""AlertDelivery to one destination: its own queue, breaker, limit and attempts, so that it holds up no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.alerts.alert import Alert
 from worker.alerts.breaker import Breaker
 from worker.alerts.digest import build_digest
 from worker.alerts.limiter import Limiter
-from worker.alerts.message import Links, Message, build_message
+from worker.alerts.message import AlertMessage, Links, build_message
 from worker.alerts.outbox import Standing
 from worker.alerts.outcome import Outcome, Result, scrubbed
 from worker.alerts.routing import CONDITIONAL, PEOPLE, kind_of
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from worker.alerts.config import AlertSettings, Destination
     from worker.alerts.documents import Documents
     from worker.alerts.journal import JournalWriter
-    from worker.alerts.outbox import Delivery, Line, Outbox
-    from worker.alerts.record import Recorder
+    from worker.alerts.outbox import AlertDelivery, Line, Outbox
+    from worker.alerts.record import DeliveryRecorder
 
 log = structlog.get_logger(__name__)
 LARGEST_DIGEST = 500
@@ -46,7 +46,7 @@ BUG_SECONDS = 60.0
 LOST = "the incident is no longer on the topic"
 
 
-class Surroundings(NamedTuple):
+class DispatcherContext(NamedTuple):
     """What the dispatchers of a process share.
 
     Attributes:
@@ -59,7 +59,7 @@ class Surroundings(NamedTuple):
     outbox: Outbox
     journal: JournalWriter
     documents: Documents
-    recorder: Recorder
+    recorder: DeliveryRecorder
     clock: Callable[[], int]
     policy_of: Callable[[str], AlertingPolicy]
     secrets: list[str]
@@ -75,7 +75,7 @@ class Dispatcher:
         shared: what it has in common with others.
     """
 
-    def __init__(self, name: str, config: Destination, sender: Sender, shared: Surroundings) -> None:
+    def __init__(self, name: str, config: Destination, sender: Sender, shared: DispatcherContext) -> None:
         self.name = name
         self.kind = kind_of(config)
         self._config = config
@@ -210,7 +210,7 @@ class Dispatcher:
         failed = line.waiting[0].change(standing=Standing.FAILED, error=LOST, changed_at=self._shared.clock())
         await self._settle(line, [failed])
 
-    async def _alert(self, delivery: Delivery) -> Alert | None:
+    async def _alert(self, delivery: AlertDelivery) -> Alert | None:
         """Return what is to be sent; None when the topic does not keep it any more."""
         document = await self._document(delivery)
         if document is None:
@@ -223,7 +223,7 @@ class Dispatcher:
         policy = self._shared.policy_of(delivery.tenant_id)
         return Alert(delivery.message_id, incident, document, message, policy, self._shared.clock())
 
-    async def _document(self, delivery: Delivery) -> bytes | None:
+    async def _document(self, delivery: AlertDelivery) -> bytes | None:
         while True:
             try:
                 return await self._shared.documents.get(delivery.partition, delivery.offset)
@@ -276,16 +276,16 @@ class Dispatcher:
             self._shared.recorder.rendering_failed(self.name)
             return Result(Outcome.REFUSED, error=f"the digest could not be made: {type(error).__name__}")
 
-    def _digest_outcomes(self, states: list[Delivery], result: Result, digest: str) -> list[Delivery]:
+    def _digest_outcomes(self, states: list[AlertDelivery], result: Result, digest: str) -> list[AlertDelivery]:
         if result.outcome is not Outcome.DELIVERED:
             return [self._changed(states[0], result)]
         return [self._changed(each, result).change(digest=digest) for each in states]
 
-    def _outcome(self, delivery: Delivery, result: Result) -> Delivery:
+    def _outcome(self, delivery: AlertDelivery, result: Result) -> AlertDelivery:
         self._learn(result)
         return self._changed(delivery, result)
 
-    def _changed(self, delivery: Delivery, result: Result) -> Delivery:
+    def _changed(self, delivery: AlertDelivery, result: Result) -> AlertDelivery:
         """Return a delivery after an attempt."""
         now, attempts = self._shared.clock(), delivery.attempts + 1
         error = scrubbed(result.error, self._shared.secrets)
@@ -320,12 +320,12 @@ class Dispatcher:
     def _say(self, what: str, result: Result) -> None:
         log.error(what, destination=self.name, why=scrubbed(result.error, self._shared.secrets))
 
-    async def _settle(self, line: Line, outcomes: list[Delivery], took: int = 0) -> None:
+    async def _settle(self, line: Line, outcomes: list[AlertDelivery], took: int = 0) -> None:
         """Make outcomes durable and take them in, in order."""
         await self._shared.journal.write(outcomes)
         self._take_in(line, outcomes, took)
 
-    def _take_in(self, line: Line, outcomes: list[Delivery], took: int) -> None:
+    def _take_in(self, line: Line, outcomes: list[AlertDelivery], took: int) -> None:
         for outcome in outcomes:
             self._shared.recorder.attempted(self.name, self.kind, outcome, took)
             self._shared.outbox.settle(line, outcome)
@@ -337,9 +337,9 @@ def _is_critical(line: Line) -> bool:
     return line.waiting[0].severity >= Severity.CRITICAL
 
 
-def _calm(line: Line) -> list[Delivery]:
+def _calm(line: Line) -> list[AlertDelivery]:
     """Return the states of a line before the first critical one."""
-    found: list[Delivery] = []
+    found: list[AlertDelivery] = []
     for each in line.waiting:
         if each.severity >= Severity.CRITICAL:
             break
@@ -362,13 +362,13 @@ def pointless(line: Line) -> str:
     return ""
 
 
-def bare(message: Message) -> Message:
+def bare(message: AlertMessage) -> AlertMessage:
     """Return a message with nothing but what it is about."""
     note = "This message could not be laid out as usual."
     return message._replace(facts=(), changes=(), findings=(), steps=(), notes=(note,), links=())
 
 
-def _message(incident: Incident, links: Links, replaced: int) -> Message:
+def _message(incident: Incident, links: Links, replaced: int) -> AlertMessage:
     """Return the message about an incident, whatever is wrong with it."""
     try:
         return build_message(incident, links, replaced=replaced)

@@ -15,7 +15,7 @@ from worker.alerts.outbox import decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from worker.alerts.outbox import Delivery
+    from worker.alerts.outbox import AlertDelivery
 
 log = structlog.get_logger(__name__)
 RETRY_SECONDS = 0.5
@@ -49,7 +49,7 @@ class JournalWriter:
         if self._producer is not None:
             await self._producer.stop()
 
-    async def write(self, deliveries: Sequence[Delivery]) -> None:
+    async def write(self, deliveries: Sequence[AlertDelivery]) -> None:
         """Write deliveries, trying for as long as it takes."""
         await self._write([(each.partition, each.key, encode(each)) for each in deliveries])
 
@@ -88,8 +88,8 @@ class JournalReader:
         self._topic = topic
 
     async def load(
-        self, partitions: Iterable[int], on_request: Callable[[Delivery], None] | None = None
-    ) -> tuple[list[Delivery], asyncio.Task[None] | None]:
+        self, partitions: Iterable[int], on_request: Callable[[AlertDelivery], None] | None = None
+    ) -> tuple[list[AlertDelivery], asyncio.Task[None] | None]:
         """Return the deliveries of some partitions, and the task that goes on reading.
 
         Args:
@@ -111,20 +111,20 @@ class JournalReader:
             return found, None
         return found, asyncio.create_task(_follow(consumer, on_request))
 
-    async def _read_to_end(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> list[Delivery]:
+    async def _read_to_end(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> list[AlertDelivery]:
         if not tps:
             return []
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         ends = await consumer.end_offsets(tps)
-        found: dict[tuple[int, bytes], Delivery | None] = {}
+        found: dict[tuple[int, bytes], AlertDelivery | None] = {}
         while not all([await consumer.position(tp) >= end for tp, end in ends.items()]):
             for tp, records in (await consumer.getmany(timeout_ms=FETCH_MS)).items():
                 found.update({(tp.partition, record.key): _read(record.value) for record in records})
         return [each for each in found.values() if each is not None]
 
 
-async def _follow(consumer: AIOKafkaConsumer, on_request: Callable[[Delivery], None]) -> None:
+async def _follow(consumer: AIOKafkaConsumer, on_request: Callable[[AlertDelivery], None]) -> None:
     try:
         while True:
             for records in (await consumer.getmany(timeout_ms=FETCH_MS * 5)).values():
@@ -135,7 +135,7 @@ async def _follow(consumer: AIOKafkaConsumer, on_request: Callable[[Delivery], N
         await consumer.stop()
 
 
-def _read(value: bytes | None) -> Delivery | None:
+def _read(value: bytes | None) -> AlertDelivery | None:
     try:
         return decode(value) if value is not None else None
     except msgspec.MsgspecError as error:

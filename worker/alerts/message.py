@@ -52,7 +52,7 @@ class Link(NamedTuple):
     url: str
 
 
-class Message(NamedTuple):
+class AlertMessage(NamedTuple):
     """A message about one state of one incident.
 
     Attributes:
@@ -84,7 +84,7 @@ class Message(NamedTuple):
     sql: str
 
 
-def build_message(incident: Incident, links: Links, *, replaced: int = 0) -> Message:
+def build_message(incident: Incident, links: Links, *, replaced: int = 0) -> AlertMessage:
     """Return the message about a state of an incident.
 
     Args:
@@ -92,7 +92,7 @@ def build_message(incident: Incident, links: Links, *, replaced: int = 0) -> Mes
         links: where links lead.
         replaced: earlier states that were left out in favour of this one.
     """
-    return Message(
+    return AlertMessage(
         id=f"{incident.uid}-{incident.revision}",
         incident_uid=incident.uid,
         revision=incident.revision,

@@ -2,8 +2,8 @@
 
 The delivery protocol:
 
-1. An incident's state is read, routed, and one `Delivery` for each destination is written to the journal: parked, due
-   now. Then the offset of the incidents topic is committed. From here on a restart loses nothing.
+1. An incident's state is read, routed, and one `AlertDelivery` for each destination is written to the journal: parked,
+   due now. Then the offset of the incidents topic is committed. From here on a restart loses nothing.
 2. A destination takes the deliveries that are due, critical ones first. Deliveries of one incident to one destination
    form a `Line`: one is under way at a time, in order of revision, and later ones wait while it is retried.
 3. The outcome is written to the journal (delivered, or parked again with the next time, or failed after the last
@@ -43,7 +43,7 @@ class Standing(StrEnum):
     """Not delivered on purpose; `reason` says why."""
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AlertDelivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One state of one incident for one destination. Times are milliseconds since the epoch; 0 means none.
 
     Attributes:
@@ -94,7 +94,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether it tells that the incident is resolved."""
         return self.activity is Activity.CLOSE
 
-    def change(self, **changes: object) -> Delivery:
+    def change(self, **changes: object) -> AlertDelivery:
         """Return it with some attributes changed."""
         return msgspec.structs.replace(self, **changes)
 
@@ -120,7 +120,7 @@ class Line:
     def __init__(self, key: LineKey, partition: int) -> None:
         self.key = key
         self.partition = partition
-        self.waiting: list[Delivery] = []
+        self.waiting: list[AlertDelivery] = []
         self.busy = False
         self.settled = -1
         self.triggered = False
@@ -135,7 +135,7 @@ class Line:
         """Tell whether a revision is settled or waits."""
         return revision <= self.settled or any(each.revision == revision for each in self.waiting)
 
-    def settle(self, delivery: Delivery) -> None:
+    def settle(self, delivery: AlertDelivery) -> None:
         """Take in that a delivery waits no more."""
         self.waiting = [each for each in self.waiting if each.revision != delivery.revision]
         self.changed_at = max(self.changed_at, delivery.changed_at)
@@ -227,7 +227,7 @@ class Outbox:
         lines = {name: self._lines[LineKey(name, incident_uid)] for name in known}
         return {name for name, line in lines.items() if line.triggered or line.waiting}
 
-    def load(self, deliveries: Iterable[Delivery]) -> None:
+    def load(self, deliveries: Iterable[AlertDelivery]) -> None:
         """Take in what the journal says about a partition, in any order."""
         touched: dict[LineKey, Line] = {}
         for each in sorted(deliveries, key=lambda delivery: delivery.revision):
@@ -240,7 +240,7 @@ class Outbox:
         for line in touched.values():
             self._offer(line)
 
-    def add(self, delivery: Delivery) -> list[Delivery]:
+    def add(self, delivery: AlertDelivery) -> list[AlertDelivery]:
         """Put a new delivery at the end of its line; return those that are left out for it.
 
         It is offered to its destination at once: call this when it is durable.
@@ -257,7 +257,7 @@ class Outbox:
             self._offer(line)
         return left_out
 
-    def request(self, delivery: Delivery) -> None:
+    def request(self, delivery: AlertDelivery) -> None:
         """Put a delivery that failed or was left out back into its line, because somebody asked for it."""
         line = self._line(delivery)
         if all(each.revision != delivery.revision for each in line.waiting):
@@ -276,7 +276,7 @@ class Outbox:
             line.busy = True
         return line
 
-    def settle(self, line: Line, outcome: Delivery) -> None:
+    def settle(self, line: Line, outcome: AlertDelivery) -> None:
         """Take in what an attempt at the first delivery of a line came to, once that is durable."""
         line.busy = False
         if outcome.standing is Standing.WAITING:
@@ -326,7 +326,7 @@ class Outbox:
         if not names:
             del self._by_incident[key.incident_uid]
 
-    def _line(self, delivery: Delivery) -> Line:
+    def _line(self, delivery: AlertDelivery) -> Line:
         key = LineKey(delivery.destination, delivery.incident_uid)
         line = self._lines.get(key)
         if line is None:
@@ -339,7 +339,7 @@ class Outbox:
         if line.waiting and not line.busy and self._lines.get(line.key) is line:
             self.queue(line.key.destination).push(line)
 
-    def _shorten(self, line: Line, now: int) -> list[Delivery]:
+    def _shorten(self, line: Line, now: int) -> list[AlertDelivery]:
         """Leave out states between the first and the last of a line that is too long."""
         if len(line.waiting) <= self._max_waiting:
             return []
@@ -351,15 +351,15 @@ class Outbox:
         return [*left_out, line.waiting[1]]
 
 
-_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Delivery).decode
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(AlertDelivery).decode
 
 
-def encode(delivery: Delivery) -> bytes:
+def encode(delivery: AlertDelivery) -> bytes:
     """Return a delivery as the journal has it."""
     return _encode(delivery)
 
 
-def decode(value: bytes) -> Delivery:
+def decode(value: bytes) -> AlertDelivery:
     """Return a delivery of the journal.
 
     Raises:

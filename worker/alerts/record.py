@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from schemas.incident import Incident
-    from worker.alerts.outbox import Delivery
+    from worker.alerts.outbox import AlertDelivery
 
 log = structlog.get_logger(__name__)
 TABLE = "deliveries"
@@ -30,13 +30,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class RowSink(Protocol):
-    """Makes rows durable; `worker.sinks.clickhouse.ClickHouseWriter` is one."""
+    """Makes rows durable; `worker.clickhouse.writer.ClickHouseWriter` is one."""
 
     async def insert(self, batch: Mapping[str, Sequence[bytes]]) -> None:
         """Insert rows; return when they are durable."""
 
 
-class Recorder:
+class DeliveryRecorder:
     """Counts attempts and writes them down.
 
     Args:
@@ -48,12 +48,12 @@ class Recorder:
         self._rows: deque[bytes] = deque()
         self._more = asyncio.Event()
 
-    def attempted(self, name: str, kind: str, outcome: Delivery, took: int) -> None:
+    def attempted(self, name: str, kind: str, outcome: AlertDelivery, took: int) -> None:
         """Take in what became of a delivery, by an attempt or without one."""
         metrics.ALERT_DELIVERIES.labels(label(name), result_of(outcome)).inc()
         self.keep(kind, outcome, took)
 
-    def keep(self, kind: str, outcome: Delivery, took: int = 0) -> None:
+    def keep(self, kind: str, outcome: AlertDelivery, took: int = 0) -> None:
         """Write an attempt down; the same attempt twice is one row."""
         if self._sink is None:
             return
@@ -96,14 +96,14 @@ def label(name: str) -> str:
     return "tenant" if OWN in name else name
 
 
-def result_of(outcome: Delivery) -> str:
+def result_of(outcome: AlertDelivery) -> str:
     """Return the result that metrics and rows name."""
     if outcome.standing is Standing.WAITING:
         return "retry" if outcome.attempts else "parked"
     return outcome.standing.value
 
 
-def delivery_row(kind: str, outcome: Delivery, took: int) -> bytes:
+def delivery_row(kind: str, outcome: AlertDelivery, took: int) -> bytes:
     """Return the row of an attempt."""
     values = (
         outcome.tenant_id, outcome.incident_uid, outcome.revision, outcome.message_id, outcome.destination, kind,

@@ -13,7 +13,7 @@ from worker.alerts import escaping
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.alerts.message import Change, Message
+    from worker.alerts.message import AlertMessage, Change
 
 LONGEST = 100_000
 """Characters of a rendered text."""
@@ -51,7 +51,7 @@ def _environment(channel: str) -> ImmutableSandboxedEnvironment:
 _ENVIRONMENTS = {channel: _environment(channel) for channel in _ESCAPES}
 
 
-def render(channel: str, name: str, message: Message, own: str | None = None) -> Rendered:
+def render(channel: str, name: str, message: AlertMessage, own: str | None = None) -> Rendered:
     """Return a message by a template of this package, or by one's own; plain text when that fails.
 
     Args:
@@ -68,19 +68,19 @@ def render(channel: str, name: str, message: Message, own: str | None = None) ->
         return Rendered(_fallback(channel, message, type(error).__name__), type(error).__name__)
 
 
-def _fallback(channel: str, message: Message, error: str) -> str:
+def _fallback(channel: str, message: AlertMessage, error: str) -> str:
     text = f"The template of this destination failed ({error}); this is the plain text.\n\n{plain_text(message)}"
     if channel == "html":
         return f"<pre>{escaping.html(text)}</pre>"
     return "\n".join(_ESCAPES[channel](line) for line in text.splitlines())
 
 
-def plain_text(message: Message) -> str:
+def plain_text(message: AlertMessage) -> str:
     """Return a message as plain text, without any template."""
     return "\n".join(_lines(message))
 
 
-def _lines(message: Message) -> list[str]:
+def _lines(message: AlertMessage) -> list[str]:
     lines = [f"{message.heading}: {message.title}", ""]
     lines += [f"{label}: {value}" for label, value in message.facts]
     lines += ["", "What changed:", *(f"- {change_text(each)}" for each in message.changes)] if message.changes else []

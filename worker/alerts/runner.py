@@ -13,8 +13,8 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from schemas.incident import decode_incident
 from worker.alerts.destinations.build import BadDestinationError
-from worker.alerts.dispatcher import Dispatcher, Surroundings
-from worker.alerts.outbox import Delivery, Standing
+from worker.alerts.dispatcher import Dispatcher, DispatcherContext
+from worker.alerts.outbox import AlertDelivery, Standing
 from worker.alerts.routing import OWN, route
 from worker.alerts.tenants import own_destinations
 from worker.observe import metrics
@@ -68,7 +68,7 @@ class AlertService:
     def __init__(
         self,
         kafka: Kafka,
-        shared: Surroundings,
+        shared: DispatcherContext,
         reader: JournalReader,
         build: Callable[[str, Destination], Sender],
     ) -> None:
@@ -184,7 +184,7 @@ class AlertService:
         with suppress(IllegalStateError):
             consumer.resume(*(tp for tp in tps if tp in consumer.assignment()))
 
-    def _take_over(self, found: list[Delivery]) -> None:
+    def _take_over(self, found: list[AlertDelivery]) -> None:
         """Go on with what the journal says. What was attempted lately is written down again: it may not have been."""
         self._shared.outbox.load(found)
         waiting = [each for each in found if each.standing is Standing.WAITING]
@@ -201,7 +201,7 @@ class AlertService:
         dispatcher = self._dispatchers.get(name)
         return dispatcher.kind if dispatcher else ""
 
-    def _requested(self, delivery: Delivery) -> None:
+    def _requested(self, delivery: AlertDelivery) -> None:
         self._shared.outbox.request(delivery)
         self._ensure(delivery)
         self._wake_all()
@@ -223,7 +223,7 @@ class AlertService:
 
     async def _take_in(self, tp: TopicPartition, records: Sequence[Any]) -> None:
         """Park what a batch brings, and commit."""
-        new: dict[str, Delivery] = {}
+        new: dict[str, AlertDelivery] = {}
         for record in records:
             self._park(record, new)
         await self._shared.journal.write(list(new.values()))
@@ -244,7 +244,7 @@ class AlertService:
             # Read again by whoever has the partition now; the journal knows these deliveries.
             log.info("an offset was not committed", why=repr(error))
 
-    def _park(self, record: Any, new: dict[str, Delivery]) -> None:
+    def _park(self, record: Any, new: dict[str, AlertDelivery]) -> None:
         """Add the deliveries of one state to those of its batch."""
         try:
             incident = decode_incident(record.value or b"")
@@ -260,7 +260,7 @@ class AlertService:
             if not self._shared.outbox.knows(routed.destination, incident.uid, incident.revision):
                 new.setdefault(delivery.key, delivery)
 
-    def _routed(self, incident: Incident, new: Mapping[str, Delivery]) -> list[Routed]:
+    def _routed(self, incident: Incident, new: Mapping[str, AlertDelivery]) -> list[Routed]:
         settings, outbox, now = self._shared.settings, self._shared.outbox, self._shared.clock()
         policy = self._shared.policy_of(incident.tenant_id)
         own = own_destinations(incident.tenant_id, policy, settings, self._refuse)
@@ -273,10 +273,10 @@ class AlertService:
         }
         return route(incident, settings, policy, own, known, now)
 
-    def _delivery(self, incident: Incident, routed: Routed, record: Any) -> Delivery:
+    def _delivery(self, incident: Incident, routed: Routed, record: Any) -> AlertDelivery:
         now = self._shared.clock()
         left_out = routed.left_out or self._too_old(incident, now)
-        return Delivery(
+        return AlertDelivery(
             destination=routed.destination,
             incident_uid=incident.uid,
             revision=incident.revision,
@@ -303,7 +303,7 @@ class AlertService:
         self._dispatchers[name] = dispatcher
         self._tasks[name] = asyncio.create_task(dispatcher.run())
 
-    def _ensure(self, delivery: Delivery) -> None:
+    def _ensure(self, delivery: AlertDelivery) -> None:
         """See that a delivery which waits for a tenant's own destination is served."""
         if delivery.destination in self._dispatchers or OWN not in delivery.destination:
             return

@@ -15,23 +15,22 @@ import structlog
 from schemas.alerting import AlertingPolicy
 from schemas.incident import decode_incident
 from worker.alerts.alert import Alert
-from worker.alerts.destinations.build import Surroundings as SenderSurroundings
-from worker.alerts.destinations.build import build_sender
-from worker.alerts.dispatcher import Surroundings
+from worker.alerts.destinations.build import SenderContext, build_sender
+from worker.alerts.dispatcher import DispatcherContext
 from worker.alerts.documents import Documents
 from worker.alerts.journal import JournalReader, JournalWriter
 from worker.alerts.message import Links, build_message
 from worker.alerts.outbox import Outbox, Standing
 from worker.alerts.outcome import Result, scrubbed
 from worker.alerts.pages import serve_pages
-from worker.alerts.record import Recorder
+from worker.alerts.record import DeliveryRecorder
 from worker.alerts.routing import route
 from worker.alerts.runner import AlertService, Kafka
 from worker.alerts.sample import sample_incident
 from worker.alerts.tenants import own_destinations
-from worker.observe.store import StoreObserver
-from worker.policies import BadPolicyError, parse_policy
-from worker.sinks.clickhouse import ClickHouseWriter, connect
+from worker.clickhouse.writer import ClickHouseWriter, connect
+from worker.detections.policies import BadPolicyError, parse_policy
+from worker.observe.writer import StoreObserver
 from worker.stream.connection import aiokafka_options
 from worker.stream.policies import PolicyReader
 from worker.stream.topics import create, specs
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from schemas.incident import Incident
     from worker.alerts.config import Destination
-    from worker.alerts.outbox import Delivery
+    from worker.alerts.outbox import AlertDelivery
     from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -52,7 +51,7 @@ class NoDestinationError(ValueError):
     """There is no destination of a name."""
 
 
-class Route(NamedTuple):
+class RouteDecision(NamedTuple):
     """Where an incident would go, and why not."""
 
     destination: str
@@ -117,20 +116,18 @@ async def _serve(settings: Settings) -> None:
 def build_service(settings: Settings, policy_of: Callable[[str], AlertingPolicy]) -> AlertService:
     """Return the service as the settings want it; call it in the loop that will run it."""
     options, topics, alerts = aiokafka_options(settings.kafka), settings.topics, settings.alerts
-    shared = Surroundings(
+    shared = DispatcherContext(
         settings=alerts,
         outbox=Outbox(alerts.max_waiting_states),
         journal=JournalWriter(options, topics.deliveries),
         documents=Documents(options, topics.incidents),
-        recorder=Recorder(_sink(settings)),
+        recorder=DeliveryRecorder(_sink(settings)),
         clock=wall_clock,
         policy_of=policy_of,
         secrets=_secrets(settings),
     )
     stream = settings.stream
-    kafka = Kafka(
-        options, topics.incidents, alerts.group_id, stream.session_timeout_s, stream.fetch_max_wait_ms
-    )
+    kafka = Kafka(options, topics.incidents, alerts.group_id, stream.session_timeout_s, stream.fetch_max_wait_ms)
     given = _sender_surroundings(settings)
     return AlertService(
         kafka,
@@ -140,8 +137,8 @@ def build_service(settings: Settings, policy_of: Callable[[str], AlertingPolicy]
     )
 
 
-def _sender_surroundings(settings: Settings) -> SenderSurroundings:
-    return SenderSurroundings(wall_clock, aiokafka_options(settings.kafka), socket.gethostname() or "-")
+def _sender_surroundings(settings: Settings) -> SenderContext:
+    return SenderContext(wall_clock, aiokafka_options(settings.kafka), socket.gethostname() or "-")
 
 
 def _sink(settings: Settings) -> ClickHouseWriter | None:
@@ -222,7 +219,7 @@ async def _send_test(settings: Settings, name: str, destination: Destination) ->
     return result._replace(error=scrubbed(result.error, _secrets(settings)))
 
 
-def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tuple[Incident, list[Route]]:
+def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tuple[Incident, list[RouteDecision]]:
     """Return an incident and where it would go, without sending anything.
 
     Args:
@@ -247,15 +244,15 @@ def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tupl
     for name, config in every.items():
         kind = getattr(config, "kind", "")
         if name not in found:
-            routes.append(Route(name, kind, "not routed: by severity, routes, policy or kind"))
+            routes.append(RouteDecision(name, kind, "not routed: by severity, routes, policy or kind"))
         elif found[name].left_out:
-            routes.append(Route(name, kind, found[name].left_out))
+            routes.append(RouteDecision(name, kind, found[name].left_out))
         else:
-            routes.append(Route(name, kind, found[name].reason or "delivered at once"))
-    return incident, [*routes, *(Route(name, "", f"refused: {why}") for name, why in refused.items())]
+            routes.append(RouteDecision(name, kind, found[name].reason or "delivered at once"))
+    return incident, [*routes, *(RouteDecision(name, "", f"refused: {why}") for name, why in refused.items())]
 
 
-def deliveries(settings: Settings, standings: Iterable[Standing]) -> list[Delivery]:
+def deliveries(settings: Settings, standings: Iterable[Standing]) -> list[AlertDelivery]:
     """Return the deliveries that the journal has, the newest first.
 
     Raises:
@@ -266,13 +263,13 @@ def deliveries(settings: Settings, standings: Iterable[Standing]) -> list[Delive
     return sorted((each for each in found if each.standing in wanted), key=lambda each: -each.changed_at)
 
 
-async def _journal(settings: Settings) -> list[Delivery]:
+async def _journal(settings: Settings) -> list[AlertDelivery]:
     reader = JournalReader(aiokafka_options(settings.kafka), settings.topics.deliveries)
     found, _ = await reader.load(range(settings.topics.partitions))
     return found
 
 
-def replay(settings: Settings, chosen: list[Delivery]) -> None:
+def replay(settings: Settings, chosen: list[AlertDelivery]) -> None:
     """Have deliveries made again by the running process, or by the next one.
 
     Raises:
@@ -281,7 +278,7 @@ def replay(settings: Settings, chosen: list[Delivery]) -> None:
     asyncio.run(_replay(settings, chosen))
 
 
-async def _replay(settings: Settings, chosen: list[Delivery]) -> None:
+async def _replay(settings: Settings, chosen: list[AlertDelivery]) -> None:
     journal, now = JournalWriter(aiokafka_options(settings.kafka), settings.topics.deliveries), wall_clock()
     await journal.start()
     try:

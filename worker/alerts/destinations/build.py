@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from worker.alerts.config import Destination
 
 
-class Surroundings(NamedTuple):
+class SenderContext(NamedTuple):
     """What senders are given beside their settings.
 
     Attributes:
@@ -43,7 +43,7 @@ class BadDestinationError(ValueError):
     """A destination cannot be used as it is set; the message names it and the reason."""
 
 
-_SENDERS: dict[str, Callable[[Any, Surroundings, str | None], Sender]] = {
+_SENDERS: dict[str, Callable[[Any, SenderContext, str | None], Sender]] = {
     "webhook": lambda config, given, _: WebhookSender(config, given.clock),
     "slack": lambda config, given, template: SlackSender(config, given.clock, template),
     "teams": lambda config, given, template: TeamsSender(config, given.clock, template),
@@ -59,7 +59,7 @@ _SENDERS: dict[str, Callable[[Any, Surroundings, str | None], Sender]] = {
 }
 
 
-def build_sender(name: str, config: Destination, given: Surroundings) -> Sender:
+def build_sender(name: str, config: Destination, given: SenderContext) -> Sender:
     """Return the sender of a destination.
 
     Raises:

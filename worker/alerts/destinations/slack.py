@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.alerts.alert import Alert, Digest
     from worker.alerts.config import Slack
     from worker.alerts.http import Request
-    from worker.alerts.message import Link, Message
+    from worker.alerts.message import AlertMessage, Link
 
 SECTION, FIELD, HEADER, BUTTON_URL = 3_000, 2_000, 150, 3_000
 """Characters that Block Kit allows in a section, one of its fields, a header and a button's address."""
@@ -38,7 +38,7 @@ class SlackSender(HttpSender):
         return [json_request(self._url, digest_payload(digest))]
 
 
-def payload(message: Message, template: str | None = None) -> dict[str, Any]:
+def payload(message: AlertMessage, template: str | None = None) -> dict[str, Any]:
     """Return the JSON of a message."""
     blocks = list(_blocks(message)) if template is None else _own(message, template)
     return _envelope(f"{slack(message.heading)}: {slack(message.title)}", blocks)
@@ -57,12 +57,12 @@ def _envelope(text: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
     return {"text": cut(text, SECTION), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
-def _own(message: Message, template: str) -> list[dict[str, Any]]:
+def _own(message: AlertMessage, template: str) -> list[dict[str, Any]]:
     text = render("slack", "", message, template).text
     return [_section(text[start : start + SECTION]) for start in range(0, min(len(text), 10 * SECTION), SECTION)]
 
 
-def _blocks(message: Message) -> Iterable[dict[str, Any]]:
+def _blocks(message: AlertMessage) -> Iterable[dict[str, Any]]:
     mark = ":white_check_mark:" if message.is_resolved else MARKS.get(message.severity, ":white_circle:")
     yield _header(message.heading)
     yield _section(f"{mark} *{slack(message.title)}*")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.alerts.alert import Alert, Digest
     from worker.alerts.config import Teams
     from worker.alerts.http import Request
-    from worker.alerts.message import Change, Message
+    from worker.alerts.message import AlertMessage, Change
 
 LARGEST = 27_000
 """Bytes of a message; Teams takes 28 KB."""
@@ -40,7 +40,7 @@ class TeamsSender(HttpSender):
         return [json_request(self._url, digest_payload(digest))]
 
 
-def payload(message: Message, template: str | None = None) -> Element:
+def payload(message: AlertMessage, template: str | None = None) -> Element:
     """Return the JSON of a message: as much of it as fits."""
     body = list(_body(message)) if template is None else [_text(render("teams", "", message, template).text[:8_000])]
     actions = [{"type": "Action.OpenUrl", "title": link.label, "url": link.url} for link in message.links]
@@ -69,7 +69,7 @@ def _card(body: list[Element], actions: list[Element]) -> Element:
     return {"type": "message", "attachments": [attachment]}
 
 
-def _body(message: Message) -> Iterable[Element]:
+def _body(message: AlertMessage) -> Iterable[Element]:
     color = "Good" if message.is_resolved else COLORS.get(message.severity, "Default")
     yield _text(teams(f"{message.heading}, risk {message.risk_score} of 100"), color=color, weight="Bolder")
     yield _text(teams(message.title), size="Large", weight="Bolder")

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from receivers import incident
 from slack_sdk.models.blocks import Block
 
 from schemas.alerting import AlertingPolicy
 from schemas.finding import Activity, Severity
 from schemas.incident import Incident, IncidentState, Resolution, Side, Sighting, TimelineEntry
+from tests.support.receivers import incident
 from worker.alerts.alert import Alert
 from worker.alerts.config import SharedSignals, Syslog
 from worker.alerts.destinations import mail, pagerduty, shared_signals, slack, syslog, teams, webhook
@@ -239,7 +239,10 @@ def test_webhooks_stay_below_twenty_kilobytes(made: Incident) -> None:
 
 
 def test_pagerduty_triggers_updates_and_resolves_under_one_key() -> None:
-    opened, closed = pagerduty.event(alert_of(EVERY["usual"]), "key"), pagerduty.event(alert_of(EVERY["resolved"]), "key")
+    opened, closed = (
+        pagerduty.event(alert_of(EVERY["usual"]), "key"),
+        pagerduty.event(alert_of(EVERY["resolved"]), "key"),
+    )
     assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
     assert opened["dedup_key"] == closed["dedup_key"] == "a" * 32
     assert opened["payload"]["severity"] == "error"
@@ -269,12 +272,22 @@ def test_cef_is_parsable_whatever_is_in_it() -> None:
 
 def signals(**more: Any) -> SharedSignals:
     return SharedSignals.model_validate(
-        {"kind": "shared-signals", "url": "https://r", "issuer": "https://us", "audience": "them", "private_key": "x", **more}
+        {
+            "kind": "shared-signals",
+            "url": "https://r",
+            "issuer": "https://us",
+            "audience": "them",
+            "private_key": "x",
+            **more,
+        }
     )
 
 
 def events_of(made: Incident, config: SharedSignals, **policy: Any) -> list[str]:
-    return [next(iter(each["events"])).rpartition("/")[2] for each in shared_signals.tokens(alert_of(made, **policy), config)]
+    return [
+        next(iter(each["events"])).rpartition("/")[2]
+        for each in shared_signals.tokens(alert_of(made, **policy), config)
+    ]
 
 
 def test_revocation_is_asked_for_by_policy_alone_and_for_hard_invariants() -> None:
@@ -282,7 +295,9 @@ def test_revocation_is_asked_for_by_policy_alone_and_for_hard_invariants() -> No
     assert events_of(critical, signals()) == ["risk-level-change"]
     assert events_of(critical, signals(), revoke=True) == ["risk-level-change", "session-revoked"]
     assert events_of(high, signals(), revoke=True) == ["risk-level-change"], "session-hijack is not critical"
-    owner = msgspec.structs.replace(high, findings=(msgspec.structs.replace(high.findings[0], detection="owner-change"),))
+    owner = msgspec.structs.replace(
+        high, findings=(msgspec.structs.replace(high.findings[0], detection="owner-change"),)
+    )
     assert events_of(owner, signals(), revoke=True) == ["risk-level-change", "session-revoked"]
     false = msgspec.structs.replace(
         critical, findings=(msgspec.structs.replace(critical.findings[0], false_positive=True),)
@@ -294,7 +309,9 @@ def test_revocation_is_asked_for_by_policy_alone_and_for_hard_invariants() -> No
 
 def test_a_fall_to_one_factor_is_a_change_of_assurance() -> None:
     made = EVERY["usual"]
-    fall = msgspec.structs.replace(made, findings=(msgspec.structs.replace(made.findings[0], detection="auth-downgrade"),))
+    fall = msgspec.structs.replace(
+        made, findings=(msgspec.structs.replace(made.findings[0], detection="auth-downgrade"),)
+    )
     assert events_of(fall, signals()) == ["risk-level-change", "assurance-level-change"]
 
 

@@ -11,21 +11,22 @@ from schemas.finding import Activity, Severity
 from worker.alerts.breaker import Breaker
 from worker.alerts.dispatcher import pointless
 from worker.alerts.limiter import Limiter
-from worker.alerts.outbox import Delivery, Outbox, Standing, decode, encode
+from worker.alerts.outbox import AlertDelivery, Outbox, Standing, decode, encode
 from worker.alerts.schedule import next_attempt, retry_after
 
 DELAYS = (5, 30, 120, 600, 1_800, 7_200, 28_800, 72_000, 129_600)
 
 
-def delivery(revision: int = 1, uid: str = "a", **changes: Any) -> Delivery:
+def delivery(revision: int = 1, uid: str = "a", **changes: Any) -> AlertDelivery:
     given = {
         "destination": "soc", "incident_uid": uid, "revision": revision, "tenant_id": "acme",
-        "activity": Activity.CREATE, "severity": Severity.HIGH, "partition": 0, "offset": revision, "queued_at": revision,
+        "activity": Activity.CREATE, "severity": Severity.HIGH, "partition": 0, "offset": revision,
+        "queued_at": revision,
     }  # fmt: skip
-    return Delivery(**{**given, **changes})
+    return AlertDelivery(**{**given, **changes})
 
 
-def told(outbox: Outbox, now: int = 100) -> Delivery | None:
+def told(outbox: Outbox, now: int = 100) -> AlertDelivery | None:
     line = outbox.take("soc", now)
     if line is None:
         return None
@@ -56,7 +57,9 @@ def test_later_states_wait_behind_one_that_is_parked() -> None:
     outbox.settle(line, line.waiting[0].change(attempts=1, next_at=5_000))
     assert outbox.take("soc", 4_999) is None
     assert outbox.queue("soc").next_at(4_999) == 5_000
-    assert told(outbox, 5_000) == delivery(1).change(standing=Standing.DELIVERED, changed_at=5_000, attempts=1, next_at=5_000)
+    assert told(outbox, 5_000) == delivery(1).change(
+        standing=Standing.DELIVERED, changed_at=5_000, attempts=1, next_at=5_000
+    )
 
 
 def test_other_incidents_pass_one_that_is_parked() -> None:
@@ -150,7 +153,9 @@ def test_a_failed_delivery_is_made_again_on_request() -> None:
 
 def test_lines_expire_with_the_keys_of_their_records() -> None:
     outbox = Outbox(8)
-    outbox.load([delivery(1, standing=Standing.DELIVERED, changed_at=10), delivery(2, standing=Standing.FAILED, changed_at=20)])
+    outbox.load(
+        [delivery(1, standing=Standing.DELIVERED, changed_at=10), delivery(2, standing=Standing.FAILED, changed_at=20)]
+    )
     assert outbox.expire(20) == []
     (line,) = outbox.expire(21)
     assert line.record_keys() == ["soc/a/1", "soc/a/2"]
@@ -172,11 +177,11 @@ def test_a_resolution_is_not_told_where_the_incident_was_not() -> None:
 
 @settings(deadline=None)
 @given(st.data())
-def test_after_any_crash_the_journal_leads_to_the_same_end(data: st.DataObject) -> None:
+def test_after_any_crash_the_journal_leads_to_the_same_end(data: st.DataObject) -> None:  # noqa: C901  a small simulation
     """Whatever is written when, and wherever the process is killed: all is told, in order."""
     chance = Random(data.draw(st.integers(0, 10_000)))
     states = [(f"i{number}", revision) for number in range(3) for revision in (1, 2, 5)]
-    journal: dict[str, Delivery] = {}
+    journal: dict[str, AlertDelivery] = {}
     arrived: list[tuple[str, int]] = []
     outbox, read, now = Outbox(8), 0, 0
     for _ in range(300):
