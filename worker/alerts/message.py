@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from schemas.incident import Incident, IncidentFinding, Sighting, TimelineEntry
 
+_SPEED = re.compile(r"[\d,]+ km in [^:]{1,40}: [\d,]+ km/h")
 LONGEST = 300
 """Characters of one text that comes from outside."""
 MOST_CHANGES, MOST_FINDINGS, MOST_NAMES = 6, 6, 5
@@ -148,12 +150,20 @@ def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
             yield label, _several([_place(each) for each in found])
     if not any(each.side is not Side.UNKNOWN for each in incident.sightings):
         yield "Where", _several([_place(each) for each in incident.sightings]) or "unknown"
+    if speed := _speed(incident.findings):
+        yield "How fast", speed
     yield "How sure", _sureness(incident)
     yield "What else", _else(incident)
     if incident.sessions:
         yield "Sessions", _several([clean(uid, 80) for uid in incident.sessions])
     if incident.attacks:
         yield "ATT&CK", _several([f"{each.uid} {clean(each.name)}" for each in incident.attacks])
+
+
+def _speed(findings: Sequence[IncidentFinding]) -> str:
+    """Return distance, time and speed, if an alerting finding says them."""
+    found = (_SPEED.search(each.summary) for each in findings if each.is_alert)
+    return next((clean(match[0], 100) for match in found if match), "")
 
 
 def _sureness(incident: Incident) -> str:

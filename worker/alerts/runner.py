@@ -83,6 +83,7 @@ class AlertService:
         self._loading: asyncio.Task[None] | None = None
         self._refused: set[str] = set()
         self._answered = 0
+        self._joined = False
 
     def problems(self) -> list[str]:
         """Return why the process does not do its work; empty when it does."""
@@ -92,6 +93,8 @@ class AlertService:
             found.append(f"Kafka has not answered for {silent:.0f} s")
         if self._shared.journal.failing:
             found.append(f"the journal of deliveries cannot be written: {self._shared.journal.failing}")
+        if not self._joined:
+            found.append("the consumer group has assigned no partitions yet")
         if self._loading is not None and not self._loading.done():
             found.append("the journal of deliveries is being read")
         return found
@@ -163,6 +166,7 @@ class AlertService:
         """Take partitions over: nothing of them is read before their journal is."""
         for dispatcher in self._dispatchers.values():
             dispatcher.go_on()
+        self._joined = True
         if self._consumer is None or not partitions:
             return
         tps = [TopicPartition(self._kafka.incidents, each) for each in partitions]

@@ -23,7 +23,7 @@ def sample_incident(now: int, severity: Severity = Severity.CRITICAL) -> Inciden
         uid=f"{now:032x}",
         detection="session-hijack",
         title="Session used by somebody else",
-        summary="from Lyon, FR to Singapore, SG, 10,780 km in 9 minutes: 71,867 km/h",
+        summary="from Lyon, FR to Singapore, SG, 10,780 km in 15 minutes: 43,120 km/h",
         severity=severity,
         risk_score=99,
         session_uid="sample-session",
@@ -59,7 +59,7 @@ def sample_incident(now: int, severity: Severity = Severity.CRITICAL) -> Inciden
         leading="session-hijack",
         runbook=(
             "Nothing: this is a test of alert delivery, and nothing happened.",
-            "If this had been real: end the session, and ask the user from a channel you trust.",
+            "If this had been real: end the session, and ask the user through a channel you trust.",
         ),
         detections=("session-hijack",),
         attacks=(Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),),
