@@ -51,6 +51,7 @@ def backfill(
         topics=settings.topics,
         partition_of=lambda _key: 0,
         limits=settings.state.limits(),
+        operator=settings.correlation.operator(),
     )
     with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
