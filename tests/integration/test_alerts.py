@@ -221,7 +221,8 @@ def test_routing_silences_and_a_resolution_where_it_was_told(
         alerts.publish([
             incident("quiet"), close_of("quiet"),
             incident("low", severity=Severity.MEDIUM), close_of("low"),
-            incident("rises", severity=Severity.MEDIUM), incident("rises", 2), close_of("rises", 3, severity=Severity.LOW),
+            incident("rises", severity=Severity.MEDIUM), incident("rises", 2),
+            close_of("rises", 3, severity=Severity.LOW),
             incident("last"),
         ])  # fmt: skip
         until(lambda: "last-1" in ids(http), "the last")
@@ -472,7 +473,8 @@ def test_tokens_are_verified_by_joserfc_and_sessions_revoked_by_policy(
     destinations = {
         "idp": {"kind": "shared-signals", "url": f"{http.url}/events", "issuer": "https://us", "audience": "https://them",
                 "private_key": key.as_pem(private=True).decode(), "key_id": "k1", "token": "bear-er", **LOCAL},
-        "sessions": {"kind": "revoke", "url": f"{http.url}/sessions/{{session}}?t={{tenant}}", "token": "bear-er", **LOCAL},
+        "sessions": {"kind": "revoke", "url": f"{http.url}/sessions/{{session}}?t={{tenant}}", "token": "bear-er",
+                     **LOCAL},
     }  # fmt: skip
     with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, destinations) as alerts:
         process = alerts.start()

@@ -1,4 +1,4 @@
-"""What deliveries come to, as metrics and as rows of ClickHouse's `deliveries`."""
+"""What deliveries come to, as metrics and as rows of the table `deliveries`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 TABLE = "deliveries"
 MOST_ROWS = 200_000
-"""Rows kept while ClickHouse is away; the oldest of more are dropped, and counted."""
+"""Rows kept while the store is away; the oldest of more are dropped, and counted."""
 CHUNK = 5_000
 FLUSH_SECONDS = 0.5
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class RowSink(Protocol):
-    """Makes rows durable; `worker.clickhouse.writer.ClickHouseWriter` is one."""
+    """Makes rows durable; the store's writer is one."""
 
     async def insert(self, batch: Mapping[str, Sequence[bytes]]) -> None:
         """Insert rows; return when they are durable."""
@@ -87,7 +87,7 @@ class DeliveryRecorder:
                 await self._sink.insert({TABLE: rows})
             except Exception as error:  # noqa: BLE001  delivery goes on whatever the store says
                 log.error(  # noqa: TRY400  the reason says it all
-                    "attempts cannot be written to ClickHouse and are dropped", why=str(error), rows=len(rows)
+                    "attempts cannot be written to the store and are dropped", why=str(error), rows=len(rows)
                 )
 
 
