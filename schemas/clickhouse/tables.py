@@ -122,7 +122,7 @@ SESSIONS = Table(
         ("started_at", TIME, "Event time of the first event"),
         ("last_seen_at", TIME, "Event time of the newest event"),
         ("ended_at", TIME_OR_NULL, "When it ended"),
-        ("end_reason", WORD, "deleted, expired, evicted or empty"),
+        ("end_reason", WORD, "deleted, expired, idle, evicted or empty"),
         ("expires_at", TIME_OR_NULL, "Effective sliding expiry"),
         ("session_type", WORD, "Case-folded; empty when omitted"),
         ("ip", TEXT, "Newest address"),
