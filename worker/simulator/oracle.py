@@ -154,7 +154,9 @@ def _radius(tenant: SimulatedTenant, spot: Spot) -> float:
     return LOCATION_RADIUS_KM.get(tenant.places, float(spot.network.radius_km))
 
 
-def judge_start(user: SimulatedUser, others: Sequence[TrailPoint], now: TrailPoint, *, experienced: bool) -> OracleVerdict:
+def judge_start(
+    user: SimulatedUser, others: Sequence[TrailPoint], now: TrailPoint, *, experienced: bool
+) -> OracleVerdict:
     """RuleEngine a sign-in by someone else: `others` are the last sights of the user's other sessions."""
     verdict = OracleVerdict()
     _newness(verdict, user, now.spot, experienced=experienced)
