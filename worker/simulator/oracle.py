@@ -26,7 +26,7 @@ TRAVEL_KM: Final = (450.0, 520.0)
 TRAVEL_KMH: Final = (850.0, 950.0)
 CONCURRENT_MS: Final = (32 * MINUTE, 28 * MINUTE)
 LOCATION_RADIUS_KM: Final = {"city": 25.0, "coordinates": 5.0}
-ANONYMISERS: Final = frozenset({"vpn", "tor", "relay", "hosting", "satellite"})
+ANONYMISERS: Final = frozenset({"vpn", "tor", "relay", "hosting", "satellite", "proxy"})
 
 
 class Spot(NamedTuple):
