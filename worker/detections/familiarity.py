@@ -46,6 +46,9 @@ def is_usual_spot(view: View, context: Context) -> bool:
     """Tell whether the user is known both on the network and around the place of a context, for a day or more."""
     network = context.network
     settled = network.kind == NetworkKind.RELAY or is_settled_network(view, network)
+    if network.kind == NetworkKind.MOBILE:
+        # A carrier's place is a gateway's: its country alone is the user's.
+        return settled and context.place.country in view.user.baseline.countries
     return settled and is_known_area(view, context.place, DAY)
 
 

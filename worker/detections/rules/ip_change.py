@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import (
-    elsewhere,
-    hidden,
-    is_same_operator,
+    is_abroad,
     moved_km,
     other_country,
     other_network,
     other_system,
+    same_operator,
 )
 from worker.detections.evidence import network_name, place_name
 from worker.detections.familiarity import elapsed_ms, is_known_network, is_known_user
@@ -69,13 +68,11 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
 def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
     """Tell whether the session goes on in another place; in one country that counts of users who are known."""
     after = view.context
-    if hidden(before, after) or not elsewhere(before.place, after.place, parameters.area_km):
-        return False
-    if other_country(before.place, after.place):
+    if is_abroad(view, before, after, parameters.area_km):
         return True
-    distance = moved_km(before.place, after.place)
+    distance = moved_km(before, after)
     hurried = distance > parameters.far_km or distance > parameters.ground_kmh * elapsed_ms(view) / HOUR
-    return hurried and is_known_user(view)
+    return distance > parameters.area_km and hurried and is_known_user(view)
 
 
 def _is_there(view: View, new: Network) -> bool:
@@ -90,7 +87,7 @@ def _of_service(view: View, before: Context) -> Severity:
         return Severity.INFORMATIONAL
     if is_known_network(view, new) and not other_country(before.place, view.context.place):
         return Severity.INFORMATIONAL
-    if is_same_operator(old, new):
+    if same_operator(old, new):
         return Severity.LOW
     return Severity.HIGH
 

@@ -5,14 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import hidden, last_place, moved_km, other_country, other_device
+from worker.detections.comparison import (
+    hidden,
+    is_abroad,
+    is_known_carrier,
+    is_own_country,
+    last_own_place,
+    last_place,
+    moved_km,
+    one_line,
+    other_country,
+    other_device,
+)
 from worker.detections.evidence import place_name
 from worker.detections.familiarity import elapsed_ms, is_known_user, is_out_of_place, is_usual_spot
+from worker.enrich.geodesy import distance_km
+from worker.enrich.model import NetworkKind
+from worker.sessions.baseline import network_key
 
 if TYPE_CHECKING:
     from worker.sessions.state import Context
 
 HOUR_MS = 3_600_000
+
+EXIT = "an anonymiser's exit"
+"""Exits are raised once, whichever of them comes next."""
 
 
 class LocationChange(Parameters):
@@ -27,18 +44,18 @@ class LocationChange(Parameters):
 
 
 def detect(view: View, parameters: LocationChange) -> Signal | None:
-    """Compare the event's place with the session's last known one."""
-    before, after = last_place(view), view.context
-    if before is None:
+    """Compare the event's place with the session's last one that was the user's own, else with the last known."""
+    before, after = last_own_place(view) or last_place(view), view.context
+    if before is None or one_line(before.network, after.network) or is_known_carrier(view, after.network):
         return None
     abroad = other_country(before.place, after.place)
-    distance = moved_km(before.place, after.place)
-    if not abroad and distance <= parameters.area_km:
+    distance = distance_km(before.place, after.place) or 0.0
+    if not abroad and moved_km(before, after) <= parameters.area_km:
         return None
     hurried = distance > parameters.ground_kmh * elapsed_ms(view) / HOUR_MS
     masked = hidden(before, after)
     return Signal(
-        severity=_abroad(view, before, distance, parameters) if abroad else _within(view, before, hurried=hurried),
+        severity=_abroad(view, before, parameters) if abroad else _within(view, before, hurried=hurried),
         subject=after.place.country if abroad else place_name(after.place),
         summary=(
             f"session moved from {place_name(before.place)} to {place_name(after.place)}"
@@ -48,32 +65,45 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
         observed={"place": place_name(after.place), "distance_km": round(distance), "anonymiser": masked},
         expected={"place": place_name(before.place)},
         before=before,
-        once=after.place.country if abroad else place_name(after.place),
+        once=EXIT if hidden(after) else after.place.country if abroad else place_name(after.place),
         suppressed_by=("plausible-travel",) if abroad and _is_plausible(view, before, distance, parameters) else (),
     )
 
 
-def _abroad(view: View, before: Context, distance: float, parameters: LocationChange) -> Severity:
-    """Another country is high, unless the user is known there or it is the other side of the border."""
+def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity:
+    """Weigh a move to another country by how far either place is the user's."""
     after = view.context
-    if hidden(after) or is_usual_spot(view, after):
+    if is_usual_spot(view, after):
         return Severity.LOW
-    located = None not in (before.place.latitude, after.place.latitude)
-    known = after.place.country in view.user.baseline.countries
-    near = located and distance <= parameters.area_km
-    return Severity.LOW if near or (hidden(before) and (known or not is_known_user(view))) else Severity.HIGH
+    if is_abroad(view, before, after, parameters.area_km) or _is_out_of_hiding(view, before):
+        return Severity.HIGH
+    if hidden(before, after):
+        return Severity.MEDIUM if _is_new_exit(view, after) else Severity.LOW
+    if is_known_carrier(view, before.network):
+        # A phone that roams at home and joins a network there, or somebody else in that country.
+        return Severity.HIGH if other_device(before.device, after.device) else Severity.MEDIUM
+    return Severity.LOW
+
+
+def _is_out_of_hiding(view: View, before: Context) -> bool:
+    """Tell whether a session of which no place was known goes on in a country where a known user never was."""
+    after = view.context
+    new = is_own_country(view, after) and after.place.country not in view.user.baseline.countries
+    return hidden(before) and new and is_known_user(view)
+
+
+def _is_new_exit(view: View, after: Context) -> bool:
+    """Tell whether a country new to the user is reached through a network that is new as well, other than a gateway."""
+    baseline, network = view.user.baseline, after.network
+    new = network_key(network) not in baseline.networks and after.place.country not in baseline.countries
+    return hidden(after) and network.kind not in (NetworkKind.PROXY, NetworkKind.SATELLITE) and new
 
 
 def _within(view: View, before: Context, *, hurried: bool) -> Severity:
-    """Within a country it counts where the user never was, and got to or from faster than by train.
-
-    Mobile carriers take their customers' traffic out wherever they like: on a network that was seen in several places
-    another one is nothing.
-    """
-    after = view.context
-    if not hurried or hidden(before, after) or not is_known_user(view):
+    """Within a country it counts where the user never was, and got to or from faster than by train."""
+    if not hurried or not is_known_user(view):
         return Severity.LOW
-    return Severity.MEDIUM if is_out_of_place(view, before) or is_out_of_place(view, after) else Severity.LOW
+    return Severity.MEDIUM if is_out_of_place(view, before) or is_out_of_place(view, view.context) else Severity.LOW
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
@@ -89,7 +119,9 @@ DETECTION = Detection(
     title="Session moved to another place",
     description=(
         "One session is used from another country, or from farther away in the same country, than before. People "
-        "rarely cross a border within one session; whoever took the session over often sits behind one."
+        "rarely cross a border within one session; whoever took the session over often sits behind one. Of a mobile "
+        "carrier at most the country counts, and nothing once the user is known on it, for phones roam. A VPN or "
+        "relay new to the user is medium in a country new to the user, else low."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -98,6 +130,7 @@ DETECTION = Detection(
     false_positives=(
         "A long-lived session carried across a border, by train or plane, to a country that is new to the user.",
         "An address whose geo data has just been moved to another country.",
+        "A phone that roams joins a network abroad for the first time: the same device, so medium.",
     ),
     runbook=(
         "Look for `impossible-travel` of the user within the same hour: without it the user may be travelling.",
