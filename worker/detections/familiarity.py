@@ -53,13 +53,13 @@ def is_usual_spot(view: View, context: Context) -> bool:
 
 
 def is_out_of_place(view: View, context: Context) -> bool:
-    """Tell whether the user never was around a place, or never there on a network that stays where it is.
+    """Tell whether a network is new to the user, or was never seen around the place though it stays where it is.
 
     Mobile carriers take their customers' traffic out wherever they like: a network that was seen in several places may
     be seen in another one.
     """
     if not is_known_network(view, context.network):
-        return not is_known_area(view, context.place)
+        return True
     own = f"{network_key(context.network)} "
     here = any(key.startswith(own) for key in known_places(view.user.baseline, context.place))
     return not here and not wanders(view.user.baseline, context.network)

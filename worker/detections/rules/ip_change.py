@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import (
+    hidden,
     is_abroad,
     moved_km,
     other_country,
@@ -14,8 +15,8 @@ from worker.detections.comparison import (
     same_operator,
 )
 from worker.detections.evidence import network_name, place_name
-from worker.detections.familiarity import elapsed_ms, is_known_network, is_known_user
-from worker.enrich.model import NetworkKind
+from worker.detections.familiarity import elapsed_ms, is_known_area, is_known_network, is_known_user, is_settled_network
+from worker.enrich.model import NetworkKind, is_own_place
 from worker.sessions.baseline import network_key
 from worker.sessions.limits import HOUR
 
@@ -68,11 +69,18 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
 def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
     """Tell whether the session goes on in another place; in one country that counts of users who are known."""
     after = view.context
-    if is_abroad(view, before, after, parameters.area_km):
+    if is_abroad(view, before, after, parameters.area_km) or _is_off_gateway(view, before):
         return True
     distance = moved_km(before, after)
     hurried = distance > parameters.far_km or distance > parameters.ground_kmh * elapsed_ms(view) / HOUR
     return distance > parameters.area_km and hurried and is_known_user(view)
+
+
+def _is_off_gateway(view: View, before: Context) -> bool:
+    """Tell whether a session that always came through a gateway goes on without it, where the user never was."""
+    after = view.context
+    always = hidden(before) and is_settled_network(view, before.network) and is_known_user(view)
+    return always and is_own_place(after.network, after.place) and not is_known_area(view, after.place)
 
 
 def _is_there(view: View, new: Network) -> bool:

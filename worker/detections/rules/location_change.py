@@ -18,7 +18,7 @@ from worker.detections.comparison import (
     other_device,
 )
 from worker.detections.evidence import place_name
-from worker.detections.familiarity import elapsed_ms, is_known_user, is_out_of_place, is_usual_spot
+from worker.detections.familiarity import elapsed_ms, is_known_network, is_known_user, is_out_of_place, is_usual_spot
 from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
@@ -100,10 +100,13 @@ def _is_new_exit(view: View, after: Context) -> bool:
 
 
 def _within(view: View, before: Context, *, hurried: bool) -> Severity:
-    """Within a country it counts where the user never was, and got to or from faster than by train."""
-    if not hurried or not is_known_user(view):
+    """Within a country it counts where the user never was with the network, or got to or from faster than by train."""
+    after = view.context
+    if not is_known_user(view):
         return Severity.LOW
-    return Severity.MEDIUM if is_out_of_place(view, before) or is_out_of_place(view, view.context) else Severity.LOW
+    moved = is_known_network(view, after.network) and is_out_of_place(view, after)
+    fled = hurried and (is_out_of_place(view, before) or is_out_of_place(view, after))
+    return Severity.MEDIUM if moved or fled else Severity.LOW
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
