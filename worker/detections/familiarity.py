@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.enrich.model import NetworkKind
+from worker.enrich.model import NetworkKind, is_anonymiser
 from worker.sessions.baseline import device_key, is_learned, known_places, network_key, wanders
 from worker.sessions.limits import DAY
 
@@ -65,9 +65,29 @@ def is_out_of_place(view: View, context: Context) -> bool:
     return not here and not wanders(view.user.baseline, context.network)
 
 
+def is_hand_over(view: View, before: Context) -> bool:
+    """Tell whether a session just begun goes on in an application of the same system and country.
+
+    By design a native application signs in through the browser, often while the phone changes networks.
+    """
+    after, session = view.context, view.session
+    begun = session is not None and session.events == 1 and not is_anonymiser(after.network.kind)
+    same = before.device.os == after.device.os != "" and before.place.country == after.place.country
+    return begun and same and before.device.kind == after.device.kind == "mobile"
+
+
 def is_known_user(view: View) -> bool:
     """Tell whether the user's learning period is over."""
     return is_learned(view.user.baseline, view.now)
+
+
+TRAVELLED = 3
+"""Countries a user was seen in, from which on the next one is no news."""
+
+
+def is_traveller(view: View) -> bool:
+    """Tell whether the user was seen in several countries."""
+    return len(view.user.baseline.countries) >= TRAVELLED
 
 
 def elapsed_ms(view: View) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import last_device, other_device
 from worker.detections.evidence import device_name
-from worker.detections.familiarity import is_settled_network, pair
+from worker.detections.familiarity import is_hand_over, is_settled_network, pair
 from worker.sessions.baseline import device_key
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
 def _severity(view: View, before: Context) -> Severity:
     """On one line, the second program of a sign-in, or one that the session has had before, is hardly news."""
     after, session = view.context, view.session
+    if is_hand_over(view, before):
+        return Severity.LOW
     if not after.network.prefix or before.network.prefix != after.network.prefix or session is None:
         return Severity.MEDIUM
     if is_settled_network(view, after.network) and not after.device.scripted:

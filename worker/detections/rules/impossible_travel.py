@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import apart_km, is_known_carrier, one_line, other_country
+from worker.detections.comparison import apart_km, is_known_carrier, one_line, other_country, other_device
 from worker.detections.evidence import duration_name, place_name
 from worker.detections.familiarity import is_usual_spot, pair
 from worker.enrich.geodesy import distance_km
@@ -44,6 +44,7 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
         return None
     places = pair(place_name(before.place), place_name(view.context.place))
     usual = is_usual_spot(view, before) and is_usual_spot(view, view.context)
+    usual = usual or _are_two_devices(before, view.context)
     return Signal(
         severity=Severity.LOW if usual else Severity.HIGH,
         subject=places.replace(" - ", "-"),
@@ -56,6 +57,16 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
         expected={"fastest_kmh": parameters.fastest_kmh, "other_session": before.uid},
         before=before,
     )
+
+
+def _are_two_devices(before: Context, after: Context) -> bool:
+    """Tell whether two sessions on two devices lie apart within one country, as a laptop and a phone do.
+
+    Where a phone's traffic leaves its carrier is not always known to be a carrier's. What signs in with a device that
+    is new to the user is another detection's.
+    """
+    apart = before.uid != after.uid and bool(other_device(before.device, after.device))
+    return apart and not other_country(before.place, after.place)
 
 
 def _once(before: Context, after: Context) -> str:

@@ -15,7 +15,14 @@ from worker.detections.comparison import (
     same_operator,
 )
 from worker.detections.evidence import network_name, place_name
-from worker.detections.familiarity import elapsed_ms, is_known_area, is_known_network, is_known_user, is_settled_network
+from worker.detections.familiarity import (
+    elapsed_ms,
+    is_known_area,
+    is_known_network,
+    is_known_user,
+    is_settled_network,
+    is_traveller,
+)
 from worker.enrich.model import NetworkKind, is_own_place
 from worker.sessions.baseline import network_key
 from worker.sessions.limits import HOUR
@@ -69,7 +76,9 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
 def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
     """Tell whether the session goes on in another place; in one country that counts of users who are known."""
     after = view.context
-    if is_abroad(view, before, after, parameters.area_km) or _is_off_gateway(view, before):
+    if is_abroad(view, before, after, parameters.area_km):
+        return not is_traveller(view)
+    if _is_off_gateway(view, before):
         return True
     distance = moved_km(before, after)
     hurried = distance > parameters.far_km or distance > parameters.ground_kmh * elapsed_ms(view) / HOUR

@@ -18,7 +18,14 @@ from worker.detections.comparison import (
     other_device,
 )
 from worker.detections.evidence import place_name
-from worker.detections.familiarity import elapsed_ms, is_known_network, is_known_user, is_out_of_place, is_usual_spot
+from worker.detections.familiarity import (
+    elapsed_ms,
+    is_known_network,
+    is_known_user,
+    is_out_of_place,
+    is_traveller,
+    is_usual_spot,
+)
 from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
@@ -39,6 +46,8 @@ class LocationChange(Parameters):
     """Within one country, two places closer than this are one."""
     ground_kmh: float = 200.0
     """What nobody travels at on the ground, door to door."""
+    flight_km: float = 500.0
+    """From this distance on people fly."""
     fastest_kmh: float = 900.0
     """Cruising speed of an airliner: up to it a journey to where the user has been before is plausible."""
 
@@ -52,10 +61,13 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     distance = distance_km(before.place, after.place) or 0.0
     if not abroad and moved_km(before, after) <= parameters.area_km:
         return None
-    hurried = distance > parameters.ground_kmh * elapsed_ms(view) / HOUR_MS
+    fastest = parameters.ground_kmh if distance <= parameters.flight_km else parameters.fastest_kmh
+    hurried = distance > fastest * elapsed_ms(view) / HOUR_MS
     masked = hidden(before, after)
     return Signal(
-        severity=_abroad(view, before, parameters) if abroad else _within(view, before, hurried=hurried),
+        severity=_abroad(view, before, parameters)
+        if abroad
+        else _within(view, before, hurried=hurried, far=distance > parameters.flight_km),
         subject=after.place.country if abroad else place_name(after.place),
         summary=(
             f"session moved from {place_name(before.place)} to {place_name(after.place)}"
@@ -76,13 +88,19 @@ def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity
     if is_usual_spot(view, after):
         return Severity.LOW
     if is_abroad(view, before, after, parameters.area_km) or _is_out_of_hiding(view, before):
-        return Severity.HIGH
+        return Severity.LOW if _is_journey(view, before, parameters) else Severity.HIGH
     if hidden(before, after):
         return Severity.MEDIUM if _is_new_exit(view, after) else Severity.LOW
     if is_known_carrier(view, before.network):
         # A phone that roams at home and joins a network there, or somebody else in that country.
         return Severity.HIGH if other_device(before.device, after.device) else Severity.MEDIUM
     return Severity.LOW
+
+
+def _is_journey(view: View, before: Context, parameters: LocationChange) -> bool:
+    """Tell whether somebody who is known to travel took the device along, in the time there was."""
+    distance = distance_km(before.place, view.context.place) or 0.0
+    return is_traveller(view) and _is_carried(view, before, distance, parameters)
 
 
 def _is_out_of_hiding(view: View, before: Context) -> bool:
@@ -96,25 +114,32 @@ def _is_new_exit(view: View, after: Context) -> bool:
     """Tell whether a country new to the user is reached through a network that is new as well, other than a gateway."""
     baseline, network = view.user.baseline, after.network
     new = network_key(network) not in baseline.networks and after.place.country not in baseline.countries
-    return hidden(after) and network.kind not in (NetworkKind.PROXY, NetworkKind.SATELLITE) and new
+    exits = hidden(after) and network.kind not in (NetworkKind.PROXY, NetworkKind.SATELLITE)
+    return exits and new and is_known_user(view)
 
 
-def _within(view: View, before: Context, *, hurried: bool) -> Severity:
+def _within(view: View, before: Context, *, hurried: bool, far: bool) -> Severity:
     """Within a country it counts where the user never was with the network, or got to or from faster than by train."""
     after = view.context
     if not is_known_user(view):
         return Severity.LOW
-    moved = is_known_network(view, after.network) and is_out_of_place(view, after)
+    stays = (far or after.device.kind == "desktop") and is_known_network(view, after.network)
+    moved = stays and is_out_of_place(view, after)
     fled = hurried and (is_out_of_place(view, before) or is_out_of_place(view, after))
     return Severity.MEDIUM if moved or fled else Severity.LOW
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
     """Tell whether the same device was carried, in the time there was, to a country the user is known in."""
-    after = view.context
-    same_device = bool(before.device.browser and after.device.browser) and not other_device(before.device, after.device)
-    in_time = distance <= parameters.fastest_kmh * elapsed_ms(view) / HOUR_MS
-    return same_device and in_time and after.place.country in view.user.baseline.countries
+    known = view.context.place.country in view.user.baseline.countries
+    return known and _is_carried(view, before, distance, parameters)
+
+
+def _is_carried(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
+    """Tell whether the same device can have been carried so far in the time there was."""
+    old, new = before.device, view.context.device
+    same_device = bool(old.browser and new.browser) and not other_device(old, new)
+    return same_device and distance <= parameters.fastest_kmh * elapsed_ms(view) / HOUR_MS
 
 
 DETECTION = Detection(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import place_name
+from worker.detections.familiarity import is_known_device, is_traveller
 from worker.detections.novelty import Learning, is_learned, is_new_country, is_own_sign_in
 
 
@@ -16,13 +17,18 @@ def detect(view: View, parameters: NewCountry) -> Signal | None:
     if not is_new_country(view) or not is_learned(view, parameters):
         return None
     return Signal(
-        severity=Severity.LOW if is_own_sign_in(view) else Severity.MEDIUM,
+        severity=Severity.LOW if is_own_sign_in(view) or _is_next_of_many(view) else Severity.MEDIUM,
         subject=view.context.place.country,
         summary=f"first session from {place_name(view.context.place)}",
         observed={"country": view.context.place.country},
         expected={"countries": sorted(view.user.baseline.countries)},
         once=view.context.place.country,
     )
+
+
+def _is_next_of_many(view: View) -> bool:
+    """Tell whether somebody who is known to travel signs in with a device of before."""
+    return is_traveller(view) and is_known_device(view, view.context.device)
 
 
 DETECTION = Detection(

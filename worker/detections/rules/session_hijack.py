@@ -13,7 +13,7 @@ from worker.detections.comparison import (
     other_system,
 )
 from worker.detections.evidence import device_name, network_name, place_name
-from worker.detections.familiarity import is_known_device, is_usual_spot, pair
+from worker.detections.familiarity import is_hand_over, is_known_device, is_usual_spot, pair
 from worker.sessions.baseline import device_key, network_key
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def detect(view: View, parameters: SessionHijack) -> Signal | None:
     if before is None or not other_device(before.device, after.device) or not _new_network(view, before, parameters):
         return None
     scripted = after.device.scripted and not before.device.scripted
-    own = is_usual_spot(view, after) and is_known_device(view, after.device)
+    own = (is_usual_spot(view, after) and is_known_device(view, after.device)) or is_hand_over(view, before)
     return Signal(
         severity=Severity.CRITICAL if scripted else Severity.LOW if own else Severity.HIGH,
         subject=network_key(after.network),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import device_name, network_name, place_name
+from worker.detections.familiarity import is_traveller
 from worker.detections.novelty import Learning, is_learned, is_own_sign_in, news, told_before
 from worker.sessions.baseline import device_key, network_key
 
@@ -47,7 +48,7 @@ def _severity(view: View, new: list[str], parameters: UnfamiliarSignIn) -> Sever
     Little is known of who was seen a few times: a new phone on its carrier, in the country of before, is low.
     """
     if "device" not in new:
-        return Severity.LOW if is_own_sign_in(view) else Severity.MEDIUM
+        return Severity.LOW if is_own_sign_in(view) or is_traveller(view) else Severity.MEDIUM
     if "country" not in new and view.user.baseline.sessions < parameters.known_sessions:
         return Severity.LOW
     return Severity.HIGH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import duration_name, network_name
+from worker.detections.familiarity import is_settled_network
 from worker.sessions.limits import MINUTE
 
 
@@ -34,9 +35,11 @@ def detect(view: View, parameters: UseAfterExpiry) -> Signal | None:
 
 
 def _is_owner(view: View) -> bool:
-    """Tell whether device and network are those of before."""
+    """Tell whether the device is that of before, on the same line or another one of the user's."""
     before, after = view.before, view.context
-    return before is not None and before.device == after.device and before.network.prefix == after.network.prefix != ""
+    own = before is not None and before.network.prefix == after.network.prefix != ""
+    own = own or is_settled_network(view, after.network)
+    return own and before is not None and before.device == after.device
 
 
 DETECTION = Detection(
