@@ -20,6 +20,7 @@ from worker.detections.familiarity import (
     is_known_area,
     is_known_network,
     is_known_user,
+    is_out_of_place,
     is_settled_network,
     is_traveller,
 )
@@ -66,6 +67,8 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
     if view.is_machine():
         return _of_service(view, before)
+    if _is_away_from_home(view, before):
+        return Severity.MEDIUM
     if not other_system(old, new) or is_known_network(view, new) or _is_there(view, new):
         return Severity.INFORMATIONAL
     if new.kind in (NetworkKind.HOSTING, NetworkKind.TOR):
@@ -83,6 +86,13 @@ def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
     distance = moved_km(before, after)
     hurried = distance > parameters.far_km or distance > parameters.ground_kmh * elapsed_ms(view) / HOUR
     return distance > parameters.area_km and hurried and is_known_user(view)
+
+
+def _is_away_from_home(view: View, before: Context) -> bool:
+    """Tell whether a phone leaves its carrier for a network that the user knows in one other place alone."""
+    after = view.context
+    known = before.network.kind == NetworkKind.MOBILE and is_known_network(view, after.network) and is_known_user(view)
+    return known and is_own_place(after.network, after.place) and is_out_of_place(view, after)
 
 
 def _is_off_gateway(view: View, before: Context) -> bool:
