@@ -53,9 +53,10 @@ DETECTION = Detection(
     id="anonymizer",
     title="Session through an anonymiser",
     description=(
-        "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its user's. "
-        "Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by default "
-        "on many phones and are noted only."
+        "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its "
+        "user's. Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by "
+        "default on many phones and are noted only. A session of a person who is known, begun on a hosting network "
+        "where that person never was, is medium: phishing proxies sign in from there."
     ),
     severity=Severity.LOW,
     score=21,

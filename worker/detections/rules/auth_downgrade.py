@@ -100,7 +100,8 @@ DETECTION = Detection(
     description=(
         "The authentication of a session fell while it ran, or a new session shows weaker methods than the user's "
         "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
-        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed."
+        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed. Usual is "
+        "what was shown with the same device; on a known device and network, while nothing is usual there, it is low."
     ),
     severity=Severity.HIGH,
     score=73,

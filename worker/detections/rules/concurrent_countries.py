@@ -67,8 +67,9 @@ DETECTION = Detection(
     title="Sessions in two countries at once",
     description=(
         "Two sessions of one user were last used within half an hour of each other from two countries. Unlike "
-        "impossible travel it needs no speed, only two holders at a time; anonymisers and unknown places are left out, "
-        "and so are places on the two sides of a border."
+        "impossible travel it needs no speed, only two holders at a time; anonymisers and unknown places are left "
+        "out, and so are places on the two sides of a border. A pair of countries is raised once while it keeps "
+        "coming back, and is low when the user is known in both places."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -67,7 +67,8 @@ DETECTION = Detection(
     title="Unusually many sessions at once",
     description=(
         "A user holds more unexpired sessions than the tenant's policy allows and, once there is a history, more than "
-        "twice the usual. Credentials that are sold or stuffed are used from many places at once."
+        "twice the usual. Credentials that are sold or stuffed are used from many places at once. Sessions of one "
+        "device and network for different audiences are one."
     ),
     severity=Severity.MEDIUM,
     score=47,

@@ -55,8 +55,9 @@ DETECTION = Detection(
     title="Session moved to another device",
     description=(
         "One session is used by another browser, operating system or class of device than before, or by an older "
-        "version of the same browser. A session lives in one browser's storage; another client holding it has "
-        "usually been given a copy."
+        "version of the same browser. A session lives in one browser's storage; another client holding it has usually "
+        "been given a copy. Each pair of devices is raised once. On an unchanged line the second program of a sign- "
+        "in, a device the session has had, and any browser on a line of the user's own are low."
     ),
     severity=Severity.MEDIUM,
     score=47,

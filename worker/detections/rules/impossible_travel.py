@@ -91,9 +91,10 @@ DETECTION = Detection(
     id="impossible-travel",
     title="Impossible travel",
     description=(
-        "A user acted in two places whose distance, less the accuracy of both, no airliner covers in the time between. "
-        "Judged in event time between neighbouring observations of all the user's sessions; anonymised and unknown "
-        "places are stepped over."
+        "A user acted in two places whose distance, less the accuracy of both, no airliner covers in the time "
+        "between. Judged in event time between neighbouring observations of all the user's sessions; places that are "
+        "not the person's are stepped over. A pair of places is raised once while it keeps coming back, and is low "
+        "when the user is known in both, or when two devices lie apart within one country."
     ),
     severity=Severity.HIGH,
     score=73,

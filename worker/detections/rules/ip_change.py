@@ -123,9 +123,12 @@ DETECTION = Detection(
     id="ip-change",
     title="Session moved to another network",
     description=(
-        "One session is used from another network than before. Sessions follow people between office, home and "
-        "mobile networks, so a move alone is context rather than alarm; a move to another autonomous system in "
-        "another place, or into hosting or Tor, is how a stolen session looks first."
+        "One session is used from another network than before. Sessions follow people between office, home and mobile "
+        "networks, so a move alone is context rather than alarm. A move to a system new to the user in another place, "
+        "into hosting or Tor, off a gateway that was always used, or to the user's own provider in a place where the "
+        "user never was, is how a stolen session looks first. Within a country that counts of users who are known, "
+        "far away or faster than by train. A service's networks are learned; another region of its operator is low, "
+        "another operator high."
     ),
     severity=Severity.LOW,
     score=21,

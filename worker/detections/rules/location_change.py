@@ -147,9 +147,10 @@ DETECTION = Detection(
     title="Session moved to another place",
     description=(
         "One session is used from another country, or from farther away in the same country, than before. People "
-        "rarely cross a border within one session; whoever took the session over often sits behind one. Of a mobile "
-        "carrier at most the country counts, and nothing once the user is known on it, for phones roam. A VPN or "
-        "relay new to the user is medium in a country new to the user, else low."
+        "rarely cross a border within one session; whoever took the session over often sits behind one. Each new "
+        "country is raised once; where the user is known on network and place, or is known to travel and the device "
+        "can have been carried, it is low. Within a country it is medium where the user never was with the network "
+        "and got there faster than by train, and low otherwise."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -36,7 +36,9 @@ DETECTION = Detection(
     title="Sign-in from a new country",
     description=(
         "A user starts a session from a country none of the user's sessions came from before, after ten sessions or "
-        "two weeks of learning. Anonymised and unknown places say nothing of where the user is and do not count."
+        "two weeks of learning. It is raised once for a country. With a device of before it is low when the sign-in "
+        "shows two factors, or the user is known to travel. Anonymised and unknown places say nothing of where the "
+        "user is and do not count."
     ),
     severity=Severity.MEDIUM,
     score=47,

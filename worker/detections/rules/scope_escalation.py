@@ -46,7 +46,9 @@ DETECTION = Detection(
     title="Session gained scopes",
     description=(
         "A session carries scopes it did not have before, without the user having authenticated again. Scopes only "
-        "grow through consent or step-up; growth inside a running session is privilege escalation or consent abuse."
+        "grow through consent or step-up; growth inside a running session is privilege escalation or consent abuse. "
+        "On an unchanged device and network it is what incremental consent looks like, and low unless the scope is "
+        "sensitive."
     ),
     severity=Severity.MEDIUM,
     score=47,

@@ -57,9 +57,10 @@ DETECTION = Detection(
     id="session-at-risk",
     title="Session at risk",
     description=(
-        "Findings add to a risk between 0 and 100 of their session, each by its share of what is missing to 100, which "
-        "halves every four hours. Where several weaker signs meet in one session, their sum says what none of them "
-        "says alone: this finding names its parts and is the one to begin with."
+        "Findings add to a risk between 0 and 100 of their session, each by its share of what is missing to 100, "
+        "which halves every four hours. Where several weaker signs of different kinds meet in one session, their sum "
+        "says what none of them says alone: this finding names its parts and is the one to begin with. It takes two "
+        "different detections that cast doubt on who holds the session; what is new or against a policy is no part."
     ),
     severity=Severity.HIGH,
     score=73,

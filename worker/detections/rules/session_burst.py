@@ -79,7 +79,8 @@ DETECTION = Detection(
     description=(
         "A user starts ten or more sessions within five minutes, and more than is usual for that user. Stolen "
         "credentials are put to use by tools that sign in again and again, often from changing networks; people "
-        "hardly ever do."
+        "hardly ever do. Single sign-on of one browser to several audiences is one sign-in, and a machine's own "
+        "client on its own network is low."
     ),
     severity=Severity.MEDIUM,
     score=47,

@@ -88,7 +88,8 @@ DETECTION = Detection(
     description=(
         "One session is suddenly used by a different device from another autonomous system or country. Roaming "
         "changes the network and keeps the device; a theft changes both. A scripted client taking over a browser's "
-        "session is the signature of a replayed cookie."
+        "session is the signature of a replayed cookie, and is raised every time, unless it takes over at the start "
+        "as before: an application's own server. What a user is known by, device, network and place, is low."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -113,9 +113,10 @@ DETECTION = Detection(
     id="session-interleaving",
     title="Session with two holders",
     description=(
-        "Within an hour one session went back, at least twice, to a network or device it had left: A, B, A, B. Whoever "
-        "moves goes one way; a session that is in two hands is used from both in turn. The two address families of one "
-        "operator are one place, since dual-stack clients alternate between them all day."
+        "Within an hour one session went back, at least twice, to a network or device it had left: A, B, A, B. "
+        "Whoever moves goes one way; a session that is in two hands is used from both in turn. Address families are "
+        "looked at apart, since dual-stack clients alternate between them all day. One line in common, or two "
+        "stations that are both the user's own, are low."
     ),
     severity=Severity.HIGH,
     score=73,

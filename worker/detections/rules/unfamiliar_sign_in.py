@@ -59,8 +59,10 @@ DETECTION = Detection(
     title="Unfamiliar sign-in",
     description=(
         "At least two of country, network and device of a new session were never seen for this user before, after ten "
-        "sessions or two weeks of learning. One of them changes now and then in everybody's life; two at once are what "
-        "a sign-in with stolen credentials looks like. Its parts are reported as well."
+        "sessions or two weeks of learning. A new device at a new place is what a sign-in with stolen credentials "
+        "looks like. A new country always brings a new network: with a device of before that is medium, and low with "
+        "two factors. Of a user seen a few times, a new device on a new network in the known country is low. The same "
+        "device and network are raised again on the day of the first time only if that session was ended."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -46,9 +46,9 @@ DETECTION = Detection(
     id="use-after-expiry",
     title="Expired session used",
     description=(
-        "A session was used later than its expiry allows: its maximum age after the last use or the creation, by the "
-        "tenant's policy. Whoever accepts it does not enforce expiry, or the session store was changed to let an old "
-        "session live."
+        "A session was used later than its expiry allows. Whoever accepts it does not enforce expiry, or the session "
+        "store was changed to let an old session live. Up to five minutes late with the device of before on a line of "
+        "the user's is low: services write the last use late."
     ),
     severity=Severity.HIGH,
     score=73,
