@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
 from worker.sessions.baseline import is_learned, network_key
+from worker.sessions.codec import NEVER
 from worker.sessions.fold import FoldContext, deadline, expiry, is_country_alone, is_live, step
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
     DELETED,
     KIND_INDEX,
-    NEVER,
     Contexts,
     Observation,
     decode_profile,

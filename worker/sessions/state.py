@@ -11,9 +11,7 @@ from lz4.block import compress, decompress
 
 from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import Device, Network, Place
-
-FORMAT = 1
-"""Version of the encoded state: its first byte. Raise it when the layout changes."""
+from worker.sessions.codec import NEVER, USER, framed, has_format, unframed
 
 
 class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -313,7 +311,6 @@ class Contexts(dict[int, Context]):
         return next((key for key, known in self.items() if known is context), 0)
 
 
-NEVER = 2**64 - 1
 _encode = msgspec.msgpack.Encoder().encode
 _decode_user = msgspec.msgpack.Decoder(User).decode
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
@@ -328,12 +325,12 @@ def encode_user(user: User, wake: int) -> bytes:
     LZ4 halves what is kept in memory, written to the changelog and read at recovery, for 6 µs a state there and back.
     """
     packed: bytes = compress(_encode(user))
-    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + packed
+    return framed(USER, wake, packed)
 
 
 def is_user(state: bytes) -> bool:
     """Tell whether a state is a user's, and not one of `worker.sessions.correlation` or `worker.sessions.budget`."""
-    return state[0] == FORMAT
+    return has_format(USER, state)
 
 
 def decode_user(state: bytes) -> User:
@@ -342,9 +339,7 @@ def decode_user(state: bytes) -> User:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
-        raise UnknownFormatError(state[0])
-    return _decode_user(decompress(memoryview(state)[9:]))
+    return _decode_user(decompress(unframed(USER, state)))
 
 
 def encode_context(parts: Context | tuple[object, ...]) -> bytes:
@@ -360,10 +355,3 @@ def encode_profile(profile: Profile) -> bytes:
 def decode_profile(profile: bytes) -> Profile:
     """Decode a fold; no bytes are the fold of no events."""
     return _decode_profile(profile) if profile else new_profile()
-
-
-class UnknownFormatError(Exception):
-    """A state of an unknown format version: written by a newer sessionwatch. Nothing can go on without reading it."""
-
-    def __init__(self, version: int) -> None:
-        super().__init__(f"state format {version} is not known to this version (it knows up to {FORMAT})")

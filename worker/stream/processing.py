@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mode import get_logger
 
 from worker.pipeline.ports import BatchResult, dead_letter
-from worker.sessions.state import UnknownFormatError
+from worker.sessions.codec import UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

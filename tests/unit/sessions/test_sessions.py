@@ -21,20 +21,12 @@ from worker.enrich.model import Device, Enrichment
 from worker.pipeline.rows import session_row
 from worker.sessions import reorder as module
 from worker.sessions.baseline import count_start
+from worker.sessions.codec import NEVER, UnknownFormatError
 from worker.sessions.fold import live_sessions
 from worker.sessions.limits import DAY, HOUR, MINUTE, Limits
 from worker.sessions.reorder import apply, expired, is_forgotten, next_timer
 from worker.sessions.risk import decayed, raised
-from worker.sessions.state import (
-    NEVER,
-    UnknownFormatError,
-    User,
-    decode_user,
-    encode_profile,
-    encode_user,
-    new_profile,
-    new_user,
-)
+from worker.sessions.state import User, decode_user, encode_profile, encode_user, new_profile, new_user
 
 LIMITS = Limits()
 JUDGE = TenantRuleEngine(detections().values())
