@@ -111,7 +111,7 @@ def _learn(profile: Profile, session: Session, since: int, context: Context, lim
     """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
     learn(profile.baseline, context, profile.time, limits)
     if since == session.started:
-        strength_mark(profile.baseline, session.initial_strength)
+        strength_mark(profile.baseline, session.base)
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:

@@ -113,6 +113,11 @@ class View(msgspec.Struct, gc=False):
         """
         return self.session_class is SessionClass.MACHINE and not self.is_new_class()
 
+    @property
+    def revoked_at(self) -> int:
+        """When the session was deleted before this event; 0 if it was not."""
+        return self.session.ended if self.session else self.user.revoked_at(self.context.uid)
+
     def is_allowed(self) -> bool:
         """Tell whether the tenant's lists name the event's network as trusted."""
         network = self.context.network

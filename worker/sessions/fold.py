@@ -14,11 +14,23 @@ from worker.sessions.baseline import admit, count_start, network_key, release
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CRITICAL, decayed, raised
-from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Observation, OpenFinding, Profile, Session
+from worker.sessions.state import (
+    CHANGED,
+    DELETED,
+    KINDS,
+    Context,
+    Contexts,
+    Observation,
+    OpenFinding,
+    Profile,
+    Session,
+    revocation_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schemas.vocabulary import Vocabulary
     from worker.enrich.model import Network, Place
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
@@ -63,8 +75,10 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
         verdicts = fold_context.engine(view)
     evicted: Sequence[tuple[str, Session]] = ()
     if session is None:
+        ended = _revoked_at(profile, context.uid, fold_context.limits)
         evicted = _make_room(profile, fold_context.limits)
         session = _start(profile, observation, context, fold_context.limits)
+        session.ended = ended
         profile.sessions[context.uid] = session
     if observation.kind == DELETED:
         session.ended = session.ended or observation.time
@@ -85,10 +99,11 @@ def _trigger(
     profile: Profile, session: Session | None, observation: Observation, context: Context, fold_context: FoldContext
 ) -> int:
     if observation.kind == DELETED:
-        return CLOCK if observation.future_by else 0
+        used = session is not None and session.ended and observation.activity > session.ended
+        return (CLOCK if observation.future_by else 0) | (ENDED if used else 0)
     found = CLOCK if observation.future_by or _used_before_created(observation, context, fold_context.limits) else 0
     if session is None:
-        found |= START
+        found |= START | (ENDED if _revoked_at(profile, context.uid, fold_context.limits) else 0)
     else:
         if session.context != observation.context:
             found |= _changes(fold_context.contexts[session.context], context)
@@ -100,6 +115,11 @@ def _trigger(
     if travelled or is_country_alone(profile, context.place, context.network):
         found |= TRAVEL
     return found
+
+
+def _revoked_at(profile: Profile, uid: str, limits: Limits) -> int:
+    ended = profile.revoked_at(uid)
+    return ended if ended > profile.time - limits.ended_ttl else 0
 
 
 def _used_before_created(observation: Observation, context: Context, limits: Limits) -> bool:
@@ -229,16 +249,35 @@ def _make_room(profile: Profile, limits: Limits) -> Sequence[tuple[str, Session]
     now, horizon = profile.time, profile.time - limits.ended_ttl
     over = [uid for uid, each in profile.sessions.items() if (each.ended or deadline(each)) < horizon]
     for uid in over:
-        del profile.sessions[uid]
+        forget_session(profile, uid, limits)
     if len(profile.sessions) < limits.sessions:
         return ()
     live, _, uid = min([
         (is_live(each, now), each.seen, uid)
         for uid, each in profile.sessions.items()
     ])  # fmt: skip
-    session = profile.sessions.pop(uid)
+    session = forget_session(profile, uid, limits)
     profile.opened().dropped += 1
     return ((uid, session),) if live else ()
+
+
+def forget_session(profile: Profile, uid: str, limits: Limits) -> Session:
+    """Remove a session; remember that it was revoked, if it was."""
+    session = profile.sessions.pop(uid)
+    if session.ended > profile.time - limits.ended_ttl:
+        cold = profile.opened()
+        cold.revoked[revocation_key(uid)] = session.ended
+        if len(cold.revoked) > limits.revoked:
+            _bound_revocations(cold.revoked, profile.time - limits.ended_ttl)
+    return session
+
+
+def _bound_revocations(revoked: dict[int, int], horizon: int) -> None:
+    """Drop revocations older than `horizon`; of more than can be remembered the oldest one."""
+    for key in [key for key, ended in revoked.items() if ended <= horizon] or [
+        min(revoked, key=lambda key: (revoked[key], key))
+    ]:
+        del revoked[key]
 
 
 def _advance(
@@ -286,10 +325,17 @@ def _grant_to(session: Session, context: Context, fold_context: FoldContext) -> 
         session.scopes = _widest(session.scopes or (), context.scopes, fold_context.limits.scopes)
     if context.max_age_minutes is not None:
         session.max_age_minutes = context.max_age_minutes
-    level = fold_context.engine.policy.vocabulary.strength(context.amr)
+    _authenticated(session, context, fold_context.engine.policy.vocabulary)
+
+
+def _authenticated(session: Session, context: Context, vocabulary: Vocabulary) -> None:
+    """Take in the methods; with a later creation time it is a sign-in, and the session's strength begins anew."""
+    level = vocabulary.strength(context.amr)
+    if context.created_at > session.created > 0 and level >= 0:
+        session.strength = session.base = level
+    elif session.base == UNKNOWN:
+        session.base = level
     session.strength = max(session.strength, level)
-    if session.initial_strength == UNKNOWN:
-        session.initial_strength = level
     session.created = max(session.created, context.created_at)
 
 

@@ -9,7 +9,7 @@ from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
 from worker.sessions.baseline import is_learned, network_key
 from worker.sessions.codec import NEVER
-from worker.sessions.fold import FoldContext, deadline, expiry, is_country_alone, is_live, step
+from worker.sessions.fold import FoldContext, deadline, expiry, forget_session, is_country_alone, is_live, step
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
@@ -126,14 +126,14 @@ def _truncated(user: User, applied: Applied, limits: Limits) -> Applied:
         _collect(user, _reported(evicted, applied.changes))
         if not _is_oversized(user, limits) or len(profile.sessions) <= 1:
             return applied._replace(evicted=evicted, truncated=True)
-        evicted += _halve(profile)
+        evicted += _halve(profile, limits)
 
 
-def _halve(profile: Profile) -> list[tuple[str, Session]]:
+def _halve(profile: Profile, limits: Limits) -> list[tuple[str, Session]]:
     """Remove half of the sessions, findings and pending observations, the oldest first; return the live sessions."""
     sessions, now = profile.sessions, profile.time
     order = sorted(sessions, key=lambda uid: (is_live(sessions[uid], now), sessions[uid].seen, uid))
-    gone = [(uid, sessions.pop(uid)) for uid in order[: (len(order) + 1) // 2]]
+    gone = [(uid, forget_session(profile, uid, limits)) for uid in order[: (len(order) + 1) // 2]]
     findings = profile.open_findings
     for uid in sorted(findings, key=lambda uid: (findings[uid].last, uid))[: (len(findings) + 1) // 2]:
         del findings[uid]
