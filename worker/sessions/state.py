@@ -265,7 +265,7 @@ class User(msgspec.Struct, gc=False, array_like=True):
         offsets: source partition -> offset of the last record applied from it.
         contexts: number -> encoded `Context`.
         rotate_at: event time from which the base is to move on.
-        window: encoded observations, one after the other; `window_size` of them.
+        window: packed observations, one after the other; `window_size` of them.
         timed_out: session uid -> the deadline whose passing was already reported.
         touched: session uid -> `applied` when it last changed, by an event of its own or by a late one, and the user's
             decaying risk then, as of the session's newest event.
@@ -290,16 +290,23 @@ class User(msgspec.Struct, gc=False, array_like=True):
 
     def observations(self) -> list[Observation]:
         """Return the window, decoded."""
-        return _decode_window(b"\xdd" + self.window_size.to_bytes(4, "big") + self.window)
+        time, found = 0, []
+        for step, ago, kind, context, future_by in _decode_window(
+            b"\xdd" + self.window_size.to_bytes(4, "big") + self.window
+        ):
+            time += step
+            found.append(Observation(time, time - ago, kind, context, future_by))
+        return found
 
     def keep(self, observations: list[Observation]) -> None:
         """Set the window."""
-        self.window = b"".join(map(_encode, observations))
+        times = [0, *(each.time for each in observations)]
+        self.window = b"".join(map(_packed, observations, times))
         self.window_size = len(observations)
 
     def append(self, observation: Observation) -> None:
-        """Add an observation at the window's end."""
-        self.window += _encode(observation)
+        """Add an observation at the window's end, before `current` takes it in."""
+        self.window += _packed(observation, self.current.time if self.window_size else 0)
         self.window_size += 1
 
 
@@ -330,7 +337,20 @@ _decode_user = msgspec.msgpack.Decoder(User).decode
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 _decode_cold = msgspec.msgpack.Decoder(ColdProfile).decode
 _decode_context = msgspec.msgpack.Decoder(Context).decode
-_decode_window = msgspec.msgpack.Decoder(list[Observation]).decode
+_decode_window = msgspec.msgpack.Decoder(list[tuple[int, int, int, int, int]]).decode
+
+
+def _packed(observation: Observation, previous: int) -> bytes:
+    """Return an observation with its times as differences: 11 bytes instead of 22.
+
+    Args:
+        observation: the observation.
+        previous: the time of the observation before it.
+    """
+    time = observation.time
+    return _encode(
+        (time - previous, time - observation.activity, observation.kind, observation.context, observation.future_by)
+    )
 
 
 def encode_user(user: User, wake: int) -> bytes:
