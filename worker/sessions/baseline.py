@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from worker.enrich.model import Device, Network
     from worker.sessions.limits import Limits
-    from worker.sessions.state import Baseline, Context, Profile, Session
+    from worker.sessions.state import Baseline, Context, Profile, Session, StartRate
 
 
 FIVE_MINUTES = 5 * MINUTE
@@ -36,17 +36,36 @@ def is_interactive(key: str) -> bool:
 
 
 def count_start(history: Baseline, now: int, half_life: int) -> None:
-    """Count the start of a session into the user's rate."""
+    """Count the start of a session into the user's rate, which is learned from the days before yesterday."""
     rate, bucket = history.rate, now // FIVE_MINUTES
     if bucket <= rate.bucket:
         rate.count += 1
         return
+    if rate.count:
+        _count_bucket(rate)
     fade = 0.5 ** ((bucket - rate.bucket) * FIVE_MINUTES / half_life)
-    known = 1.0 if rate.count else 0.0
-    rate.known = (rate.known + known) * fade
-    rate.total = (rate.total + rate.count) * fade
-    rate.squares = (rate.squares + rate.count * rate.count) * fade
+    rate.known, rate.total, rate.squares = rate.known * fade, rate.total * fade, rate.squares * fade
+    rate.recent = [(day, known * fade, total * fade, squares * fade) for day, known, total, squares in rate.recent]
+    _settle(rate, bucket * FIVE_MINUTES // DAY)
     rate.bucket, rate.count = bucket, 1
+
+
+def _count_bucket(rate: StartRate) -> None:
+    """Add the newest five minutes to their day."""
+    day, count = rate.bucket * FIVE_MINUTES // DAY, rate.count
+    known, total, squares = 0.0, 0.0, 0.0
+    if rate.recent and rate.recent[-1][0] == day:
+        _, known, total, squares = rate.recent.pop()
+    rate.recent.append((day, known + 1.0, total + count, squares + count * count))
+
+
+def _settle(rate: StartRate, today: int) -> None:
+    """Learn the days before yesterday."""
+    while rate.recent and rate.recent[0][0] < today - 1:
+        _, known, total, squares = rate.recent.pop(0)
+        rate.known += known
+        rate.total += total
+        rate.squares += squares
 
 
 LEARNED_SESSIONS, LEARNED_AFTER = 10, 14 * DAY

@@ -115,6 +115,8 @@ class StartRate(msgspec.Struct, gc=False, array_like=True):
         bucket: number of the newest five minutes since the epoch. `count`: starts in them.
         known: how many fives of minutes are behind the sums, each weighing half after `Limits.rate_half_life`.
         total, squares: sums of the counts and of their squares, weighed alike.
+        recent: the same by day, `[day number, known, total, squares]`, of the last two days: a burst must not make
+            itself usual while it lasts.
     """
 
     bucket: int
@@ -122,6 +124,7 @@ class StartRate(msgspec.Struct, gc=False, array_like=True):
     known: float
     total: float
     squares: float
+    recent: list[tuple[int, float, float, float]] = msgspec.field(default_factory=list)
 
 
 class Baseline(msgspec.Struct, gc=False, array_like=True):
