@@ -37,9 +37,9 @@ def _columns(*columns: tuple[str, str, str]) -> tuple[Column, ...]:
 
 
 _SOURCE = (
-    ("kafka_topic", WORD, "Topic the record first as_records on"),
-    ("kafka_partition", "UInt32", "Partition the record first as_records in"),
-    ("kafka_offset", "UInt64", "Offset the record first as_records at"),
+    ("kafka_topic", WORD, "Topic the record first arrived on"),
+    ("kafka_partition", "UInt32", "Partition the record first arrived in"),
+    ("kafka_offset", "UInt64", "Offset the record first arrived at"),
 )
 _NETWORK = (
     ("ip", TEXT, "Canonical address"),

@@ -114,6 +114,10 @@ FORGOTTEN = Counter("sessionwatch_forgotten_total", "Users erased from the state
 EVICTED = Counter(
     "sessionwatch_evicted_total", "Live sessions evicted from the state because a user had too many.", registry=REGISTRY
 )
+CLAMPED = Counter(
+    "sessionwatch_records_ahead_total", "Records whose timestamp was ahead of the worker's clock; it was clamped.",
+    registry=REGISTRY,
+)  # fmt: skip
 TRUNCATED = Counter(
     "sessionwatch_states_truncated_total", "Users' states cut because they were over their bound in bytes.",
     registry=REGISTRY,
@@ -215,6 +219,7 @@ _PLAIN: Mapping[str, Counter] = {
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,
     "truncated": TRUNCATED,
+    "clamped": CLAMPED,
 }
 _LABELLED: Mapping[str, Counter] = {
     "records": RECORDS_IN,

@@ -91,8 +91,8 @@ def test_a_mapping_of_one_s_own() -> None:
     ("wrong", "told"),
     [
         ("fits: gate_version", "fits: gate_version ||"), ("fields: {", "fields: {nickname: x, "),
-        ("name: gate", "name: Gate!"),
-        ("title: Gate's sign-ins", ""), ("kind: {from", "kind: {form"), (OWN, "[1, 2"), (OWN, "- 1"),
+        ("name: gate", "name: Gate!"), ("title: Gate's sign-ins", ""), ("kind: {from", "kind: {form"),
+        (OWN, "[1, 2"), (OWN, "- 1"),
     ],
 )  # fmt: skip
 def test_a_mapping_that_is_none(wrong: str, told: str) -> None:
