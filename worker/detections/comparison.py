@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from worker.enrich.geodesy import distance_km
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from worker.sessions.state import Context
 
 
+_WORDS = re.compile(r"[^\W_]+")
+_COMMON_WORDS = frozenset(
+    ("the", "asn", "internet", "telecom", "communications", "network", "networks", "hosting", "cloud", "data", "group")
+)
+
+
 def other_network(before: Network, after: Network) -> bool:
     """Tell whether two addresses of one family lie in different /24 or /64; unknown networks never differ."""
     return bool(before.prefix and after.prefix) and before.family == after.family and before.prefix != after.prefix
@@ -23,6 +30,17 @@ def other_network(before: Network, after: Network) -> bool:
 def other_system(before: Network, after: Network) -> bool:
     """Tell whether two addresses are known to belong to different autonomous systems."""
     return bool(before.asn and after.asn) and before.asn != after.asn
+
+
+def is_same_operator(before: Network, after: Network) -> bool:
+    """Tell whether two addresses belong to one operator: the same system, or systems whose names begin alike."""
+    return before.asn == after.asn or (_operator(before) == _operator(after) != "")
+
+
+def _operator(network: Network) -> str:
+    """Return the first word of an organisation's name that is its own: `AMAZON-02` and `AMAZON-AES` are one."""
+    words = _WORDS.findall(network.as_org.lower())
+    return next((word for word in words if len(word) > 2 and word not in _COMMON_WORDS), "")
 
 
 def other_country(before: Place, after: Place) -> bool:

@@ -83,7 +83,7 @@ DETECTION = Detection(
     ),
     sources=(
         "USSO SessionType; Microsoft Entra ID: interactive, non-interactive and service principal sign-ins.",
-        "MITRE ATT&CK T1078: service accounts used interactively (Splunk, Elastic: interactive logon by service account).",
+        "Splunk and Elastic: interactive logon by a service account.",
     ),
     triggers=Trigger.START | Trigger.GRANT,
     parameters=SessionTypeChange(),
