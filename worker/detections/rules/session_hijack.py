@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import last_device, other_country, other_device, other_network, other_system
+from worker.detections.comparison import (
+    is_gone_private,
+    is_unreadable_client,
+    last_device,
+    other_country,
+    other_device,
+    other_network,
+    other_system,
+)
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.sessions.baseline import network_key
 
@@ -21,7 +29,7 @@ class SessionHijack(Parameters):
 def detect(view: View, _parameters: SessionHijack) -> Signal | None:
     """Flag a new network together with a different device; a script after a browser is worse."""
     before, after = last_device(view), view.context
-    if before is None or not other_device(before.device, after.device) or not _new_network(view, before):
+    if before is None or not _is_other_client(view, before) or not _new_network(view, before):
         return None
     scripted = after.device.scripted and not before.device.scripted
     return Signal(
@@ -37,8 +45,17 @@ def detect(view: View, _parameters: SessionHijack) -> Signal | None:
     )
 
 
+def _is_other_client(view: View, before: Context) -> bool:
+    after = view.context.device
+    return bool(other_device(before.device, after)) or (
+        view.activity > 0 and is_unreadable_client(before.device, after)
+    )
+
+
 def _new_network(view: View, before: Context) -> bool:
     after = view.context
+    if is_gone_private(before.network, after.network):
+        return True
     if after.device.scripted and not before.device.scripted and other_network(before.network, after.network):
         return True
     reference = (view.same_family or before).network
@@ -46,9 +63,9 @@ def _new_network(view: View, before: Context) -> bool:
 
 
 def _is_other(before: Network, after: Network) -> bool:
-    """Tell whether two addresses of one family lie in different systems; where none is known, in different blocks."""
+    """Tell whether two addresses lie in different systems; where one is not known, in different blocks."""
     if before.asn and after.asn:
-        return before.family == after.family and other_system(before, after)
+        return other_system(before, after)
     return other_network(before, after)
 
 
@@ -58,7 +75,8 @@ DETECTION = Detection(
     description=(
         "One session is suddenly used by a different device from another autonomous system or country. Roaming "
         "changes the network and keeps the device; a theft changes both. A scripted client taking over a browser's "
-        "session is the signature of a replayed cookie."
+        "session is the signature of a replayed cookie. An agent that nobody can read counts as a different device "
+        "after a browser, and a private address after a public one as another network."
     ),
     severity=Severity.HIGH,
     score=73,

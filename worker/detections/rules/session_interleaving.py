@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import elsewhere, hidden, other_device
+from worker.detections.comparison import elsewhere, hidden, other_device, other_system
 from worker.detections.evidence import device_name, network_name
 from worker.sessions.baseline import device_key, network_key
 from worker.sessions.limits import MINUTE
 
 if TYPE_CHECKING:
+    from worker.enrich.model import Network
     from worker.sessions.state import Context
 
 
@@ -26,7 +27,7 @@ class SessionInterleaving(Parameters):
 
 
 def detect(view: View, parameters: SessionInterleaving) -> Signal | None:
-    """Count how often the session came back to where it had been, in its address family alone."""
+    """Count how often the session came back to where it had been."""
     if view.session is None or len(view.session.trail) <= parameters.returns:
         return None  # A, B, A, B: as many returns take one station more to have left
     way = _way(view)
@@ -48,12 +49,12 @@ class _Station(NamedTuple):
 
 
 def _way(view: View) -> list[_Station]:
-    """Return the stations of the session in this address family. What is unknown of one is as before."""
+    """Return the stations of the session. What is unknown of one is as before."""
     stops = [(when, view.contexts[number]) for when, number in view.session.trail] if view.session else []
     way: list[_Station] = []
     been: list[tuple[str, str]] = []
     for when, context in [*stops, (view.now, view.context)]:
-        if context.network.family != view.context.network.family:
+        if not _is_comparable(context.network, view.context.network):
             continue
         last = been[-1] if been else ("", "")
         sign = _sign(context, last)
@@ -65,6 +66,11 @@ def _way(view: View) -> list[_Station]:
     return way
 
 
+def _is_comparable(one: Network, other: Network) -> bool:
+    """Tell whether two networks tell moves from dual stack: one family, or two families of different systems."""
+    return one.family == other.family or other_system(one, other)
+
+
 def _sign(context: Context, last: tuple[str, str]) -> tuple[str, str]:
     """Return what a station is told by: network and device; a network of unknown system is unknown."""
     network = network_key(context.network) if context.network.asn else ""
@@ -74,7 +80,9 @@ def _sign(context: Context, last: tuple[str, str]) -> tuple[str, str]:
 def _signal(view: View, before: Context, returns: int, parameters: SessionInterleaving) -> Signal:
     after = view.context
     apart = elsewhere(before.place, after.place, parameters.area_km)
-    two = bool(other_device(before.device, after.device)) or apart or hidden(before, after)
+    # A line whose two families belong to two systems looks like this as well.
+    is_dual_stack = before.network.family != after.network.family
+    two = bool(other_device(before.device, after.device)) or (not is_dual_stack and (apart or hidden(before, after)))
     return Signal(
         severity=Severity.HIGH if two else Severity.LOW,
         summary=(
@@ -92,8 +100,8 @@ DETECTION = Detection(
     title="Session with two holders",
     description=(
         "Within an hour one session went back, at least twice, to a network or device it had left: A, B, A, B. Whoever "
-        "moves goes one way; a session that is in two hands is used from both in turn. Address families are looked at "
-        "apart, since dual-stack clients alternate between them all day."
+        "moves goes one way; a session that is in two hands is used from both in turn. Address families of one "
+        "system are looked at apart, since dual-stack clients alternate between them all day; of two systems, together."
     ),
     severity=Severity.HIGH,
     score=73,
