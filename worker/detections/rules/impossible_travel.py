@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import apart_km, is_reauthenticated
+from worker.detections.comparison import apart_km, is_known_carrier, is_reauthenticated, one_line, other_country
 from worker.detections.evidence import duration_name, place_name
-from worker.enrich.model import NetworkKind
+from worker.enrich.geodesy import distance_km
+from worker.enrich.model import is_own_place
 from worker.sessions.baseline import network_key
 
 if TYPE_CHECKING:
@@ -28,17 +29,19 @@ class ImpossibleTravel(Parameters):
 
 
 HOUR_MS = 3_600_000
+CARRIER_KM = 500.0
+"""Error of a mobile carrier's place."""
 LEAST_MS = 1_000
 """Equal times count as one second."""
 
 
 def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
-    """Compare with the user's neighbouring observation, in event time, whose place is known and trusted."""
+    """Compare with the user's neighbouring observation, in event time, whose place is the user's own."""
     number, when, *_ = view.user.place
     if not number:
         return None
     before = view.contexts[number]
-    distance = apart_km(before.place, view.context.place)
+    distance = _distance(view, before)
     elapsed = max(abs(view.activity - when), LEAST_MS)
     speed = distance / (elapsed / HOUR_MS)
     fastest = _fastest(view, before, distance, parameters)
@@ -64,10 +67,20 @@ def _fastest(view: View, before: Context, distance: float, parameters: Impossibl
     """
     after = view.context
     goes_on = view.session is not None and before.uid == after.uid and not is_reauthenticated(view)
-    placed = after.network.kind not in (NetworkKind.MOBILE, NetworkKind.SATELLITE)
     new = bool(after.network.asn) and network_key(after.network) not in view.user.baseline.networks
-    hurried = goes_on and placed and new and distance > parameters.far_km
+    hurried = goes_on and is_own_place(after.network, after.place) and new and distance > parameters.far_km
     return parameters.hurried_kmh if hurried else parameters.fastest_kmh
+
+
+def _distance(view: View, before: Context) -> float:
+    """Return the least distance travelled. A carrier new to the user proves a journey to another country alone."""
+    after = view.context
+    if is_own_place(after.network, after.place):
+        return apart_km(before, after)
+    unproven = is_known_carrier(view, after.network) or not other_country(before.place, after.place)
+    if unproven or one_line(before.network, after.network):
+        return 0.0
+    return max(0.0, (distance_km(before.place, after.place) or 0.0) - before.place.radius_km - CARRIER_KM)
 
 
 DETECTION = Detection(

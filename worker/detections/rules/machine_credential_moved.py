@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import is_same_operator, other_country
+from worker.detections.comparison import other_country, same_operator
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.detections.novelty import is_new_device, is_new_network
 from worker.sessions.baseline import device_key, is_interactive, network_key
@@ -46,7 +46,7 @@ def _is_away(view: View, before: Context | None, parameters: MachineCredentialMo
     if before is None or not before.network.asn or not is_new_network(view):
         return False
     is_settled = len(view.user.baseline.networks) <= parameters.networks
-    if not is_same_operator(before.network, view.context.network):
+    if not same_operator(before.network, view.context.network):
         return is_settled
     return False if before.network.kind else other_country(before.place, view.context.place)
 

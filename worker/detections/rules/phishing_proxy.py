@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import is_same_operator
+from worker.detections.comparison import same_operator
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.detections.novelty import Learning, is_learned, is_new_network
 from worker.enrich.model import NetworkKind
@@ -47,7 +47,7 @@ def _goes_on(view: View) -> Signal | None:
         return None
     after = view.context.network
     is_known = network_key(began.network) in view.user.baseline.networks
-    if is_known or not after.asn or is_same_operator(began.network, after):
+    if is_known or not after.asn or same_operator(began.network, after):
         return None
     return _signal(view, Severity.HIGH, began, "goes on elsewhere, and began", view.before)
 

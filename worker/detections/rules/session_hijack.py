@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import (
+    is_abroad,
     is_gone_private,
     is_unreadable_client,
     last_device,
-    other_country,
     other_device,
     other_network,
     other_system,
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 
 class SessionHijack(Parameters):
-    """`session-hijack` has no parameters."""
+    """Parameters of `session-hijack`."""
+
+    area_km: float = 100.0
+    """Two places closer than this are one, whatever border is between them."""
 
 
-def detect(view: View, _parameters: SessionHijack) -> Signal | None:
+def detect(view: View, parameters: SessionHijack) -> Signal | None:
     """Flag a new network together with a different device; a script after a browser is worse."""
     before, after = last_device(view), view.context
-    if before is None or not _is_other_client(view, before) or not _new_network(view, before):
+    if before is None or not _is_other_client(view, before) or not _new_network(view, before, parameters):
         return None
     scripted = after.device.scripted and not before.device.scripted
     return Signal(
@@ -52,18 +55,18 @@ def _is_other_client(view: View, before: Context) -> bool:
     )
 
 
-def _new_network(view: View, before: Context) -> bool:
+def _new_network(view: View, before: Context, parameters: SessionHijack) -> bool:
     after = view.context
     if is_gone_private(before.network, after.network):
         return True
     if after.device.scripted and not before.device.scripted and other_network(before.network, after.network):
         return True
     reference = (view.same_family or before).network
-    return _is_other(reference, after.network) or other_country(before.place, after.place)
+    return _is_other(reference, after.network) or is_abroad(view, before, after, parameters.area_km)
 
 
 def _is_other(before: Network, after: Network) -> bool:
-    """Tell whether two addresses lie in different systems; where one is not known, in different blocks."""
+    """Tell whether two addresses lie in systems of different operators; where none is known, in different blocks."""
     if before.asn and after.asn:
         return other_system(before, after)
     return other_network(before, after)
