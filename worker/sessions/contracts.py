@@ -45,6 +45,8 @@ class Trigger(IntFlag):
     """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
     ARRIVAL = 2048
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+    USER_RISK = 65536
+    """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
 
 
 class View(msgspec.Struct, gc=False):
@@ -60,7 +62,7 @@ class View(msgspec.Struct, gc=False):
         user: the fold before this event.
         contexts: what `Session.context`, `Profile.place` and the like refer to.
         verdicts: what the event was found to be: all of it with the trigger `RISK`, and for detections that sum up.
-        risk: with the trigger `RISK`, what the session's came to.
+        risk: with the triggers `RISK` and `USER_RISK`, what the session's or the user's came to.
     """
 
     tenant_id: str

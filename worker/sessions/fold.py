@@ -13,7 +13,7 @@ from worker.enrich.model import is_anonymiser, is_own_place
 from worker.sessions.baseline import admit, count_start, network_key, release
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
-from worker.sessions.risk import CRITICAL, decayed, raised
+from worker.sessions.risk import CONTRIBUTION, CRITICAL, decayed, raised
 from worker.sessions.state import (
     CHANGED,
     DELETED,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Plain integers: flag arithmetic on IntFlag members costs a microsecond an operation.
 START, NETWORK, PLACE, DEVICE, GRANT, EXPIRED, ENDED, TRAVEL, CLOCK, RISK, *_ = (int(trigger) for trigger in Trigger)
+USER_RISK = int(Trigger.USER_RISK)
 
 
 NEWS = START | NETWORK | PLACE | DEVICE
@@ -363,23 +364,49 @@ def _judged(
     verdicts: Sequence[Verdict],
     fold_context: FoldContext,
 ) -> list[str]:
-    """Record the verdicts on an event; evaluate the session's risk as well when they raise it over a threshold."""
-    half_life, now, threshold = (
-        fold_context.limits.risk_half_life,
-        observation.time,
-        fold_context.engine.policy.risk_threshold,
-    )
-    before = decayed(session.risk, now - session.risk_at, half_life)
+    """Record the verdicts on an event; evaluate the risks as well that they raise over a threshold."""
+    half_life, now = fold_context.limits.risk_half_life, observation.time
+    threshold = fold_context.engine.policy.risk_threshold
+    before, user_before = _risks(profile, session, now, half_life)
     found = [_record_verdict(profile, session, observation, verdict, fold_context) for verdict in verdicts]
-    after = decayed(session.risk, now - session.risk_at, half_life)
-    crossed = after >= threshold and (before < threshold or before < CRITICAL <= after)
-    if crossed and RISK & fold_context.engine.triggers:
-        view.trigger, view.verdicts, view.risk = Trigger.RISK, verdicts, after
-        found += [
-            _record_verdict(profile, session, observation, verdict, fold_context, sums_up=True)
-            for verdict in fold_context.engine(view)
-        ]
+    after, user_after = _risks(profile, session, now, half_life)
+    if _is_crossed(before, after, threshold):
+        found += _sum_up(profile, session, observation, view, verdicts, fold_context, Trigger.RISK, after)
+    is_another = before < CONTRIBUTION <= after and user_after >= threshold
+    if is_another or _is_crossed(user_before, user_after, threshold):
+        found += _sum_up(profile, session, observation, view, verdicts, fold_context, Trigger.USER_RISK, user_after)
     return found
+
+
+def _risks(profile: Profile, session: Session, now: int, half_life: int) -> tuple[float, float]:
+    """Return the risk of a session and of its user."""
+    return decayed(session.risk, now - session.risk_at, half_life), decayed(
+        profile.risk, now - profile.risk_at, half_life
+    )
+
+
+def _is_crossed(before: float, after: float, threshold: float) -> bool:
+    return after >= threshold and (before < threshold or before < CRITICAL <= after)
+
+
+def _sum_up(
+    profile: Profile,
+    session: Session,
+    observation: Observation,
+    view: View,
+    verdicts: Sequence[Verdict],
+    fold_context: FoldContext,
+    trigger: Trigger,
+    risk: float,
+) -> list[str]:
+    """Ask the detections that sum up the findings of an event, and record what they say."""
+    if not int(trigger) & fold_context.engine.triggers:
+        return []
+    view.trigger, view.verdicts, view.risk = trigger, verdicts, risk
+    return [
+        _record_verdict(profile, session, observation, verdict, fold_context, sums_up=True)
+        for verdict in fold_context.engine(view)
+    ]
 
 
 def _record_verdict(
