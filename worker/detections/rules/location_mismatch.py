@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import network_name, place_name
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Context
 
 
 class LocationMismatch(Parameters):
@@ -15,10 +20,7 @@ def detect(view: View, _parameters: LocationMismatch) -> Signal | None:
     place, before = view.context.place, view.before
     if not place.stated_country:
         return None
-    if before is not None and (before.place.stated_country, before.place.country) == (
-        place.stated_country,
-        place.country,
-    ):
+    if before is not None and _countries(before) == _countries(view.context):
         return None
     return Signal(
         subject=f"{place.country}-{place.stated_country}",
@@ -32,13 +34,16 @@ def detect(view: View, _parameters: LocationMismatch) -> Signal | None:
     )
 
 
+def _countries(context: Context) -> tuple[str, str]:
+    return context.place.stated_country, context.place.country
+
+
 DETECTION = Detection(
     id="location-mismatch",
     title="Stated location contradicts the address",
     description=(
-        "The location in a session's record is in another country than its address. Locations may come from the client, "
-        "who can state the victim's own; so the address decides where the session is, for this and every other check. "
-        "Behind anonymisers and mobile carriers the address tells nothing, and nothing contradicts it."
+        "The location in a session's record is in another country than its address. Locations may come from the "
+        "client, who can state the victim's own; so the address decides where the session is, for every check. Behind anonymisers and mobile carriers the address tells nothing, and nothing contradicts it."
     ),
     severity=Severity.LOW,
     score=21,
