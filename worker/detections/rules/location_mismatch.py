@@ -43,7 +43,8 @@ DETECTION = Detection(
     title="Stated location contradicts the address",
     description=(
         "The location in a session's record is in another country than its address. Locations may come from the "
-        "client, who can state the victim's own; so the address decides where the session is, for every check. Behind anonymisers and mobile carriers the address tells nothing, and nothing contradicts it."
+        "client, who can state the victim's own; so the address decides where the session is, for every check. Behind "
+        "anonymisers and mobile carriers the address tells nothing, and nothing contradicts it."
     ),
     severity=Severity.LOW,
     score=21,
