@@ -185,6 +185,10 @@ class GeoSettings(SettingsGroup):
     """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
     networks: Path | None = None
     """CSV of networks whose kind is known (`match,kind,name,source`); its lines come before the shipped ones."""
+    threat_lists: tuple[Path, ...] = ()
+    """Files of networks, addresses or AS numbers known for attacks, one a line; `listed-network` names them."""
+    reload_interval_s: Positive = 60
+    """Seconds between looks for geo files and threat lists that were replaced."""
 
 
 class WebSettings(SettingsGroup):

@@ -48,6 +48,7 @@ _NETWORK = (
     ("asn", "UInt32", "Autonomous system number; 0 unknown"),
     ("as_org", WORD, "Organisation of the autonomous system"),
     ("network_kind", WORD, "isp, mobile, hosting, vpn, tor, relay, satellite, proxy, private or empty"),
+    ("threat_list", WORD, "Threat lists that the address was on when the event came; empty otherwise"),
 )
 _PLACE = (
     ("country", WORD, "ISO 3166-1 alpha-2; empty unknown"),

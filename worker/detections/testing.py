@@ -11,7 +11,7 @@ from the session's last event: `device`, `session`, `user`, `kind`, `created`, `
 
 A network has `ip`, `asn`, `org`, `kind`, `place` (`City, CC, latitude, longitude, radius in km`, or a country's code
 alone), its `source` (`ip`, or `location` where the event states it) and `stated` (the country that the event states
-against it); `like` names one it is like otherwise.
+against it), `threats` (names of threat lists); `like` names one it is like otherwise.
 """
 
 from __future__ import annotations
@@ -216,6 +216,7 @@ def network_of(networks: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ne
         given.get("asn", 0),
         given.get("org", ""),
         "private" if private else given.get("kind", ""),
+        given.get("threats", ""),
     )
     place = _place(given.get("place"), given.get("source", "ip"))
     return network, msgspec.structs.replace(place, stated_country=given.get("stated", ""))

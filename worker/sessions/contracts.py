@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from schemas.policy import ALLOWED, DENIED, TenantPolicy
+from schemas.policy import ALLOWED, DENIED, LISTED, TenantPolicy
 from schemas.vocabulary import UNKNOWN, SessionClass
 from worker.sessions.baseline import is_interactive
 from worker.sessions.limits import Limits
@@ -129,6 +129,10 @@ class View(msgspec.Struct, gc=False):
         """Tell whether the tenant's lists name the event's network as denied."""
         network = self.context.network
         return bool(self.context.listed & DENIED) or self.policy.denies(network.ip, network.asn)
+
+    def is_listed(self) -> bool:
+        """Tell whether the event's network is on the tenant's own threat list."""
+        return bool(self.context.listed & LISTED) or self.policy.lists(self.context.network.ip)
 
 
 class Verdict(msgspec.Struct, frozen=True):
