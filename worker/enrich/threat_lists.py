@@ -1,8 +1,8 @@
 """Lists of networks that are known for attacks, as files that the operator keeps up to date.
 
 One network (CIDR), address or autonomous system (`AS64500`) a line; what stands behind it, and lines that begin with
-`#` or `;`, are comments. Spamhaus DROP, FireHOL's netsets and lists of Tor exits or C2 servers are of this form; of CSV the
-first column counts.
+`#` or `;`, are comments. Spamhaus DROP, FireHOL's netsets and lists of Tor exits are of this form; of CSV the first
+column counts.
 """
 
 from __future__ import annotations

@@ -43,15 +43,16 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
 
 
 def _goes_abroad(view: View) -> bool:
-    """Tell whether a running session moves behind an exit in a country its user never was in.
+    """Tell whether a running session moves behind a private relay in a country its user never was in.
 
-    Private relays leave in their user's own country, and a VPN that the user is known by is the user's choice.
+    Private relays leave in their user's own country. Those new to the user are `location-change`'s, as are VPNs, whose
+    users choose the country.
     """
     context, before, history = view.context, view.before, view.user.baseline
-    if before is None or not other_country(before.place, context.place) or not history.countries:
+    if context.network.kind != NetworkKind.RELAY or before is None or not other_country(before.place, context.place):
         return False
-    is_known = context.network.kind != NetworkKind.RELAY and network_key(context.network) in history.networks
-    return not is_known and context.place.country not in history.countries
+    is_known = network_key(context.network) in history.networks
+    return is_known and bool(history.countries) and context.place.country not in history.countries
 
 
 DETECTION = Detection(
@@ -60,8 +61,8 @@ DETECTION = Detection(
     description=(
         "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its user's. "
         "Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by default "
-        "on many phones and are noted only. A running session that moves behind an exit in a country its user never "
-        "was in is medium: whoever hides the place of a stolen session does it so."
+        "on many phones and are noted only. A running session that moves behind a relay in a country its user never "
+        "was in is medium: relays leave in their user's own country."
     ),
     severity=Severity.LOW,
     score=21,

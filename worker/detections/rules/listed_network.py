@@ -39,9 +39,9 @@ DETECTION = Detection(
     title="Network on a threat list",
     description=(
         "A session begins on a network that is on a threat list of the operator or the tenant (medium), or a running "
-        "one moves to it (high). Lists name networks seen in attacks: credential stuffing, command and control, hijacked "
-        "address space. They are looked up when the event comes, read anew while the worker runs, and held against "
-        "stored events by `sessionwatch backfill`."
+        "one moves to it (high). Lists name networks seen in attacks: credential stuffing, command and control, "
+        "hijacked address space. They are looked up when the event comes, read anew while the worker runs, and held "
+        "against stored events by `sessionwatch backfill`."
     ),
     severity=Severity.MEDIUM,
     score=47,
