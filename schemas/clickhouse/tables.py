@@ -37,9 +37,9 @@ def _columns(*columns: tuple[str, str, str]) -> tuple[Column, ...]:
 
 
 _SOURCE = (
-    ("kafka_topic", WORD, "Topic the record first as_records on"),
-    ("kafka_partition", "UInt32", "Partition the record first as_records in"),
-    ("kafka_offset", "UInt64", "Offset the record first as_records at"),
+    ("kafka_topic", WORD, "Topic the record first arrived on"),
+    ("kafka_partition", "UInt32", "Partition the record first arrived in"),
+    ("kafka_offset", "UInt64", "Offset the record first arrived at"),
 )
 _NETWORK = (
     ("ip", TEXT, "Canonical address"),
@@ -96,6 +96,7 @@ SESSION_EVENTS = Table(
         ("max_age_minutes", FLOAT, "As the event says"),
         ("expires_at", TIME_OR_NULL, "Effective sliding expiry after this event"),
         ("meta_data", TEXT, "JSON text"),
+        ("repaired", WORDS, "Properties that were cut, cleaned or left out, as they could not be used as they were"),
         ("future_by", "UInt64", "Milliseconds the newest time lay ahead of the record's own"),
         ("risk_score", "Float64", "Risk of the session after this event, 0 to 100"),
         ("user_risk_score", "Float64", "Risk of the user after this event, 0 to 100"),
@@ -122,7 +123,7 @@ SESSIONS = Table(
         ("started_at", TIME, "Event time of the first event"),
         ("last_seen_at", TIME, "Event time of the newest event"),
         ("ended_at", TIME_OR_NULL, "When it ended"),
-        ("end_reason", WORD, "deleted, expired, evicted or empty"),
+        ("end_reason", WORD, "deleted, expired, idle, evicted or empty"),
         ("expires_at", TIME_OR_NULL, "Effective sliding expiry"),
         ("session_type", WORD, "Case-folded; empty when omitted"),
         ("ip", TEXT, "Newest address"),
@@ -213,7 +214,32 @@ FEEDBACK = Table(
     ),
 )
 
-TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK)}
+DELIVERIES = Table(
+    "deliveries",
+    _columns(
+        ("tenant_id", WORD, "Tenant"),
+        ("incident_uid", TEXT, "The incident"),
+        ("revision", "UInt64", "Its state"),
+        ("message_id", TEXT, "Id of the message, the same over all attempts"),
+        ("destination", WORD, "Name of the destination; those of tenants begin with their id and a colon"),
+        ("kind", WORD, "webhook, slack, email, …"),
+        ("activity", WORD, "create, update or close"),
+        ("severity", WORD, "informational, low, medium, high or critical"),
+        ("attempt", "UInt16", "Number of the attempt; 0 when it was left out"),
+        ("result", WORD, "delivered, retry, failed or left-out"),
+        ("code", "UInt16", "Status code of the protocol; 0 when there is none"),
+        ("error", TEXT, "Why it was not taken"),
+        ("reason", TEXT, "Why it was left out or held back"),
+        ("digest", TEXT, "Id of the digest it was told in; empty when it was told by itself"),
+        ("replaced", "UInt32", "Earlier states left out in favour of this one"),
+        ("duration_ms", "UInt32", "Time the attempt took"),
+        ("queued_at", TIME, "When the state was read"),
+        ("attempted_at", TIME, "When the attempt ended"),
+        ("next_at", TIME_OR_NULL, "When the next attempt is due"),
+    ),
+)
+
+TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK, DELIVERIES)}
 
 _BY_USER = "cityHash64(tenant_id, user_id)"
 SHARD_BY = {
@@ -221,6 +247,7 @@ SHARD_BY = {
     "sessions": _BY_USER,
     "findings": "cityHash64(finding_uid)",
     "feedback": "cityHash64(finding_uid)",
+    "deliveries": "cityHash64(incident_uid)",
     "events_by_minute_states": "cityHash64(tenant_id)",
     "networks_by_day_states": "cityHash64(tenant_id, prefix)",
     "users_by_day_states": _BY_USER,

@@ -21,6 +21,25 @@ RELAYS = frozenset({"Apple Private Relay"})
 """Providers that iporigin counts among VPNs and that hide everybody by default, without choice of a place."""
 _SPECIFIC = frozenset({NetworkKind.SATELLITE, NetworkKind.RELAY, NetworkKind.PROXY, NetworkKind.VPN})
 """Kinds of systems that tell more than that some range of theirs is a server's."""
+UNLICENSED_PROVIDERS = frozenset(
+    {
+        # 123jjck/cdn-ip-ranges
+        "BunnyCDN",
+        "BuyVM",
+        "CDN77",
+        "Cogent",
+        "Contabo",
+        "DataCamp",
+        "GTHost",
+        "GleSYS",
+        "Melbicom",
+        "Scalaxy",
+        "Vercel",
+        # SecOps-Institute/Akamai-ASN-and-IPs-List, for a part of Akamai's ranges; the table does not say which.
+        "Akamai",
+    }
+)
+"""Providers whose ranges iporigin takes from lists without a licence (section 3 of its NOTICE); they are ignored."""
 _KINDS_OF_RANGES = {
     iporigin.HOSTING: NetworkKind.HOSTING,
     # People do not sit in front of a CDN or a crawler: what comes from there is somebody's server.
@@ -109,6 +128,8 @@ class PublishedRanges:
     def kind(self, ip: str) -> NetworkKind:
         """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address. LocalPipeline only."""
         found = iporigin.classify(ip)  # type: ignore[no-untyped-call]
+        if found.provider in UNLICENSED_PROVIDERS:
+            return NetworkKind.UNKNOWN
         if found.provider in RELAYS:
             return NetworkKind.RELAY
         return _KINDS_OF_RANGES.get(found.kind, NetworkKind.UNKNOWN)

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from schemas.decoding import Ignored, Rejected, RejectReason
-from schemas.event import SessionEvent
+from schemas.event import EventKind, SessionEvent
 from schemas.keys import user_key
 from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, start_of
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.ports import (
+    AHEAD,
     ORIGIN_OFFSET,
     ORIGIN_PARTITION,
     ORIGIN_TOPIC,
     REPLAYED,
+    AheadRecord,
     BatchResult,
     Message,
+    ahead_of,
     dead_letter,
+    envelope_headers,
 )
 from worker.pipeline.rows import event_row, session_row
 from worker.sessions.budget import is_budget
@@ -46,6 +50,8 @@ if TYPE_CHECKING:
 CACHE_BLOCK_RECORDS = 200
 """Records decoded, applied and encoded at a time: their data then stays in the processor's caches, and memory is
 reused at once. A batch of 2,000 in one go took 40% longer a record."""
+_WITHOUT_ACTIVITY = (EventKind.CHANGED, EventKind.DELETED)
+"""Kinds of events that are no use of a session, so that they lack nothing without a time of use."""
 EVENTS, SESSIONS, FINDINGS = "session_events", "sessions", "findings"
 
 
@@ -115,6 +121,7 @@ class Pipeline:
         limits: bounds and times.
         max_bytes: a longer feedback record is rejected without being parsed.
         pseudonyms: what replaces user ids and addresses in state and output; None: nothing is replaced.
+        operator: tenant of findings about uids in several tenants; empty: uids of two tenants are not compared.
     """
 
     def __init__(
@@ -127,6 +134,7 @@ class Pipeline:
         limits: Limits,
         max_bytes: int = 1 << 20,
         pseudonyms: Pseudonyms | None = None,
+        operator: str = "",
     ) -> None:
         self.reader = reader
         self.engine_for = engine_for
@@ -135,7 +143,8 @@ class Pipeline:
         self.limits = limits
         self.pseudonyms = pseudonyms
         self._max_bytes = max_bytes
-        self._correlation = CorrelationStage(engine_for, topics.findings, limits)
+        self.operator = operator
+        self._correlation = CorrelationStage(engine_for, topics.findings, limits, operator)
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
@@ -168,6 +177,7 @@ class _Batch:
         self._partition_of = pipeline.partition_of
         self._limits = pipeline.limits
         self._pseudonyms = pipeline.pseudonyms
+        self._operator = pipeline.operator
         self._partition = partition
         self._shard = shard
         self._users: dict[bytes, User | None] = {}
@@ -243,6 +253,10 @@ class _Batch:
         if self._pseudonyms is not None:
             result = self._pseudonyms.renamed(result)
             key = user_key(result.tenant_id, result.user_id)
+        if isinstance(record, AheadRecord):
+            self._count["clamped",] += 1
+            self._forward(record, home, origin)
+            return None
         user = self._users.get(key) or self._load(key, home, result)
         if user is None:
             self._forward(record, home, origin)
@@ -258,9 +272,13 @@ class _Batch:
         # Replayed dead letters come in any order; one that comes twice is a duplicate event, and its row the same.
         if not self._reader.may_repeat or is_replayed(record, self._topics.by_user):
             return False
-        if user.offsets.get(origin[1], -1) >= origin[2]:
+        way = origin[1]
+        if record.topic == self._topics.by_user and ahead_of(record):
+            # These come another way than the other records of their partition, and are in order among themselves.
+            way = -1 - way
+        if user.offsets.get(way, -1) >= origin[2]:
             return True
-        user.offsets[origin[1]] = origin[2]
+        user.offsets[way] = origin[2]
         return False
 
     def _handle_no_event(self, record: Record, result: Ignored | Rejected) -> None:
@@ -315,7 +333,9 @@ class _Batch:
             self._count["starts-capped",] += 1
             return
         start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp)
-        self._result.messages += announcements(start, known.network, self._topics.starts, is_derived=event.uid_derived)
+        self._result.messages += announcements(
+            start, known.network, self._topics.starts, is_derived=event.uid_derived, operator=self._operator
+        )
 
     def _add_session_rows(self, applied: Applied, user: User, key: bytes) -> None:
         self._count["accepted",] += 1
@@ -327,6 +347,8 @@ class _Batch:
             session = user.current.sessions.get(uid)
             if session is not None:
                 self._session_rows[key, uid] = session_row(user, uid, session, self._limits)
+        if applied.truncated:
+            self._count["truncated",] += 1
         for uid, session in applied.evicted:
             self._session_rows[key, uid] = session_row(user, uid, session, self._limits, evicted=True)
             self._count["evicted",] += 1
@@ -334,9 +356,10 @@ class _Batch:
     def _count_unevaluated(self, event: SessionEvent, known: Enrichment, engine: RuleEngine) -> None:
         """Count, by detection, the unknown parts of an event that the detection needs."""
         network, place, device = known
-        if network.prefix and place.country and device.browser and event.amr is not None:
+        is_timed = event.activity_time is not None or event.kind in _WITHOUT_ACTIVITY
+        if network.prefix and place.country and device.browser and event.amr is not None and is_timed:
             return
-        parts = {"network": network.prefix, "place": place.country, "device": device.browser}
+        parts = {"network": network.prefix, "place": place.country, "device": device.browser, "time": is_timed}
         for part in [part for part, value in parts.items() if not value] + ["amr"] * (event.amr is None):
             for uid in engine.needing(part):
                 self._count["unevaluated", uid, f"unknown-{part}"] += 1
@@ -345,7 +368,8 @@ class _Batch:
         """Collect findings; return the ids of their detections."""
         user = placed.user
         cause = Cause(placed.origin, placed.record.timestamp, user.applied)
-        for change in changes:
+        # The most severe first: what is left of the alert budget is for them.
+        for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
             self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
@@ -361,11 +385,17 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *self._ahead_header(record),
+                    *envelope_headers(record),
                 ),
                 self._partition_of(key),
                 record.timestamp,
             )
         )
+
+    def _ahead_header(self, record: Record) -> tuple[tuple[str, bytes], ...]:
+        ahead = record.ahead if isinstance(record, AheadRecord) else 0
+        return ((AHEAD, str(ahead).encode()),) if ahead else ()
 
     def _reject(self, record: Record, rejected: Rejected) -> None:
         self._count["rejected", rejected.reason] += 1
