@@ -1,14 +1,14 @@
-"""The contracts as JSON Schemas (2020-12); `python -m worker.docs` writes them to `schemas/json/`."""
+"""The contracts as JSON Schemas (2020-12); `python -m tools.docs` writes them to `schemas/json/`."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from schemas.clickhouse.tables import TABLES, Column
 from schemas.feedback import Feedback
 from schemas.finding import CATEGORY_UID, CLASS_UID, SEVERITIES, STATUS_CAPTION, STATUS_ID, Activity
 from schemas.policy import TenantPolicy
 from schemas.session import SESSION
-from schemas.tables import TABLES, Column
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BASE = "https://sessionwatch.dev/schemas/"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from worker.detections.form import Signal
+    from worker.detections.api import Signal
     from worker.enrich.model import Device, Network, Place
     from worker.sessions.state import Context
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from worker.pipeline import user_key
-from worker.stream.publisher import home_partitions
+from schemas.keys import user_key
+from worker.pipeline.privacy import home_partitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.stream.topics import TopicSettings
+    from worker.settings import TopicSettings
 
 POLL_SECONDS = 0.2
 
