@@ -22,7 +22,7 @@ from backports import zstd
 from clickhouse_connect.driver.exceptions import DatabaseError
 from store_door import Door, ask
 
-from worker.sinks.clickhouse import connect
+from worker.clickhouse.writer import connect
 from worker.embedded.access import CEILINGS, Role
 from worker.embedded.connections import CONNECTIONS
 from worker.embedded.http import BODY_BYTES
@@ -159,7 +159,9 @@ def test_who_writes_stays_in_the_store(writer: Door, tmp_path: Path, trap: socke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret"]
 
 
-@pytest.mark.parametrize("name", [*CEILINGS, "format_template_row", "format_schema", "dialect", "readonly_", "max_result_bytes"])
+@pytest.mark.parametrize(
+    "name", [*CEILINGS, "format_template_row", "format_schema", "dialect", "readonly_", "max_result_bytes"]
+)
 @pytest.mark.parametrize("value", ["0", "-1", "1e18", "inf", "nan", "x", "/etc/passwd"])
 def test_a_reader_lifts_no_limit(reader: Door, name: str, value: str) -> None:
     reply = ask(reader, "SELECT 1", **{name: value})
@@ -247,7 +249,11 @@ def test_without_a_token_nobody_is_let_in(reader: Door, token: str) -> None:
 def test_a_token_is_taken_as_clients_give_it(reader: Door) -> None:
     stranger, token = Door(reader.port, ""), reader.token
     basic = base64.b64encode(f"anybody:{token}".encode()).decode()
-    for headers in ({"Authorization": f"Basic {basic}"}, {"Authorization": f"Bearer {token}"}, {"X-ClickHouse-Key": token}):
+    for headers in (
+        {"Authorization": f"Basic {basic}"},
+        {"Authorization": f"Bearer {token}"},
+        {"X-ClickHouse-Key": token},
+    ):
         assert ask(stranger, "SELECT 1", headers=headers).body == b"1\n"
     assert ask(stranger, "SELECT 1", password=token).body == b"1\n"
 
@@ -327,7 +333,9 @@ def test_a_stop_waits_for_no_query(tmp_path: Path) -> None:
     with EmbeddedStore(tmp_path / "store") as store:
         door = Door(store.address.port, store.address.reader)
         asked = [send(door, sql) for sql in (SLOW, "SELECT sleep(3)", SLOW)]
-        until(lambda: int(ask(Door(door.port, store.address.writer), "SELECT count() FROM system.processes").body) > 3, "")
+        until(
+            lambda: int(ask(Door(door.port, store.address.writer), "SELECT count() FROM system.processes").body) > 3, ""
+        )
         begun = time.monotonic()
         store.stop()
         assert time.monotonic() - begun < 5
@@ -400,9 +408,7 @@ def test_a_reader_of_clickhouse_connect(store: Store) -> None:
             client.command("CREATE TABLE x (a Int8) ENGINE = Memory")
 
 
-def test_settings_of_the_worker_do_not_reach_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_of_the_worker_do_not_reach_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONWATCH_KAFKA__PASSWORD", "hunter2")
     with EmbeddedStore(tmp_path / "store") as store:
         with open(f"/proc/{store.pid}/environ", "rb") as file:  # noqa: PTH123

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from worker.clickhouse import migrations
+from worker.clickhouse.writer import connect
 from worker.embedded.access import Role
 from worker.embedded.store import Address, EmbeddedStore
-from worker.sinks import migrations
-from worker.sinks.clickhouse import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

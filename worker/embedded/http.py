@@ -105,7 +105,7 @@ class SqlServer:
     def __init__(self, engine: Engine, tokens: Tokens) -> None:
         self._engine = engine
         self._tokens = tokens
-        self._lanes = {role: _Lane(role) for role in Role}
+        self._queues = {role: _Queue(role) for role in Role}
         self._connections = Connections(self._handle)
         self._listening: asyncio.Server | None = None
 
@@ -147,11 +147,11 @@ class SqlServer:
             return _respond(200, b"Ok.\n")
         if request.query.get("compress") == "1":
             raise RequestError(501, 48, "NOT_IMPLEMENTED", "compress=1 is not served, use none")
-        answer = await self._lanes[role].run(self._engine, query, uuid4().hex)
+        answer = await self._queues[role].run(self._engine, query, uuid4().hex)
         return await _send(request, _framed(answer, request.query))
 
 
-class _Lane:
+class _Queue:
     """Runs the queries of one role, some at once and some waiting."""
 
     def __init__(self, role: Role) -> None:
@@ -189,7 +189,11 @@ def _check_origin(request: BaseRequest) -> None:
     """Refuse what a page of the web may send: by another name for this host, or from another origin."""
     host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
     foreign = origin is not None and origin != f"http://{host}"
-    if not _is_loopback(host) or foreign or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+    if (
+        not _is_loopback(host)
+        or foreign
+        or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+    ):
         raise RequestError(403, 497, "ACCESS_DENIED", "This endpoint answers programs of this machine, no web pages")
 
 
