@@ -207,7 +207,9 @@ def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_let
     options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
     events = traffic(2_000, seed=5)
     sent = asyncio.run(_produce(options, names["events"], events))
-    worker = subprocess.Popen([*COMMAND, "worker"], env={**os.environ, **environment}, stderr=subprocess.PIPE)
+    worker = subprocess.Popen(
+        [*COMMAND, "worker", "--embedded"], env={**os.environ, **environment}, stderr=subprocess.PIPE
+    )
     try:
         _wait(lambda: _metric(port, "sessionwatch_events_accepted_total") >= len(events))
         letters = asyncio.run(_read(options, names["dlq"], len(BAD)))

@@ -11,7 +11,7 @@ from uuid import uuid4
 from tests.chaos.compare import everything
 from tests.chaos.feed import feed, start_of_day, traffic
 from tests.chaos.world import World
-from worker.embedded.http import HttpEndpoint
+from worker.embedded.store import EmbeddedStore
 from worker.settings import KafkaSettings
 from worker.stream.connection import aiokafka_options
 
@@ -26,8 +26,8 @@ def test_a_worker_stops_in_time_while_the_store_hangs_and_at_once_when_asked_twi
     options = aiokafka_options(KafkaSettings(bootstrap_servers=address))
     source = feed(options, f"{name}-input", list(traffic(EVENTS, 1, start_of_day())))
     with (
-        HttpEndpoint(tmp_path / "store", read_only=False) as endpoint,
-        World(name, address, source, endpoint, tmp_path) as world,
+        EmbeddedStore(tmp_path / "store") as store,
+        World(name, address, source, store.address, tmp_path) as world,
     ):
         world.more = {"SESSIONWATCH_STREAM__DRAIN_S": "2"}
         world.proxy.fault = "hangs"

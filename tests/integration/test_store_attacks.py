@@ -57,25 +57,55 @@ def trap() -> Iterator[socket.socket]:
             listener.accept()
 
 
-OUTSIDE = [
-    "sqlite('{new}', 't')", "SQLite('{new}', 't')", "`sqlite`('{new}', 't')", "file('{secret}')",
-    "file('{secret}', 'LineAsString')", "fileCluster('c', '{secret}', 'LineAsString')", "filesystem('{directory}')",
-    "url('http://{trap}/', 'LineAsString', headers('X-A'='b'))", "url('http://{trap}/', 'CSV', 'a Int8')",
-    "urlCluster('c', 'http://{trap}/', 'CSV', 'a Int8')", "s3('http://{trap}/b/a', 'CSV', 'a Int8')",
-    "gcs('http://{trap}/b/a', 'CSV', 'a Int8')", "azureBlobStorage('http://{trap}/', 'a', 'b')",
-    "hdfs('hdfs://{trap}/a', 'CSV', 'a Int8')", "iceberg('http://{trap}/b/a')", "deltaLake('http://{trap}/b/a')",
-    "deltaLakeLocal('{directory}')", "icebergLocal('{directory}')", "remote('{trap}', 'system.one')",
-    "remoteSecure('{trap}', 'system.one')", "cluster('default', 'system.one')", "mysql('{trap}', 'a', 'b', 'c', 'd')",
-    "postgresql('{trap}', 'a', 'b', 'c', 'd')", "mongodb('{trap}', 'a', 'b', 'c', 'd', 'a Int8')",
-    "redis('{trap}', 'k', 'k String')", "odbc('DSN=x', 'a', 'b')", "jdbc('x', 'a')", "ytsaurus('{trap}', 'a', 'b', 'a Int8')",
-    "executable('cat', 'CSV', 'a Int8')", "python('x')", "dictionary('d')", "eval('1')", "fuzzQuery('SELECT 1')",
-]  # fmt: skip
-WAYS = [
-    "SELECT * FROM {f}", "DESCRIBE TABLE {f}", "EXPLAIN SELECT * FROM {f}", "EXPLAIN QUERY TREE SELECT * FROM {f}",
-    "SELECT (SELECT count() FROM {f})", "SELECT 1 IN (SELECT 1 FROM {f})", "SELECT * FROM view(SELECT * FROM {f})",
-    "WITH x AS (SELECT * FROM {f}) SELECT * FROM x", "SELECT /**/ * FROM/**/{f} --", "INSERT INTO FUNCTION {f} SELECT 1",
-    "CREATE TABLE made AS {f}", "CREATE VIEW made AS SELECT * FROM {f}",
-]  # fmt: skip
+OUTSIDE = """
+sqlite('{new}', 't')
+SQLite('{new}', 't')
+`sqlite`('{new}', 't')
+file('{secret}')
+file('{secret}', 'LineAsString')
+fileCluster('c', '{secret}', 'LineAsString')
+filesystem('{directory}')
+url('http://{trap}/', 'LineAsString', headers('X-A'='b'))
+url('http://{trap}/', 'CSV', 'a Int8')
+urlCluster('c', 'http://{trap}/', 'CSV', 'a Int8')
+s3('http://{trap}/b/a', 'CSV', 'a Int8')
+gcs('http://{trap}/b/a', 'CSV', 'a Int8')
+azureBlobStorage('http://{trap}/', 'a', 'b')
+hdfs('hdfs://{trap}/a', 'CSV', 'a Int8')
+iceberg('http://{trap}/b/a')
+deltaLake('http://{trap}/b/a')
+deltaLakeLocal('{directory}')
+icebergLocal('{directory}')
+remote('{trap}', 'system.one')
+remoteSecure('{trap}', 'system.one')
+cluster('default', 'system.one')
+mysql('{trap}', 'a', 'b', 'c', 'd')
+postgresql('{trap}', 'a', 'b', 'c', 'd')
+mongodb('{trap}', 'a', 'b', 'c', 'd', 'a Int8')
+redis('{trap}', 'k', 'k String')
+odbc('DSN=x', 'a', 'b')
+jdbc('x', 'a')
+ytsaurus('{trap}', 'a', 'b', 'a Int8')
+executable('cat', 'CSV', 'a Int8')
+python('x')
+dictionary('d')
+eval('1')
+fuzzQuery('SELECT 1')
+""".strip().splitlines()
+WAYS = """
+SELECT * FROM {f}
+DESCRIBE TABLE {f}
+EXPLAIN SELECT * FROM {f}
+EXPLAIN QUERY TREE SELECT * FROM {f}
+SELECT (SELECT count() FROM {f})
+SELECT 1 IN (SELECT 1 FROM {f})
+SELECT * FROM view(SELECT * FROM {f})
+WITH x AS (SELECT * FROM {f}) SELECT * FROM x
+SELECT /**/ * FROM/**/{f} --
+INSERT INTO FUNCTION {f} SELECT 1
+CREATE TABLE made AS {f}
+CREATE VIEW made AS SELECT * FROM {f}
+""".strip().splitlines()
 
 
 def filled(sql: str, tmp_path: Path, trap: socket.socket) -> str:
@@ -102,29 +132,80 @@ def test_no_role_reaches_beyond_the_store(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret"]
 
 
-READERS_LEAVE = [
-    "INSERT INTO session_events (tenant_id) VALUES ('x')", "SET max_memory_usage = 0", "SET ROLE writer", "SET ROLE ALL",
-    "SET readonly = 0", "SELECT 1; DROP TABLE t", "SELECT 1;SELECT 2", "USE system", "KILL QUERY WHERE 1",
-    "KILL QUERY WHERE 1 SYNC", "SYSTEM SHUTDOWN", "SYSTEM KILL", "SYSTEM FLUSH LOGS", "BACKUP TABLE t TO File('{out}')",
-    "CREATE FUNCTION f AS (x) -> x", "CREATE TEMPORARY TABLE t (a Int8)", "CREATE TABLE t (a Int8) ENGINE = Memory",
-    "CREATE TABLE t (a Int8) ENGINE = URL('http://{trap}/', CSV)", "CREATE USER x", "CREATE ROLE x", "GRANT writer TO x",
-    "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(FILE(path '{secret}' format 'CSV')) LAYOUT(FLAT()) LIFETIME(0)",
-    "CREATE DATABASE d ENGINE = SQLite('{new}')", "CREATE NAMED COLLECTION n AS a = 1", "EXECUTE AS default SELECT 1",
-    "SELECT 1 PARALLEL WITH DROP TABLE t", "SELECT 1 PARALLEL WITH SELECT 2", "ATTACH TABLE t", "DETACH TABLE t",
-    "SELECT 1 INTO OUTFILE '{out}'", "SELECT 1 INTO OUTFILE '{out}' APPEND FORMAT CSV", "SELECT 1 INTO\tOUTFILE '{out}'",
-    "EXPLAIN SELECT 1 INTO OUTFILE '{out}'", "INSERT INTO t FROM INFILE '{secret}' FORMAT LineAsString",
-    "SELECT 1 FORMAT Template", "SELECT 1 AS a FORMAT Template SETTINGS format_template_row = '{secret}'",
-    "SELECT 1 SETTINGS format_template_row = '{secret}' FORMAT Template", "SELECT 1 FORMAT/**/Template",
-    "SELECT 1 FORMAT Protobuf SETTINGS format_schema = '{secret}:M'", "SELECT 1 FORMAT CapnProto", "SELECT 1 FORMAT PNG",
-    "SELECT 1 FORMAT CustomSeparated", "SELECT 1 FORMAT MySQLWire", "SELECT file('{secret}')",
-    "EXPLAIN SELECT file('{secret}')", "EXPLAIN AST SELECT file('{secret}')", "SELECT `\\x66ile`('{secret}')",
-    "SELECT * FROM default.`{secret}`", "SELECT * FROM `default`.secret", "SHOW TABLES FROM default LIKE '%secret%' FORMAT Template",
-    "SELECT aiGenerate('x')", "SELECT aiEmbed('x', 'm', map('url', 'http://{trap}/'))", "SELECT * FROM system.users",
-    "SHOW USERS", "SHOW ACCESS", "SELECT dictGet('d', 'a', 1)", "SELECT addressToLine(1)", "COPY t TO '{out}'",
-    "SELECT 1 SETTINGS max_memory_usage = 0", "SELECT 1 SETTINGS max_execution_time = 0", "SELECT 1 SETTINGS readonly = 0",
-    "SELECT * FROM (SELECT 1 SETTINGS max_threads = 64)", "BEGIN TRANSACTION", "OPTIMIZE TABLE t", "CHECK TABLE t",
-    "SELECT * FROM loop(t)", "TRUNCATE TABLE t", "ALTER TABLE t DELETE WHERE 1", "UNDROP TABLE t", "WATCH t", "exit", "\\q",
-]  # fmt: skip
+READERS_LEAVE = """
+INSERT INTO session_events (tenant_id) VALUES ('x')
+SET max_memory_usage = 0
+SET ROLE writer
+SET ROLE ALL
+SET readonly = 0
+SELECT 1; DROP TABLE t
+SELECT 1;SELECT 2
+USE system
+KILL QUERY WHERE 1
+KILL QUERY WHERE 1 SYNC
+SYSTEM SHUTDOWN
+SYSTEM KILL
+SYSTEM FLUSH LOGS
+BACKUP TABLE t TO File('{out}')
+CREATE FUNCTION f AS (x) -> x
+CREATE TEMPORARY TABLE t (a Int8)
+CREATE TABLE t (a Int8) ENGINE = Memory
+CREATE TABLE t (a Int8) ENGINE = URL('http://{trap}/', CSV)
+CREATE USER x
+CREATE ROLE x
+GRANT writer TO x
+CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(FILE(path '{secret}' format 'CSV')) LAYOUT(FLAT()) LIFETIME(0)
+CREATE DATABASE d ENGINE = SQLite('{new}')
+CREATE NAMED COLLECTION n AS a = 1
+EXECUTE AS default SELECT 1
+SELECT 1 PARALLEL WITH DROP TABLE t
+SELECT 1 PARALLEL WITH SELECT 2
+ATTACH TABLE t
+DETACH TABLE t
+SELECT 1 INTO OUTFILE '{out}'
+SELECT 1 INTO OUTFILE '{out}' APPEND FORMAT CSV
+SELECT 1 INTO OUTFILE '{out}'
+EXPLAIN SELECT 1 INTO OUTFILE '{out}'
+INSERT INTO t FROM INFILE '{secret}' FORMAT LineAsString
+SELECT 1 FORMAT Template
+SELECT 1 AS a FORMAT Template SETTINGS format_template_row = '{secret}'
+SELECT 1 SETTINGS format_template_row = '{secret}' FORMAT Template
+SELECT 1 FORMAT/**/Template
+SELECT 1 FORMAT Protobuf SETTINGS format_schema = '{secret}:M'
+SELECT 1 FORMAT CapnProto
+SELECT 1 FORMAT PNG
+SELECT 1 FORMAT CustomSeparated
+SELECT 1 FORMAT MySQLWire
+SELECT file('{secret}')
+EXPLAIN SELECT file('{secret}')
+EXPLAIN AST SELECT file('{secret}')
+SELECT `\\x66ile`('{secret}')
+SELECT * FROM default.`{secret}`
+SELECT * FROM `default`.secret
+SHOW TABLES FROM default LIKE '%secret%' FORMAT Template
+SELECT aiGenerate('x')
+SELECT aiEmbed('x', 'm', map('url', 'http://{trap}/'))
+SELECT * FROM system.users
+SHOW USERS
+SHOW ACCESS
+SELECT dictGet('d', 'a', 1)
+SELECT addressToLine(1)
+COPY t TO '{out}'
+SELECT 1 SETTINGS max_memory_usage = 0
+SELECT 1 SETTINGS max_execution_time = 0
+SELECT 1 SETTINGS readonly = 0
+SELECT * FROM (SELECT 1 SETTINGS max_threads = 64)
+BEGIN TRANSACTION
+OPTIMIZE TABLE t
+CHECK TABLE t
+SELECT * FROM loop(t)
+TRUNCATE TABLE t
+ALTER TABLE t DELETE WHERE 1
+UNDROP TABLE t
+WATCH t
+exit
+\\q
+""".strip().splitlines()
 
 
 @pytest.mark.parametrize("sql", READERS_LEAVE)
@@ -137,21 +218,29 @@ def test_a_reader_only_reads(reader: Door, tmp_path: Path, trap: socket.socket, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret"]
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "CREATE TABLE e (a Int8) ENGINE = URL('http://{trap}/', CSV)", "CREATE TABLE e (a Int8) ENGINE = File(CSV, '{new}')",
-        "CREATE TABLE e (a Int8) ENGINE = SQLite('{new}', 't')", "CREATE TABLE e (a Int8) ENGINE = Executable('x', 'CSV')",
-        "CREATE TABLE e (a Int8) ENGINE = EmbeddedRocksDB(0, '{new}') PRIMARY KEY a",
-        "CREATE TABLE e (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = local, path = '{new}/')",
-        "CREATE TABLE e (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = s3, endpoint = 'http://{trap}/b/')",
-        "CREATE DATABASE e ENGINE = SQLite('{new}')", "CREATE DATABASE e ENGINE = Filesystem('{directory}')",
-        "CREATE DICTIONARY e (a UInt64) PRIMARY KEY a SOURCE(HTTP(url 'http://{trap}/' format 'CSV')) LAYOUT(FLAT()) LIFETIME(0)",
-        "CREATE FUNCTION f AS (x) -> x", "SELECT 1 INTO OUTFILE '{out}'", "INSERT INTO e FROM INFILE '{secret}' FORMAT CSV",
-        "SELECT 1 AS a FORMAT Template SETTINGS format_template_row = '{secret}'", "SET ROLE reader", "CREATE USER x",
-        "SELECT file('{secret}')", "SELECT 1 SETTINGS dialect = 'prql'",
-    ],
-)  # fmt: skip
+WRITERS_LEAVE = """
+CREATE TABLE e (a Int8) ENGINE = URL('http://{trap}/', CSV)
+CREATE TABLE e (a Int8) ENGINE = File(CSV, '{new}')
+CREATE TABLE e (a Int8) ENGINE = SQLite('{new}', 't')
+CREATE TABLE e (a Int8) ENGINE = Executable('x', 'CSV')
+CREATE TABLE e (a Int8) ENGINE = EmbeddedRocksDB(0, '{new}') PRIMARY KEY a
+CREATE TABLE e (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = local, path = '{new}/')
+CREATE TABLE e (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = s3, endpoint = 'http://{trap}/b/')
+CREATE DATABASE e ENGINE = SQLite('{new}')
+CREATE DATABASE e ENGINE = Filesystem('{directory}')
+CREATE DICTIONARY e (a UInt64) PRIMARY KEY a SOURCE(HTTP(url 'http://{trap}/' format 'CSV')) LAYOUT(FLAT()) LIFETIME(0)
+CREATE FUNCTION f AS (x) -> x
+SELECT 1 INTO OUTFILE '{out}'
+INSERT INTO e FROM INFILE '{secret}' FORMAT CSV
+SELECT 1 AS a FORMAT Template SETTINGS format_template_row = '{secret}'
+SET ROLE reader
+CREATE USER x
+SELECT file('{secret}')
+SELECT 1 SETTINGS dialect = 'prql'
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("sql", WRITERS_LEAVE)
 def test_who_writes_stays_in_the_store(writer: Door, tmp_path: Path, trap: socket.socket, sql: str) -> None:
     reply = ask(writer, body=filled(sql, tmp_path, trap).encode())
     assert reply.status >= 400, reply.body
@@ -184,7 +273,8 @@ def test_limits_hold_whatever_is_asked_for(reader: Door, settings: dict[str, str
 @pytest.mark.parametrize("sql", [
     "/**/" * 40 + "SELECT 1", "/* a */ -- b\n" * 40 + "x", "--\n" * 5000 + "SELECT 1", "/*" * 20000, "'" * 50001,
     "(" * 20000, "SELECT " + "(" * 20000, "INSERT " + "FORMAT " * 5000, "SELECT " + "FORMAT  " * 5000 + "1",
-    "INSERT INTO t FORMAT" + " " * 60000, "SELECT `" + "\\`" * 20000, "SELECT " + "1," * 60000, "\x00" * 1000, "`" * 9999,
+    "INSERT INTO t FORMAT" + " " * 60000, "SELECT `" + "\\`" * 20000, "SELECT " + "1," * 60000,
+    "\x00" * 1000, "`" * 9999,
 ])  # fmt: skip
 def test_statements_that_are_slow_to_read_hold_nobody_up(reader: Door, writer: Door, sql: str) -> None:
     for door in (reader, writer):
@@ -225,7 +315,8 @@ def test_a_body_does_not_grow_beyond_its_bound(store: Store, reader: Door, write
 
 
 @pytest.mark.parametrize(("encoding", "body"), [
-    ("br", b"x"), ("snappy", b"x"), ("lz4, gzip", b"x"), ("lz4", b"garbage"), ("gzip", b"garbage"), ("zstd", b"garbage"),
+    ("br", b"x"), ("snappy", b"x"), ("lz4, gzip", b"x"), ("lz4", b"garbage"), ("gzip", b"garbage"),
+    ("zstd", b"garbage"),
     ("lz4", lz4.frame.compress(b"SELECT 1")[:-5]), ("gzip", gzip.compress(b"SELECT 1")[:-5]),
 ])  # fmt: skip
 def test_bodies_that_are_not_what_they_say(reader: Door, encoding: str, body: bytes) -> None:
@@ -237,8 +328,9 @@ def test_bodies_that_are_not_what_they_say(reader: Door, encoding: str, body: by
 def test_without_a_token_nobody_is_let_in(reader: Door, token: str) -> None:
     stranger = Door(reader.port, "")
     basic = base64.b64encode(f"reader:{token}".encode()).decode()
-    for headers in ({"X-ClickHouse-Key": urllib.parse.quote(token)}, {"Authorization": f"Basic {basic}"},
-                    {"Authorization": "Basic !"}, {"Authorization": f"Bearer {urllib.parse.quote(token)}"}):  # fmt: skip
+    quoted = urllib.parse.quote(token)
+    for headers in ({"X-ClickHouse-Key": quoted}, {"Authorization": f"Basic {basic}"}, {"Authorization": "Basic !"},
+                    {"Authorization": f"Bearer {quoted}"}):  # fmt: skip
         reply = ask(stranger, "SELECT 1", headers=headers)
         assert (reply.status, reply.code) == (403, "516")
         assert "WWW-Authenticate" not in reply.headers, "a browser would keep the token and send it for any page"

@@ -140,4 +140,4 @@ def listener(pems: Path, store: Store, server: str = "broker", *, mutual: bool =
     if mutual:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(pems / "ca.pem")
-    return TlsListener(context, store.endpoint.port)
+    return TlsListener(context, store.address.port)

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from worker.apps.embedded import served
 from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
@@ -52,8 +53,8 @@ def backfill(
         partition_of=lambda _key: 0,
         limits=settings.state.limits(),
     )
-    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
-        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
+    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(ready))
         return find_retroactively(
             client, LocalPipeline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run
         )
@@ -62,6 +63,6 @@ def backfill(
 def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:
     if file is not None:
         return read_policies(file.read_bytes())
-    if settings.store_dsn().startswith("chdb:"):
+    if settings.embedded_directory() is not None:
         return {}
     return asyncio.run(read_all(settings.kafka, settings.topics.policies))

@@ -104,8 +104,12 @@ def _queries(grants: tuple[str, ...]) -> str:
     return "".join(f"<query>GRANT {each}</query>" for each in grants)
 
 
-def limited(settings: Mapping[str, str]) -> dict[str, str]:
+def limited(settings: Mapping[str, str], ceilings: Mapping[str, float] = CEILINGS) -> dict[str, str]:
     """Return what is set for a reader who asks for settings.
+
+    Args:
+        settings: what the reader asks for.
+        ceilings: what a query may take at most.
 
     Raises:
         ValueError: one of them may not be given, or lifts a ceiling.
@@ -113,10 +117,9 @@ def limited(settings: Mapping[str, str]) -> dict[str, str]:
     for name, value in settings.items():
         if name not in READER_SETTINGS:
             raise ValueError(f"setting {name!r} cannot be given by a reader")
-        if name in CEILINGS and not 0 < _number(value) <= CEILINGS[name]:
-            raise ValueError(f"setting {name} must be above 0 and at most {CEILINGS[name]:.0f}")
-    ceilings = {name: f"{value:.0f}" for name, value in CEILINGS.items()}
-    return {**ceilings, **settings, **FIXED}
+        if name in ceilings and not 0 < _number(value) <= ceilings[name]:
+            raise ValueError(f"setting {name} must be above 0 and at most {ceilings[name]:.0f}")
+    return {**{name: f"{value:.0f}" for name, value in ceilings.items()}, **settings, **FIXED}
 
 
 def _number(value: str) -> float:

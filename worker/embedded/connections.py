@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from aiohttp.web_request import BaseRequest
 
+NO_LOG = logging.getLogger("sessionwatch.no-access-log")
+NO_LOG.disabled = True
 CONNECTIONS = 64
 HEAD_SECONDS = 10.0
 """Seconds from a connection's start, or a request's first byte, to the end of the request's head."""
@@ -83,14 +86,19 @@ class Connections:
             connection.rest()
 
 
-class _Connection(web.RequestHandler):  # type: ignore[type-arg]  # a plain class when it runs
+class _Connection(web.RequestHandler):
     __slots__ = ("_connections", "_head_seconds", "_timer", "at_work")
 
     def __init__(
-        self, connections: Connections, server: web.Server[Any], loop: asyncio.AbstractEventLoop, head_seconds: float
+        self, connections: Connections, server: web.Server, loop: asyncio.AbstractEventLoop, head_seconds: float
     ) -> None:
         super().__init__(
-            server, loop=loop, access_log=None, auto_decompress=False, keepalive_timeout=IDLE_SECONDS, lingering_time=1
+            server,
+            loop=loop,
+            access_log=NO_LOG,
+            auto_decompress=False,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=1,
         )
         self._connections = connections
         self._head_seconds = head_seconds

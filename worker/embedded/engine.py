@@ -12,7 +12,7 @@ from uuid import uuid4
 import chdb
 
 from worker.embedded import statements
-from worker.embedded.access import DATABASE, Role, configuration, limited
+from worker.embedded.access import CEILINGS, DATABASE, Role, configuration, limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,10 +82,12 @@ class Engine:
 
     Args:
         directory: the chDB directory; one process may have it open.
+        ceilings: what a reader's query may take; none where the reader owns the machine's time anyway.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, ceilings: Mapping[str, float] = CEILINGS) -> None:
         self._directory = directory.resolve()
+        self._ceilings = ceilings
         self._outside: frozenset[str] = frozenset()
         self._running: set[str] = set()
         self._cancelled: set[str] = set()
@@ -167,7 +169,7 @@ class Engine:
         why = statements.refusal(statement, role, self._outside)
         if why:
             raise RefusedError(READONLY if role is Role.READER else ACCESS_DENIED, f"This endpoint refuses: {why}")
-        for name, value in {**_settings(query.settings, role), "log_comment": query_id}.items():
+        for name, value in {**self._settings(query.settings, role), "log_comment": query_id}.items():
             if name != "readonly":
                 connection.query(f"SET {name} = {_quoted(value, _QUOTE)}")
         if role is Role.READER:
@@ -182,6 +184,17 @@ class Engine:
         shape = (statement.format or query.format) if statement.answers else ""
         return Answer(result.bytes(), shape, result.rows_read(), result.bytes_read(), result.elapsed())
 
+    def _settings(self, settings: Mapping[str, str], role: Role) -> Mapping[str, str]:
+        for name in settings:
+            if not _NAME.match(name):
+                raise RefusedError(UNKNOWN_SETTING, f"Setting {name!r} cannot be set")
+        if role is Role.WRITER:
+            return settings
+        try:
+            return limited(settings, self._ceilings)
+        except ValueError as error:
+            raise RefusedError(READONLY, str(error)) from error
+
 
 def _insert(connection: Any, normal: str, statement: statements.Statement, data: bytes) -> Answer:
     """Insert rows: `normal` ends in its format, which the engine wants apart."""
@@ -190,18 +203,6 @@ def _insert(connection: Any, normal: str, statement: statements.Statement, data:
             rows.append(data[at : at + APPENDED])
         done = rows.finish()
     return Answer(b"", rows=done.rows_written, bytes_read=done.bytes_written, seconds=done.elapsed)
-
-
-def _settings(settings: Mapping[str, str], role: Role) -> Mapping[str, str]:
-    for name in settings:
-        if not _NAME.match(name):
-            raise RefusedError(UNKNOWN_SETTING, f"Setting {name!r} cannot be set")
-    if role is Role.WRITER:
-        return settings
-    try:
-        return limited(settings)
-    except ValueError as error:
-        raise RefusedError(READONLY, str(error)) from error
 
 
 def _failed(error: Exception) -> Answer:

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import orjson
@@ -22,7 +22,8 @@ from worker.embedded.access import DATABASE, Role
 from worker.embedded.broker import end_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 log = structlog.get_logger(__name__)
 ADDRESS_FILE = "endpoint.json"
@@ -126,11 +127,11 @@ class EmbeddedStore:
         if self._listener is not None:
             self._listener.close()
 
-    def _launch(self, before: object) -> None:
+    def _launch(self, before: Callable[[], None] | None) -> None:
         assert self._listener is not None  # noqa: S101  bound by `start`
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log_file:
-            process = subprocess.Popen(  # noqa: S603  our own module
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "worker.embedded.server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -138,7 +139,7 @@ class EmbeddedStore:
                 process_group=0,
                 pass_fds=[self._listener.fileno()],
                 env=_environment(),
-                preexec_fn=before,  # type: ignore[arg-type]  # noqa: PLW1509  one system call
+                preexec_fn=before,  # noqa: PLW1509  one system call, looked up before the fork
             )
         self._process = process
         order = {"directory": str(self._directory), "listener": self._listener.fileno()}
@@ -247,10 +248,8 @@ def _why(error: str | None, log_file: Path) -> str:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     if process.stdin is not None:
-        try:
+        with suppress(BrokenPipeError):
             process.stdin.close()
-        except BrokenPipeError:
-            pass
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 import traceback
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import faust
 import msgspec
+from aiohttp.web import SockSite
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
@@ -84,6 +86,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         web_bind: address it listens on.
         web_host: name by which other workers reach it.
         web_port: port it listens on.
+        web_socket: the socket to listen on instead, bound already.
     """
 
     kafka: dict[str, Any]
@@ -112,6 +115,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     web_bind: str = "127.0.0.1"
     web_host: str = "127.0.0.1"
     web_port: int = 6066
+    web_socket: socket.socket | None = None
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
@@ -547,7 +551,15 @@ def create_app(
         faults=faults,
         clock=clock,
     )
+    if settings.web_socket is not None:
+        _listen_on(app, settings.web_socket)
     return app
+
+
+def _listen_on(app: App, listener: socket.socket) -> None:
+    """Have Faust's web server listen on a socket that is bound already; by itself it takes host and port alone."""
+    driver = app.web
+    driver._create_site = lambda: SockSite(driver._runner, listener)  # noqa: SLF001  Faust has no other way
 
 
 def _servers(kafka: Mapping[str, Any]) -> list[str]:
