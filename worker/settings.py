@@ -413,7 +413,7 @@ class Settings(BaseSettings):
 
     def manages_access(self) -> bool:
         """Tell whether migrations about users are to be applied: the embedded store has no users."""
-        return self.clickhouse.manage_access and not self.store_dsn().startswith("chdb:")
+        return self.embedded_directory() is None and self.clickhouse.manage_access
 
     def effective(self) -> dict[str, str]:
         """Return every setting in force as text, by its dotted name; secrets are masked."""

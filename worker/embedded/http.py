@@ -13,6 +13,7 @@ import hmac
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -142,7 +143,7 @@ class SqlServer:
         return found[0]
 
     async def _serve(self, request: BaseRequest, role: Role) -> web.StreamResponse:
-        query = _query(request, await _body(request, BODY_BYTES[role]))
+        query = _query(request, *_fields(request, await _body(request, BODY_BYTES[role])))
         if not query.sql.strip():
             return _respond(200, b"Ok.\n")
         if request.query.get("compress") == "1":
@@ -231,8 +232,22 @@ async def _body(request: BaseRequest, largest: int) -> bytes:
         raise RequestError(408, 209, "SOCKET_TIMEOUT", "the body did not come in time") from error
 
 
-def _query(request: BaseRequest, body: bytes) -> Query:
-    arguments = request.query
+def _fields(request: BaseRequest, body: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the arguments of a request, and its body without those of a form: clients send long ones so."""
+    arguments = dict(request.query)
+    if request.content_type != "multipart/form-data":
+        return arguments, body
+    head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode("latin-1")
+    for part in message_from_bytes(head + body).walk():
+        name, value = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        if part.get_filename() is not None:
+            raise RequestError(501, 48, "NOT_IMPLEMENTED", "tables as files are not served")
+        if isinstance(name, str) and isinstance(value, bytes):
+            arguments[name] = value.decode(errors="replace")
+    return arguments, b""
+
+
+def _query(request: BaseRequest, arguments: Mapping[str, str], body: bytes) -> Query:
     sql, data = _statement(arguments.get("query", "").encode(), body)
     try:
         text = sql.decode()
