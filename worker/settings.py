@@ -293,6 +293,20 @@ class StreamSettings(SettingsGroup):
     """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
 
 
+class InputSettings(SettingsGroup):
+    """What records on the input topic look like; see docs/input.md."""
+
+    mapping: str = "auto"
+    """How records that do not have the native schema are read: `auto` (recognised by each record), `none`, the name of
+    a built-in mapping, or the path of your own (`./acme.yaml`)."""
+    tenant_id: str = ""
+    """Tenant of records whose source does not name one; unset: such records are rejected."""
+    end_words: tuple[str, ...] = ()
+    """Words of a CloudEvents `type` that mean the end of a session, beside the built-in ones."""
+    unavailable_placeholder: str = "__debezium_unavailable_value"
+    """Debezium's `unavailable.value.placeholder`: a property with this value is unknown."""
+
+
 class PrivacySettings(SettingsGroup):
     """Pseudonyms in the place of user ids and addresses: in ClickHouse, findings, state and logs."""
 
@@ -331,6 +345,25 @@ class LogSettings(SettingsGroup):
     """`auto` is readable on a terminal and JSON elsewhere."""
 
 
+class CorrelationSettings(SettingsGroup):
+    """What is compared across users."""
+
+    across_tenants: bool = False
+    """Session uids are unique over all tenants: one uid in two tenants is a finding of `operator_tenant`."""
+    operator_tenant: str = ""
+    """Tenant of findings that concern several tenants: the operator's own, since its readers see users of all."""
+
+    @model_validator(mode="after")
+    def _has_a_tenant(self) -> Self:
+        if self.across_tenants and not self.operator_tenant:
+            raise ValueError("correlation.across_tenants needs correlation.operator_tenant, whose the findings are")
+        return self
+
+    def operator(self) -> str:
+        """Return the tenant of findings that concern several tenants; empty: tenants are not compared."""
+        return self.operator_tenant if self.across_tenants else ""
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -347,10 +380,12 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
+    correlation: CorrelationSettings = CorrelationSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
+    input: InputSettings = InputSettings()
     privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")

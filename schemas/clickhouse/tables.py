@@ -95,6 +95,7 @@ SESSION_EVENTS = Table(
         ("max_age_minutes", FLOAT, "As the event says"),
         ("expires_at", TIME_OR_NULL, "Effective sliding expiry after this event"),
         ("meta_data", TEXT, "JSON text"),
+        ("repaired", WORDS, "Properties that were cut, cleaned or left out, as they could not be used as they were"),
         ("future_by", "UInt64", "Milliseconds the newest time lay ahead of the record's own"),
         ("risk_score", "Float64", "Risk of the session after this event, 0 to 100"),
         ("user_risk_score", "Float64", "Risk of the user after this event, 0 to 100"),

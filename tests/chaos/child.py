@@ -18,7 +18,7 @@ import msgspec
 from worker import pipeline, runtime
 from worker.cli import main
 from worker.sessions.state import User
-from worker.stream.app import wall_clock
+from worker.stream.clock import wall_clock
 
 
 def _fault(step: str, passes: int) -> Any:

@@ -6,11 +6,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.chaos.feed import POISONS
+from tests.chaos.feed import FLOOD, POISONS, POLICIES
 from tests.chaos.proxy import FAULTS as STORE_FAULTS
 from tests.chaos.world import STALL_SECONDS
 from worker.stream.app import AFTER_COMMIT
-from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT
+from worker.stream.delivery import AFTER_CHANGELOG
+from worker.stream.inserter import AFTER_INSERT, BEFORE_INSERT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +194,20 @@ def unheard(world: World, chance: Random, size: Size, broker: Any) -> None:
         world.until(lambda one=worker: world.ready(one), "readiness after that", REJECTS_SECONDS)  # type: ignore[misc]
 
 
+def policies(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Tenants publish policies that mean no good, before workers start and while they run, and events to go with it."""
+    world.publish_policies({f"{FLOOD}-{number}": document for number, document in enumerate(POLICIES)})
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until_ready(worker)
+    for _ in range(size.times):
+        for number in range(len(POLICIES)):
+            world.publish_policies({f"{FLOOD}-{number}": chance.choice(POLICIES)})
+    for worker in world.workers:
+        assert worker.poll() is None, "a tenant's policy ended a worker"
+        world.until_ready(worker)
+
+
 def store(fault: str) -> Run:
     """Return what has the store do something to inserts for a while."""
 
@@ -274,5 +289,6 @@ FAULTS: dict[str, Fault] = {
     "leader-moves": Fault(leader_moves, broker="cluster"),
     **{f"poison-{poison}": Fault(several, poison=poison, lasts=False) for poison in POISONS},
     "poison-only-malformed": Fault(unheard, poison="only-malformed", lasts=False),
+    "poison-policies": Fault(policies, poison="policies", lasts=False),
 }
 """The embedded broker keeps its data in memory: with it goes everything, so only the others are killed."""

@@ -50,7 +50,8 @@ def test_both_roles_read(normal: str) -> None:
         "SELECT * FROM sqlite('a')", "SELECT * FROM `SQLite`('a')", "SELECT * FROM url('a')", "SELECT aigenerate('a')",
         "SELECT file('a')", "SELECT 1 INTO OUTFILE 'a'", "INSERT INTO t FROM INFILE 'a' FORMAT CSV", "SYSTEM SHUTDOWN",
         "SELECT 1 FORMAT Template", "SELECT 1 PARALLEL WITH SELECT 2", "SET ROLE writer", "KILL QUERY WHERE 1", "",
-        "CREATE TABLE t (`a` Int8) ENGINE = Kafka", "CREATE TABLE t (`a` Int8) ENGINE = MergeTree SETTINGS disk = disk(a)",
+        "CREATE TABLE t (`a` Int8) ENGINE = Kafka",
+        "CREATE TABLE t (`a` Int8) ENGINE = MergeTree SETTINGS disk = disk(a)",
     ],
 )  # fmt: skip
 def test_neither_role_does_that(normal: str) -> None:

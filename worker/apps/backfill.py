@@ -52,6 +52,7 @@ def backfill(
         topics=settings.topics,
         partition_of=lambda _key: 0,
         limits=settings.state.limits(),
+        operator=settings.correlation.operator(),
     )
     with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(ready))

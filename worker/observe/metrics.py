@@ -112,6 +112,10 @@ FORGOTTEN = Counter(
 EVICTED = Counter(
     "sessionwatch_evicted_total", "Live sessions put out of the state for want of room.", registry=REGISTRY
 )
+TRUNCATED = Counter(
+    "sessionwatch_states_truncated_total", "Users' states cut because they were over their bound in bytes.",
+    registry=REGISTRY,
+)  # fmt: skip
 BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
 BATCH_SECONDS = Histogram(
     "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, engine, encode.",
@@ -208,6 +212,7 @@ _PLAIN: Mapping[str, Counter] = {
     "expired": EXPIRED,
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,
+    "truncated": TRUNCATED,
 }
 _LABELLED: Mapping[str, Counter] = {
     "records": RECORDS_IN,

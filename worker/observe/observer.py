@@ -87,7 +87,7 @@ class MetricsObserver(StreamObserver):
 def observe_app(app: ObservedWorker) -> None:
     """Set the gauges that are looked up rather than told: call it before metrics are read."""
     metrics.READY.set(not app.problems)
-    metrics.IN_FLIGHT_ROWS.set(app.delivery.inflight_rows)
+    metrics.IN_FLIGHT_ROWS.set(app.delivery.in_flight.rows)
 
 
 def observe_state(app: ObservedWorker) -> None:

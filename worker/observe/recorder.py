@@ -61,6 +61,7 @@ class Recorder(MetricsObserver):
 
     Attributes:
         read: records processed. rows: durable rows by table. rejected: records by reason.
+        unevaluated: events by detection that could not evaluate them.
         severities: new findings by severity. findings: the newest of medium severity and above, newest first.
     """
 
@@ -70,6 +71,7 @@ class Recorder(MetricsObserver):
         self.read = 0
         self.rows: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.unevaluated: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
         self.findings: deque[FindingLine] = deque(maxlen=NEWEST)
         self._started = clock()
@@ -87,6 +89,8 @@ class Recorder(MetricsObserver):
             self._counts[name] += count
             if name == "rejected":
                 self.rejected[labels[0]] += count
+            elif name == "unevaluated":
+                self.unevaluated[labels[0]] += count
         for finding in result.findings:
             self._remember(finding)
 

@@ -24,6 +24,7 @@ from worker.pipeline.ports import (
     BatchResult,
     Message,
     dead_letter,
+    envelope_headers,
 )
 from worker.pipeline.rows import event_row, session_row
 from worker.sessions.budget import is_budget
@@ -115,6 +116,7 @@ class Pipeline:
         limits: bounds and times.
         max_bytes: a longer feedback record is rejected without being parsed.
         pseudonyms: what replaces user ids and addresses in state and output; None: nothing is replaced.
+        operator: tenant of findings about uids in several tenants; empty: uids of two tenants are not compared.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Pipeline:
         limits: Limits,
         max_bytes: int = 1 << 20,
         pseudonyms: Pseudonyms | None = None,
+        operator: str = "",
     ) -> None:
         self.reader = reader
         self.engine_for = engine_for
@@ -135,7 +138,8 @@ class Pipeline:
         self.limits = limits
         self.pseudonyms = pseudonyms
         self._max_bytes = max_bytes
-        self._correlation = CorrelationStage(engine_for, topics.findings, limits)
+        self.operator = operator
+        self._correlation = CorrelationStage(engine_for, topics.findings, limits, operator)
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
@@ -168,6 +172,7 @@ class _Batch:
         self._partition_of = pipeline.partition_of
         self._limits = pipeline.limits
         self._pseudonyms = pipeline.pseudonyms
+        self._operator = pipeline.operator
         self._partition = partition
         self._shard = shard
         self._users: dict[bytes, User | None] = {}
@@ -315,7 +320,9 @@ class _Batch:
             self._count["starts-capped",] += 1
             return
         start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp)
-        self._result.messages += announcements(start, known.network, self._topics.starts, is_derived=event.uid_derived)
+        self._result.messages += announcements(
+            start, known.network, self._topics.starts, is_derived=event.uid_derived, operator=self._operator
+        )
 
     def _add_session_rows(self, applied: Applied, user: User, key: bytes) -> None:
         self._count["accepted",] += 1
@@ -327,6 +334,8 @@ class _Batch:
             session = user.current.sessions.get(uid)
             if session is not None:
                 self._session_rows[key, uid] = session_row(user, uid, session, self._limits)
+        if applied.truncated:
+            self._count["truncated",] += 1
         for uid, session in applied.evicted:
             self._session_rows[key, uid] = session_row(user, uid, session, self._limits, evicted=True)
             self._count["evicted",] += 1
@@ -345,7 +354,8 @@ class _Batch:
         """Collect findings; return the ids of their detections."""
         user = placed.user
         cause = Cause(placed.origin, placed.record.timestamp, user.applied)
-        for change in changes:
+        # The most severe first: what is left of the alert budget is for them.
+        for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
             self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
@@ -361,6 +371,7 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *envelope_headers(record),
                 ),
                 self._partition_of(key),
                 record.timestamp,

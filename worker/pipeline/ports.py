@@ -47,6 +47,11 @@ class Message(NamedTuple):
     timestamp: int | None = None
 
 
+def envelope_headers(record: Record) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that are part of what a record says: the attributes of a CloudEvent in binary mode."""
+    return tuple((name, value) for name, value in record.headers if name[:3].lower() == "ce_")
+
+
 def dead_letter(topic: str, record: Record, reason: str, message: str, field: str = "") -> Message:
     """Return a record that cannot be used as a message for the dead-letter topic.
 
@@ -59,7 +64,7 @@ def dead_letter(topic: str, record: Record, reason: str, message: str, field: st
     """
     error = (REASON, reason), (FIELD, field), (MESSAGE, message)
     origin = (ORIGIN_TOPIC, record.topic), (ORIGIN_PARTITION, record.partition), (ORIGIN_OFFSET, record.offset)
-    headers = tuple((name, str(value).encode()) for name, value in (*error, *origin))
+    headers = (*((name, str(value).encode()) for name, value in (*error, *origin)), *envelope_headers(record))
     return Message(topic, record.key, record.value, headers, timestamp=record.timestamp)
 
 

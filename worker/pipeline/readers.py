@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from schemas.decoding import decode
-from worker.sessions.limits import MINUTE
+from schemas.decoding import Decoder
 
 if TYPE_CHECKING:
     from schemas.decoding import Ignored, Rejected
@@ -42,20 +41,18 @@ class KafkaReader:
 
     Args:
         enricher: networks, places and devices.
-        max_bytes: a longer record value is rejected without being parsed.
-        clock_skew: how far ahead of its record a time may lie before it is clamped, milliseconds.
+        decoder: of the input's records.
     """
 
     may_repeat = True
 
-    def __init__(self, enricher: EventEnricher, max_bytes: int = 1 << 20, clock_skew: int = MINUTE) -> None:
+    def __init__(self, enricher: EventEnricher, decoder: Decoder | None = None) -> None:
         self._enrich = enricher.enrich
-        self._max_bytes = max_bytes
-        self._clock_skew = clock_skew
+        self._decode = (decoder or Decoder()).decode
 
     def decode(self, record: Record) -> SessionEvent | Ignored | Rejected:
         """Decode a record."""
-        return decode(record.value, record_time=record.timestamp, skew_ms=self._clock_skew, max_bytes=self._max_bytes)
+        return self._decode(record.value, record.timestamp, record.headers)
 
     def enrich(self, record: Record, event: SessionEvent) -> Enrichment:  # noqa: ARG002  the event says it all
         """Enrich an event."""

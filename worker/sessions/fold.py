@@ -256,7 +256,7 @@ def _advance(
     else:
         session.v6 = observation.context
     if trigger & (START | GRANT):
-        _grant_to(session, context)
+        _grant_to(session, context, fold_context.limits)
     session.activity = max(session.activity, observation.activity)
     if session.max_age_minutes is not None:
         session.expires = session.activity + int(session.max_age_minutes * 60_000)
@@ -269,13 +269,22 @@ def _moved(before: Context, after: Context) -> bool:
     return network_key(before.network) != network_key(after.network) or before.device != after.device
 
 
-def _grant_to(session: Session, context: Context) -> None:
+def _grant_to(session: Session, context: Context, limits: Limits) -> None:
     if context.scopes is not None:
-        session.scopes = tuple(sorted({*(session.scopes or ()), *context.scopes}))
+        session.scopes = _widest(session.scopes or (), context.scopes, limits.scopes)
     if context.max_age_minutes is not None:
         session.max_age_minutes = context.max_age_minutes
     session.strength = max(session.strength, strength(context.amr))
     session.created = max(session.created, context.created_at)
+
+
+def _widest(known: tuple[str, ...], scopes: tuple[str, ...], most: int) -> tuple[str, ...]:
+    """Return all scopes of a session so far; of more than can be remembered, those of its newest event first."""
+    found = {*known, *scopes}
+    if len(found) > most:
+        new = set(scopes)
+        found = set(sorted(found, key=lambda scope: (scope not in new, len(scope), scope))[:most])
+    return tuple(sorted(found))
 
 
 def _judged(
@@ -317,8 +326,9 @@ def _record_verdict(
     """Put a verdict to its like; what only sums up others adds nothing to the risk."""
     limits, now = fold_context.limits, observation.time
     bucket = now - now % limits.grouping
-    holder = verdict.session_uid or f"user:{fold_context.user_id}"
-    uid = finding_uid(fold_context.tenant_id, verdict.detection, holder, verdict.subject, bucket)
+    uid = finding_uid(
+        fold_context.tenant_id, verdict.detection, fold_context.user_id, verdict.session_uid, verdict.subject, bucket
+    )
     finding = profile.open_findings.get(uid)
     if finding is None:
         session.findings += 1

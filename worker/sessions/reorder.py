@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
 from worker.sessions.baseline import is_learned, network_key
-from worker.sessions.fold import FoldContext, is_country_alone, step
+from worker.sessions.fold import FoldContext, is_country_alone, is_live, step
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
@@ -51,6 +51,7 @@ class Applied(NamedTuple):
         current: the event is the newest of its session, which lives: its own row tells the session's state.
         sessions: uids of other sessions whose state changed. `evicted`: sessions put out for want of room.
         started: what is to be announced of a session that began, None when none did.
+        truncated: the user's state was over its bound in bytes, and was cut.
     """
 
     late: bool
@@ -60,6 +61,7 @@ class Applied(NamedTuple):
     sessions: Sequence[str]
     evicted: Sequence[tuple[str, Session]]
     started: StartHistory | None = None
+    truncated: bool = False
 
 
 class StartHistory(NamedTuple):
@@ -92,6 +94,7 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
         _touch(user, uid, limits)
         return ROUTINE
     started = None if uid in head.sessions or event.is_deleted else _started(user, known.network, time)
+    contexts = user.next_context
     context = intern(user, uid, encoded)
     observation = Observation(time, activity, KIND_INDEX[event.kind], context, event.future_by)
     fold_context = FoldContext(user.tenant_id, user.user_id, Contexts(user.contexts), engine, limits)
@@ -100,7 +103,43 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
         if time > head.time
         else _out_of_order(user, observation, fold_context)
     )
+    if user.next_context != contexts and _is_oversized(user, limits):
+        applied = _truncated(user, applied, limits)
     return applied if started is None else applied._replace(started=started)
+
+
+def _is_oversized(user: User, limits: Limits) -> bool:
+    return sum(map(len, user.contexts.values())) > limits.context_bytes
+
+
+def _truncated(user: User, applied: Applied, limits: Limits) -> Applied:
+    """Cut a state that is over its bound: the window goes, then findings and sessions, the least alive first.
+
+    Contexts are what producers can make large; everything else is bounded in number and small. An event that is older
+    than the cut is late: it is stored and not judged. A live session that is cut is reported as evicted.
+    """
+    evicted, profile = list(applied.evicted), user.current
+    while True:
+        user.checkpoint, user.checkpoint_time = encode_profile(profile), profile.time
+        user.keep([])
+        user.midpoint, user.rotate_at = b"", NEVER
+        _collect(user, _reported(evicted, applied.changes))
+        if not _is_oversized(user, limits) or len(profile.sessions) <= 1:
+            return applied._replace(evicted=evicted, truncated=True)
+        evicted += _halve(profile)
+
+
+def _halve(profile: Profile) -> list[tuple[str, Session]]:
+    """Remove half of the sessions, findings and pending observations, the oldest first; return the live sessions."""
+    sessions, now = profile.sessions, profile.time
+    order = sorted(sessions, key=lambda uid: (is_live(sessions[uid], now), sessions[uid].seen, uid))
+    gone = [(uid, sessions.pop(uid)) for uid in order[: (len(order) + 1) // 2]]
+    findings = profile.open_findings
+    for uid in sorted(findings, key=lambda uid: (findings[uid].last, uid))[: (len(findings) + 1) // 2]:
+        del findings[uid]
+    profile.waiting = profile.waiting[(len(profile.waiting) + 1) // 2 :]
+    profile.opened().dropped += len(gone)
+    return [(uid, session) for uid, session in gone if is_live(session, now)]
 
 
 def _touch(user: User, uid: str, limits: Limits) -> None:

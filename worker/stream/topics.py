@@ -1,4 +1,4 @@
-"""The topics: what they must be like, making them, and checking them."""
+"""Topics: their required configuration, creating them, and checking them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LARGEST = 8 << 20
 
 
 class TopicSpec(NamedTuple):
-    """What a topic must be like."""
+    """The required configuration of a topic."""
 
     name: str
     partitions: int
@@ -47,7 +47,7 @@ def changelog_name(group_id: str) -> str:
 
 
 def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
-    """Return all topics; inputs and changelog have as many partitions each."""
+    """Return all topics; inputs and changelog have the same number of partitions."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * DAY_MS)}
     large = {"max.message.bytes": str(LARGEST)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(LARGEST)}
@@ -68,14 +68,14 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
 
 
 async def create(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list[str]:
-    """Create the topics that do not exist, and wait until all are to be seen; return the names of the new ones.
+    """Create the missing topics, wait until all are visible, and return the names of the new ones.
 
     Args:
         options: keyword arguments for aiokafka clients.
         wanted: the topics.
 
     Raises:
-        KafkaError: Kafka is not reached, refuses a topic, or does not show it within `VISIBLE_SECONDS`.
+        KafkaError: Kafka cannot be reached, refuses a topic, or does not list it within `VISIBLE_SECONDS`.
     """
     wanted = list(wanted)
     async with _admin(options) as admin:
@@ -86,7 +86,7 @@ async def create(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> lis
 
 
 async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
-    """Create a topic; False when somebody else has meanwhile."""
+    """Create a topic; return False when it has been created meanwhile."""
     topic = NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=dict(spec.config))
     response = await admin.create_topics([topic])
     ((name, code, *rest),) = response.topic_errors
@@ -97,27 +97,29 @@ async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
 
 
 async def _visible(admin: AIOKafkaAdminClient, names: set[str]) -> None:
-    """Wait for metadata, which follows a topic's creation on Apache Kafka after some time."""
+    """Wait until the metadata lists the topics, which on Apache Kafka happens some time after their creation."""
     try:
         async with asyncio.timeout(VISIBLE_SECONDS):
             while not names.issubset(await admin.list_topics()):  # noqa: ASYNC110  it happens in the broker
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError as error:
-        raise KafkaTimeoutError(f"topics were created, but not seen within {VISIBLE_SECONDS:g} s") from error
+        raise KafkaTimeoutError(
+            f"the topics were created, but the brokers did not list them within {VISIBLE_SECONDS:g} s"
+        ) from error
 
 
 async def check(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list[Problem]:
-    """Compare the topics there are with those there should be.
+    """Compare the existing topics with the required ones.
 
-    What a broker does not report (the embedded one has few settings) is not known to be wrong.
+    A setting that a broker does not report (the embedded broker reports few) is not a problem.
 
     Raises:
-        KafkaError: Kafka is not reached.
+        KafkaError: Kafka cannot be reached.
     """
     problems: list[Problem] = []
     async with _admin(options) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
-        # Asked for one that does not exist, the embedded broker would create it.
+        # The embedded broker creates a topic when its description is requested.
         existing = set(await admin.list_topics())
         for spec in wanted:
             if spec.name in existing:
@@ -129,7 +131,7 @@ async def check(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list
 
 
 def absent(spec: TopicSpec, brokers: int) -> list[Problem]:
-    """Return what is wrong when a topic does not exist, on a cluster of so many brokers."""
+    """Return the problems of a missing topic, on a cluster of so many brokers."""
     problems = [Problem(spec.name, "does not exist", "run `sessionwatch topics create`")]
     if spec.replication > brokers:
         what = f"is to have {spec.replication} replicas, but there are {brokers} brokers"
@@ -140,10 +142,10 @@ def absent(spec: TopicSpec, brokers: int) -> list[Problem]:
 def compare(
     spec: TopicSpec, partitions: Sequence[Mapping[str, Any]], config: Mapping[str, str | None]
 ) -> list[Problem]:
-    """Return what is wrong with a topic.
+    """Return the problems of a topic.
 
     Args:
-        spec: what it must be like.
+        spec: its required configuration.
         partitions: its partitions as Kafka's metadata describes them.
         config: its settings, as far as the broker reports them.
     """
@@ -198,7 +200,7 @@ async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClien
         try:
             await client.start()
         except KafkaConnectionError as error:
-            raise KafkaConnectionError(f"no Kafka: {await refusals(options)}") from error
+            raise KafkaConnectionError(f"cannot reach Kafka: {await refusals(options)}") from error
         yield client
     finally:
         await client.close()

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.pipeline.ports import BatchResult, Message
-from worker.stream.delivery import AbandonedError, Delivery, DeliveryLimits
+from worker.stream.delivery import AbandonedError, Delivery
+from worker.stream.inflight import DeliveryLimits
 from worker.stream.state_store import MemoryShard
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class World:
         self.shard = MemoryShard()
         self.delivery = Delivery(
             writer=self, publish=self.publish, changelog=self, ack=self.ack, is_member=lambda: self.member,
-            on_fatal=self.fatal.append, on_lost=self.lost.append, limits=DeliveryLimits(**{"insert_delay": 0.01, **limits}),
+            on_fatal=self.fatal.append, on_lost=self.lost.append,
+            limits=DeliveryLimits(**{"insert_delay": 0.01, **limits}),
         )  # fmt: skip
 
     async def insert(self, rows: Mapping[str, list[tuple[object, ...]]]) -> None:
@@ -187,11 +189,11 @@ def test_submit_waits_while_too_much_is_in_flight() -> None:
         more = asyncio.create_task(world.delivery.submit(0, outcome(5), source=(INPUT, 5)))
         await settle()
         assert not more.done()
-        assert world.delivery.inflight_rows == 5
+        assert world.delivery.in_flight.rows == 5
         world.gates["insert"].set()
         await asyncio.wait_for(more, 1)
         await world.delivery.drain(1)
-        assert (world.delivery.inflight_rows, world.delivery.inflight_bytes) == (0, 0)
+        assert (world.delivery.in_flight.rows, world.delivery.in_flight.bytes) == (0, 0)
 
     assert run(scenario, max_rows=5).steps("ack")[-1] == ("ack", INPUT, 5)
 
@@ -230,7 +232,7 @@ def test_no_later_step_of_an_abandoned_partition_runs(blocked: str) -> None:
         await settle()
         assert await world.delivery.close(0) is False
         assert world.released == (blocked == "changelog")
-        assert world.delivery.inflight_rows == 0
+        assert world.delivery.in_flight.rows == 0
         world.gates[blocked].set()
         await settle()
         assert not world.steps("changelog", "ack")
