@@ -389,7 +389,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")
-    """Directory of everything kept on this machine: the embedded store, the on-disk state."""
+    """Directory of everything kept on this machine: the embedded stores of the commands, the on-disk state."""
 
     @classmethod
     def settings_customise_sources(

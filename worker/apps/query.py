@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 
-def query(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write: bool) -> QueryAnswer:
+def run(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write: bool) -> QueryAnswer:
     """Run one statement on the store of a directory, or else on the one of the settings.
 
     A directory that is served is asked by HTTP; one that is not is opened here.

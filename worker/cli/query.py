@@ -33,7 +33,7 @@ def query(
 
     chosen = form or ("PrettyCompact" if sys.stdout.isatty() else "TabSeparatedWithNames")
     text = sys.stdin.read() if sql == "-" else sql
-    answer = program.query(settings_of(context), data_dir, text, chosen, write=write)
+    answer = program.run(settings_of(context), data_dir, text, chosen, write=write)
     sys.stdout.buffer.write(answer.body if raw else _safe(answer, terminal=sys.stdout.isatty()))
 
 

@@ -23,7 +23,7 @@ class BadBodyError(Exception):
     """The body is not what its encoding says."""
 
 
-class Decoder(Protocol):
+class Decompressor(Protocol):
     """Decompresses a stream by chunks."""
 
     @property
@@ -69,13 +69,13 @@ class _Bounded:
         return bytes(self._state.decompress(chunk, max_length=most))
 
 
-def _zstd() -> Decoder:
+def _zstd() -> Decompressor:
     from backports import zstd  # noqa: PLC0415  comes with clickhouse-connect
 
     return _Bounded(zstd.ZstdDecompressor())
 
 
-_DECODERS: dict[str, Callable[[], Decoder]] = {
+_DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {
     "": _Plain,
     "identity": _Plain,
     "gzip": _Zlib,
@@ -98,21 +98,21 @@ async def read_body(chunks: AsyncIterator[bytes], encoding: str, largest: int) -
         UnknownEncodingError: the encoding is none that is served.
         BadBodyError: the bytes are not of that encoding.
     """
-    if encoding not in _DECODERS:
+    if encoding not in _DECOMPRESSORS:
         raise UnknownEncodingError(f"Content-Encoding {encoding[:20]!r} is not served; use gzip, lz4, zstd or none")
-    decoder, body, came = _DECODERS[encoding](), bytearray(), 0
+    decompressor, body, came = _DECOMPRESSORS[encoding](), bytearray(), 0
     async for chunk in chunks:
         came += len(chunk)
-        body += _fed(decoder, chunk, largest + 1 - len(body))
+        body += _fed(decompressor, chunk, largest + 1 - len(body))
         if came > largest or len(body) > largest:
             raise TooLargeError(f"a body may have {largest} bytes, decompressed")
-    if came and not decoder.eof:
+    if came and not decompressor.eof:
         raise BadBodyError("the body ends before its compressed stream does")
     return bytes(body)
 
 
-def _fed(decoder: Decoder, chunk: bytes, most: int) -> bytes:
+def _fed(decompressor: Decompressor, chunk: bytes, most: int) -> bytes:
     try:
-        return decoder.feed(chunk, most)
+        return decompressor.feed(chunk, most)
     except Exception as error:
         raise BadBodyError("the body is not what its Content-Encoding says") from error
