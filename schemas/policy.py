@@ -11,6 +11,7 @@ import re2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.networks import NetworkSet, parse_network
+from schemas.vocabulary import DEFAULT_VOCABULARY, MAX_WORD, Method, SessionClass, Vocabulary
 
 MAX_POLICY_BYTES = 1 << 20
 """Largest policy document; Kafka's own default for a record is the same."""
@@ -96,6 +97,7 @@ Countries = Annotated[tuple[Country, ...], Field(max_length=300)]
 Scopes = Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], Field(max_length=1_000)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_bounded)]
 DetectionId = Annotated[str, StringConstraints(max_length=128)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORD)]
 SeverityName = Literal["informational", "low", "medium", "high", "critical"]
 
 
@@ -133,6 +135,16 @@ class TenantPolicy(BaseModel):
     )
     mfa: Literal["never", "always", "scopes"] = Field("never", description="When sessions must show MFA.")
     mfa_scopes: Scopes = Field((), description="Scopes that ask for MFA when `mfa` is `scopes`.")
+    methods: dict[Word, Method] = Field(
+        default_factory=dict, max_length=1_000, description="What further words of `amr` mean, or other meanings."
+    )
+    session_types: dict[Word, SessionClass] = Field(
+        default_factory=dict, max_length=1_000, description="The class of further session types, or another class."
+    )
+    expiry: Literal["sliding", "absolute", "none"] = Field(
+        "sliding",
+        description="What `max_age_minutes` counts from: the last use, the creation, or nothing (it is ignored).",
+    )
     max_sessions: int = Field(10, ge=1, le=1_000_000, description="Unexpired sessions a user may have.")
     max_lifetime_minutes: float | None = Field(
         None, gt=0, le=MAX_NUMBER, description="Longest `max_age_minutes` allowed."
@@ -162,6 +174,13 @@ class TenantPolicy(BaseModel):
         self.allows("", 0)
         self.denies("", 0)
         self.is_first_party("")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the tenant's words for authentication methods and session types mean."""
+        if self.methods or self.session_types:
+            return Vocabulary(self.methods, self.session_types)
+        return DEFAULT_VOCABULARY
 
     def allows(self, ip: str, asn: int) -> bool:
         """Tell whether an address is on the tenant's own lists of trusted networks."""

@@ -37,9 +37,9 @@ def _columns(*columns: tuple[str, str, str]) -> tuple[Column, ...]:
 
 
 _SOURCE = (
-    ("kafka_topic", WORD, "Topic the record first as_records on"),
-    ("kafka_partition", "UInt32", "Partition the record first as_records in"),
-    ("kafka_offset", "UInt64", "Offset the record first as_records at"),
+    ("kafka_topic", WORD, "Topic the record first arrived on"),
+    ("kafka_partition", "UInt32", "Partition the record first arrived in"),
+    ("kafka_offset", "UInt64", "Offset the record first arrived at"),
 )
 _NETWORK = (
     ("ip", TEXT, "Canonical address"),
@@ -122,7 +122,7 @@ SESSIONS = Table(
         ("started_at", TIME, "Event time of the first event"),
         ("last_seen_at", TIME, "Event time of the newest event"),
         ("ended_at", TIME_OR_NULL, "When it ended"),
-        ("end_reason", WORD, "deleted, expired, evicted or empty"),
+        ("end_reason", WORD, "deleted, expired, idle, evicted or empty"),
         ("expires_at", TIME_OR_NULL, "Effective sliding expiry"),
         ("session_type", WORD, "Case-folded; empty when omitted"),
         ("ip", TEXT, "Newest address"),

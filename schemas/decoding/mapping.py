@@ -13,7 +13,7 @@ from jmespath import functions
 from jmespath.exceptions import JMESPathError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from schemas.decoding.results import Envelope, Ignored, Opened, joined
+from schemas.decoding.results import Envelope, Ignored, Opened, Rejected, RejectReason, joined
 from schemas.event import EventKind, Shape
 from schemas.session import AuthSession, milliseconds
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Table
 
     from jmespath.parser import ParsedResult
+
+    from schemas.decoding.results import Opening
 
 PROPERTIES = tuple(AuthSession.__annotations__)
 LONGEST_EXPRESSION = 2_000
@@ -64,7 +66,7 @@ class _Functions(functions.Functions):
 def _time(stamp: Any) -> int:
     try:
         return 0 if stamp is None else milliseconds(stamp)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return 0
 
 
@@ -93,7 +95,7 @@ class MappingDocument(BaseModel):
         source: where that is documented.
         fits: true for records the mapping is for, when none is chosen by setting.
         only: true for records that say something of a session; the others are ignored. Absent: all do.
-        body: the part of the record that is the event, where something surrounds it.
+        body: the part of the record that is the event, where something surrounds it; a list of one counts as its item.
         fields: property of a session -> expression, or a table to look its value up in.
         meta_data: name -> expression, of what is kept beside.
         kind: `created`, `refreshed`, `changed` or `deleted`; null: told by the times.
@@ -165,9 +167,14 @@ class Mapping:
         """Tell whether a record looks like one of this system."""
         return bool(_search(self._fits, record))
 
-    def apply(self, opened: Opened) -> Opened | Ignored:
+    def apply(self, opened: Opened) -> Opening:
         """Return the session that a record of this system describes."""
         record: Any = opened.body if self._body is None else _search(self._body, opened.body)
+        if isinstance(record, list):
+            if len(record) > 1:
+                path = joined(opened.envelope.path, self.name)
+                return Rejected(RejectReason.INVALID_VALUE, path, "holds several events; send one a record")
+            record = record[0] if record else None
         if not isinstance(record, dict) or not (self._only is None or _search(self._only, record)):
             return Ignored(f"{self.name}-other")
         body = {name: value for name, each in self._fields.items() if (value := each.of(record)) is not None}

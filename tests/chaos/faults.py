@@ -25,8 +25,6 @@ WORKERS = 2
 HOUR_MS = 3_600_000
 REJECTS_SECONDS = 90.0
 """Seconds after which nobody talks of rejected records any more: a minute, and some for a busy machine."""
-OLD_ROWS = 3_000
-"""Rows a worker of an earlier version writes at least."""
 SMALL = {
     "SESSIONWATCH_DELIVERY__MAX_ROWS": "500",
     "SESSIONWATCH_DELIVERY__MAX_INFLIGHT_ROWS": "1000",
@@ -167,22 +165,6 @@ def rocksdb(world: World, chance: Random, size: Size, broker: Any) -> None:
     world.start()
 
 
-def upgrade(world: World, chance: Random, size: Size, broker: Any) -> None:
-    """A worker of an earlier state format is followed by those of this one, one of them killed half way."""
-    world.more["CHAOS_FORMAT"] = "1"
-    old = world.start()
-    # What is in the store is in the changelog, but for the last batches.
-    world.until(lambda: world.metric(old, "sessionwatch_rows_out_total") > OLD_ROWS, "rows of the old worker")
-    time.sleep(chance.uniform(0.5, 2))
-    del world.more["CHAOS_FORMAT"]
-    world.kill(old)
-    new = world.start()
-    world.until_ready(new)
-    time.sleep(chance.uniform(1, 3))
-    world.kill(new)
-    several(world, chance, size, broker)
-
-
 def unheard(world: World, chance: Random, size: Size, broker: Any) -> None:
     """Nothing but broken records for a while: the workers have to say so, and then that all is well again."""
     several(world, chance, size, broker)
@@ -281,8 +263,6 @@ FAULTS: dict[str, Fault] = {
     "stops": Fault(stops),
     "clock-steps": Fault(clock_steps, lasts=False),
     "rocksdb": Fault(rocksdb),
-    # When a session last changed the earlier version does not say, so that rows of its time have later versions.
-    "upgrade": Fault(upgrade, but=("version", "user_risk_score")),
     **{f"store-{fault}": Fault(store(fault)) for fault in STORE_FAULTS},
     "broker-restart": Fault(broker_restart, broker="kafka"),
     "broker-freeze": Fault(broker_freeze, broker="kafka"),

@@ -25,7 +25,7 @@ from tests.support import stream_counting as sc
 from tests.support.brokers import ApacheKafka, missing
 from worker.observe.interface import StreamObserver
 from worker.pipeline.ports import Message
-from worker.sessions.state import UnknownFormatError
+from worker.sessions.codec import UnknownFormatError
 from worker.stream.app import AFTER_COMMIT, App, create_app
 from worker.stream.catchup import caught_up
 from worker.stream.delivery import AFTER_CHANGELOG, AbandonedError

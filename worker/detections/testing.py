@@ -28,10 +28,11 @@ from worker.detections.engine import TenantRuleEngine
 from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Enrichment, Network, Place
 from worker.enrich.networks import is_private, prefix_of
 from worker.sessions.announcements import SessionStart
+from worker.sessions.codec import NEVER
 from worker.sessions.correlation import CorrelationState, arrive, claim
 from worker.sessions.limits import Limits
 from worker.sessions.reorder import StartHistory, apply
-from worker.sessions.state import NEVER, decode_user, encode_user, new_user
+from worker.sessions.state import decode_user, encode_user, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -17,12 +17,15 @@ from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announceme
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.ports import (
+    AHEAD,
     ORIGIN_OFFSET,
     ORIGIN_PARTITION,
     ORIGIN_TOPIC,
     REPLAYED,
+    AheadRecord,
     BatchResult,
     Message,
+    ahead_of,
     dead_letter,
     envelope_headers,
 )
@@ -248,6 +251,10 @@ class _Batch:
         if self._pseudonyms is not None:
             result = self._pseudonyms.renamed(result)
             key = user_key(result.tenant_id, result.user_id)
+        if isinstance(record, AheadRecord):
+            self._count["clamped",] += 1
+            self._forward(record, home, origin)
+            return None
         user = self._users.get(key) or self._load(key, home, result)
         if user is None:
             self._forward(record, home, origin)
@@ -263,9 +270,13 @@ class _Batch:
         # Replayed dead letters come in any order; one that comes twice is a duplicate event, and its row the same.
         if not self._reader.may_repeat or is_replayed(record, self._topics.by_user):
             return False
-        if user.offsets.get(origin[1], -1) >= origin[2]:
+        way = origin[1]
+        if record.topic == self._topics.by_user and ahead_of(record):
+            # These come another way than the other records of their partition, and are in order among themselves.
+            way = -1 - way
+        if user.offsets.get(way, -1) >= origin[2]:
             return True
-        user.offsets[origin[1]] = origin[2]
+        user.offsets[way] = origin[2]
         return False
 
     def _handle_no_event(self, record: Record, result: Ignored | Rejected) -> None:
@@ -371,12 +382,17 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *self._ahead_header(record),
                     *envelope_headers(record),
                 ),
                 self._partition_of(key),
                 record.timestamp,
             )
         )
+
+    def _ahead_header(self, record: Record) -> tuple[tuple[str, bytes], ...]:
+        ahead = record.ahead if isinstance(record, AheadRecord) else 0
+        return ((AHEAD, str(ahead).encode()),) if ahead else ()
 
     def _reject(self, record: Record, rejected: Rejected) -> None:
         self._count["rejected", rejected.reason] += 1

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from schemas.decoding import Decoder
+from schemas.event import SessionEvent
+from worker.pipeline.ports import ahead_of
 
 if TYPE_CHECKING:
     from schemas.decoding import Ignored, Rejected
-    from schemas.event import SessionEvent
     from worker.enrich.model import Enrichment
     from worker.pipeline.ports import Record
 
@@ -52,7 +55,10 @@ class KafkaReader:
 
     def decode(self, record: Record) -> SessionEvent | Ignored | Rejected:
         """Decode a record."""
-        return self._decode(record.value, record.timestamp, record.headers)
+        event = self._decode(record.value, record.timestamp, record.headers)
+        if record.headers and isinstance(event, SessionEvent) and (ahead := ahead_of(record)):
+            return msgspec.structs.replace(event, future_by=max(event.future_by, ahead))
+        return event
 
     def enrich(self, record: Record, event: SessionEvent) -> Enrichment:  # noqa: ARG002  the event says it all
         """Enrich an event."""

@@ -14,6 +14,7 @@ import orjson
 
 from schemas.finding import SEVERITIES, STATUS_ID, Finding
 from worker.enrich.geodesy import distance_km
+from worker.sessions.fold import deadline
 from worker.sessions.reorder import user_risk
 from worker.sessions.risk import decayed
 from worker.sessions.state import Contexts
@@ -110,8 +111,8 @@ def _end(user: User, uid: str, session: Session, *, evicted: bool) -> tuple[int 
         return session.ended, "deleted"
     if evicted:
         return session.seen, "evicted"
-    if session.expires and user.timed_out.get(uid) == session.expires:
-        return session.expires, "expired"
+    if user.timed_out.get(uid) == (end := deadline(session)):
+        return end, "expired" if session.expires else "idle"
     return None, ""
 
 

@@ -14,11 +14,9 @@ from math import log
 
 import msgspec
 
+from worker.sessions.codec import BUDGET, framed, has_format, unframed
 from worker.sessions.limits import DAY
-from worker.sessions.state import UnknownFormatError
 
-FORMAT = 3
-"""Version of the encoded state: its first byte. Other states begin with another."""
 DAYS = 8
 """Days remembered. Alerts older than these are held against no budget."""
 SHARE = 10
@@ -108,12 +106,12 @@ _decode = msgspec.msgpack.Decoder(Budget).decode
 def encode_budget(budget: Budget) -> bytes:
     """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
     wake = (max(budget.days, default=0) + DAYS + 1) * DAY
-    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(budget)
+    return framed(BUDGET, wake, _encode(budget))
 
 
 def is_budget(state: bytes) -> bool:
     """Tell whether a state is one of this module."""
-    return state[0] == FORMAT
+    return has_format(BUDGET, state)
 
 
 def decode_budget(state: bytes) -> Budget:
@@ -122,6 +120,4 @@ def decode_budget(state: bytes) -> Budget:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
-        raise UnknownFormatError(state[0])
-    return _decode(memoryview(state)[9:])
+    return _decode(unframed(BUDGET, state))

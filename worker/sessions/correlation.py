@@ -12,9 +12,10 @@ import msgspec
 
 from schemas.finding import Activity, finding_uid
 from worker.sessions.announcements import Arrival, Claimant, ClaimView, CrowdView
+from worker.sessions.codec import CORRELATION, framed, has_format, unframed
 from worker.sessions.limits import DAY
 from worker.sessions.reorder import FindingChange
-from worker.sessions.state import OpenFinding, UnknownFormatError
+from worker.sessions.state import OpenFinding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
 
-FORMAT = 2
-"""Version of the encoded state: its first byte. Users' states begin with another."""
 MAX_CLAIMANTS = 16
 """Most claimants of one uid remembered: the earliest."""
 ARRIVALS, REGULARS = 128, 32
@@ -64,12 +63,12 @@ _decode = msgspec.msgpack.Decoder(CorrelationState).decode
 def encode_correlation(state: CorrelationState) -> bytes:
     """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
     wake = state.newest + (CLAIMANT_TTL if state.claimants else REGULAR_FOR)
-    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(state)
+    return framed(CORRELATION, wake, _encode(state))
 
 
 def is_correlation(state: bytes) -> bool:
     """Tell whether a state is one of this module."""
-    return state[0] == FORMAT
+    return has_format(CORRELATION, state)
 
 
 def decode_correlation(state: bytes) -> CorrelationState:
@@ -78,9 +77,7 @@ def decode_correlation(state: bytes) -> CorrelationState:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
-        raise UnknownFormatError(state[0])
-    return _decode(memoryview(state)[9:])
+    return _decode(unframed(CORRELATION, state))
 
 
 def claim(

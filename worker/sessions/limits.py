@@ -8,6 +8,8 @@ SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+UNKNOWN_LIFETIME = DAY
+"""A session whose lifetime is not known counts as live for so long after its last use."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
 from worker.sessions.baseline import is_learned, network_key
-from worker.sessions.fold import FoldContext, is_country_alone, is_live, step
+from worker.sessions.codec import NEVER
+from worker.sessions.fold import FoldContext, deadline, expiry, is_country_alone, is_live, step
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
     DELETED,
     KIND_INDEX,
-    NEVER,
     Contexts,
     Observation,
     decode_profile,
@@ -90,7 +90,7 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
         return LATE
     encoded = _encode_context(event, known)
     activity = event.activity_time or 0
-    if time > head.time and _routine(user, event, known, encoded, limits):
+    if time > head.time and _routine(user, event, known, encoded, engine, limits):
         _touch(user, uid, limits)
         return ROUTINE
     started = None if uid in head.sessions or event.is_deleted else _started(user, known.network, time)
@@ -174,7 +174,9 @@ def _encode_context(event: SessionEvent, known: Enrichment) -> bytes:
     )  # fmt: skip
 
 
-def _routine(user: User, event: SessionEvent, known: Enrichment, encoded: bytes, limits: Limits) -> bool:
+def _routine(
+    user: User, event: SessionEvent, known: Enrichment, encoded: bytes, engine: RuleEngine, limits: Limits
+) -> bool:
     """Take in an event that changes nothing but times, the bulk of all traffic; tell whether it was one.
 
     What it does is what `fold.step` would do, at a fraction of the cost; a test holds the two together.
@@ -202,8 +204,8 @@ def _routine(user: User, event: SessionEvent, known: Enrichment, encoded: bytes,
     head.time = session.seen = time
     session.events += 1
     session.activity = max(session.activity, activity)
-    if session.max_age_minutes is not None:
-        session.expires = session.activity + int(session.max_age_minutes * 60_000)
+    if session.max_age_minutes:
+        session.expires = expiry(session, engine.policy.expiry)
     if trusted and activity >= where[1]:
         head.place = (session.context, activity, place.latitude or 0.0, place.longitude or 0.0)
     return True
@@ -389,19 +391,15 @@ def _references(profile: Profile) -> set[int]:
 
 
 def expired(user: User, now: int, limits: Limits) -> list[str]:
-    """Return the sessions whose expiry passed by `now` and was not reported yet; they count as reported."""
+    """Return the sessions whose deadline passed by `now` and was not reported yet; they count as reported."""
     found = [
         uid
         for uid, session in user.current.sessions.items()
-        if _pending_expiry(user, uid, session) and session.expires + limits.clock_skew < now
+        if not session.ended and user.timed_out.get(uid) != (end := deadline(session)) and end + limits.clock_skew < now
     ]
     for uid in found:
-        user.timed_out[uid] = user.current.sessions[uid].expires
+        user.timed_out[uid] = deadline(user.current.sessions[uid])
     return found
-
-
-def _pending_expiry(user: User, uid: str, session: Session) -> bool:
-    return bool(session.expires) and not session.ended and user.timed_out.get(uid) != session.expires
 
 
 def is_forgotten(user: User, now: int, limits: Limits) -> bool:
@@ -411,10 +409,10 @@ def is_forgotten(user: User, now: int, limits: Limits) -> bool:
 
 def next_timer(user: User, limits: Limits) -> int:
     """Return when the user's state next needs a look although no event may come, in milliseconds."""
-    # `_pending_expiry` written out: this is asked of every user a batch touches.
+    # This is asked of every user a batch touches.
     first, timed_out = NEVER, user.timed_out
     for uid, session in user.current.sessions.items():
-        expires = session.expires
-        if expires and expires < first and not session.ended and timed_out.get(uid) != expires:
+        expires = session.expires or deadline(session)
+        if expires < first and not session.ended and timed_out.get(uid) != expires:
             first = expires
     return min(first + limits.clock_skew, user.current.time + limits.idle_ttl) + 1

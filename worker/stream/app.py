@@ -83,7 +83,9 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             faults=faults,
         )
         self.policy_reader = PolicyReader(settings.kafka, settings.policies, on_policy) if on_policy else None
-        self.processing = BatchProcessing(settings, processor, self.delivery, observer, self._until_active)
+        self.processing = BatchProcessing(
+            settings, processor, self.delivery, observer, clock=clock, until_active=self._until_active
+        )
         self.timers = Timers(
             settings,
             processor,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mode import get_logger
 
-from worker.pipeline.ports import BatchResult, dead_letter
-from worker.sessions.state import UnknownFormatError
+from worker.pipeline.ports import BatchResult, arrived, dead_letter
+from worker.sessions.codec import UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +31,10 @@ SLICE_SECONDS, MIN_SLICE_RECORDS, PAUSE_SECONDS = 0.5, 20, 0.01
 """Seconds that a slice of a batch may take, its least number of records, and seconds between two slices, in which
 everything else in the event loop has its turn."""
 
+AHEAD_MS = 600_000
+"""Milliseconds that a record's timestamp may be ahead of this worker's clock. So many that a record which is ahead
+still is when it is processed again after a crash, and so few that they hardly move a time in the state."""
+
 
 class BatchProcessing:
     """Processes fetched batches.
@@ -43,6 +47,7 @@ class BatchProcessing:
         processor: the pure core.
         delivery: takes the results.
         observer: is called with what happened.
+        clock: milliseconds since the epoch.
         until_active: waits while partitions are being assigned.
 
     Attributes:
@@ -55,6 +60,8 @@ class BatchProcessing:
         processor: Processor,
         delivery: Delivery,
         observer: StreamObserver,
+        *,
+        clock: Callable[[], int],
         until_active: Callable[[], Awaitable[object]],
     ) -> None:
         self.newest: dict[int, int] = {}
@@ -62,6 +69,7 @@ class BatchProcessing:
         self._processor = processor
         self._delivery = delivery
         self._observer = observer
+        self._clock = clock
         self._until_active = until_active
         self._next: dict[TP, int] = {}
         self._slice_records: dict[TP, int] = {}
@@ -91,6 +99,8 @@ class BatchProcessing:
 
     async def _handle_slice(self, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = records[-1].offset + 1
+        if tp.topic in (self._options.events, self._options.by_user):
+            records = arrived(records, self._clock(), AHEAD_MS)
         self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
         started = time.perf_counter()
         result = self._process(tp.partition, records, self._delivery.queues[tp.partition])

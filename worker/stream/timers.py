@@ -10,10 +10,12 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from worker.sessions.codec import NEVER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NEVER = (1 << 64) - 1
+
 MINUTE = 60_000
 
 

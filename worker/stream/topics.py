@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidConfigurationError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from worker.stream.connection import refusals
 
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 VISIBLE_SECONDS = 15.0
 POLL_SECONDS = 0.05
+AHEAD_MAX, AHEAD_MAX_MS = "message.timestamp.after.max.ms", 3_600_000
+"""How far ahead of the broker's clock a record's timestamp may be; the broker refuses others (KIP-937, Kafka 3.6).
+One record from the future would make all that follows of its user late."""
 LARGEST = 8 << 20
 """Bytes a record may have, so that even what is far too large for a session finds its way to the dead letters."""
 
@@ -50,13 +60,15 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
     """Return all topics; inputs and changelog have the same number of partitions."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * DAY_MS)}
     large = {"max.message.bytes": str(LARGEST)}
+    bounded = {AHEAD_MAX: str(AHEAD_MAX_MS)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(LARGEST)}
 
     def spec(name: str, config: Mapping[str, str], partitions: int = settings.partitions) -> TopicSpec:
         return TopicSpec(name, partitions, settings.replication, config)
 
     return [
-        spec(settings.events, {**kept, **large}),
+        # Not the forwards: they keep the timestamps of records that were produced before the bound was set.
+        spec(settings.events, {**kept, **large, **bounded}),
         spec(settings.by_user, {**kept, **large}),
         spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
@@ -87,13 +99,27 @@ async def create(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> lis
 
 async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
     """Create a topic; return False when it has been created meanwhile."""
-    topic = NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=dict(spec.config))
-    response = await admin.create_topics([topic])
-    ((name, code, *rest),) = response.topic_errors
+    name, code, rest = await _asked(admin, spec, spec.config)
+    if for_code(code) is InvalidConfigurationError and AHEAD_MAX in spec.config:
+        name, code, rest = await _asked(admin, spec, _before_3_6(spec.config))
     error = for_code(code)
     if code and error is not TopicAlreadyExistsError:
         raise error(f"topic {name}: {rest[0] if rest and rest[0] else 'refused'}")
     return not code
+
+
+async def _asked(
+    admin: AIOKafkaAdminClient, spec: TopicSpec, config: Mapping[str, str]
+) -> tuple[str, int, Sequence[Any]]:
+    topic = NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=dict(config))
+    ((name, code, *rest),) = (await admin.create_topics([topic])).topic_errors
+    return name, code, rest
+
+
+def _before_3_6(config: Mapping[str, str]) -> dict[str, str]:
+    """Return a topic's configuration for Kafka before 3.6, whose one bound holds for both directions of time."""
+    older = {name: value for name, value in config.items() if name != AHEAD_MAX}
+    return {**older, "message.timestamp.difference.max.ms": config["retention.ms"]}
 
 
 async def _visible(admin: AIOKafkaAdminClient, names: set[str]) -> None:

@@ -14,8 +14,8 @@ from worker.pipeline.batch import Pipeline
 from worker.pipeline.ports import BatchResult
 from worker.pipeline.readers import KafkaReader
 from worker.sessions.budget import DAYS, Budget, Day, count, decode_budget, encode_budget
+from worker.sessions.codec import UnknownFormatError
 from worker.sessions.limits import DAY, HOUR, Limits
-from worker.sessions.state import UnknownFormatError
 from worker.stream.state_store import MemoryShard
 
 KEY = b"/budget/acme"
