@@ -20,8 +20,8 @@ import lz4.frame
 import pytest
 from backports import zstd
 from clickhouse_connect.driver.exceptions import DatabaseError
-from store_door import Door, ask
 
+from tests.support.store_door import Door, ask
 from worker.clickhouse.writer import connect
 from worker.embedded.access import CEILINGS, Role
 from worker.embedded.connections import CONNECTIONS
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from store_fixtures import Store
+    from tests.support.store_fixtures import Store
 
-pytest_plugins = ["store_door", "store_fixtures"]
+pytest_plugins = ["tests.support.store_door", "tests.support.store_fixtures"]
 SLOW = "SELECT sum(sipHash64(number)) FROM numbers(100000000000)"
 SOON = 10.0
 """Seconds within which things happen that take a fraction of one on a quiet machine."""
@@ -248,11 +248,22 @@ def test_who_writes_stays_in_the_store(writer: Door, tmp_path: Path, trap: socke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret"]
 
 
+@pytest.mark.parametrize("name", CEILINGS)
+def test_a_reader_lifts_no_limit(reader: Door, name: str) -> None:
+    for value in ("0", "-1", "nan", "x", "", "0x7fffffffff"):
+        reply = ask(reader, "SELECT 1", **{name: value})
+        assert (reply.status, reply.code) == (403, "164"), reply.body
+    for value in ("1e18", "inf", "99999999999999"):
+        reply = ask(reader, f"SELECT toFloat64(getSetting('{name}'))", **{name: value})
+        assert float(reply.body) == CEILINGS[name]
+
+
 @pytest.mark.parametrize(
-    "name", [*CEILINGS, "format_template_row", "format_schema", "dialect", "readonly_", "max_result_bytes"]
+    "name",
+    ["format_template_row", "format_schema", "dialect", "readonly_", "max_bytes_before_external_sort", "profile"],
 )
-@pytest.mark.parametrize("value", ["0", "-1", "1e18", "inf", "nan", "x", "/etc/passwd"])
-def test_a_reader_lifts_no_limit(reader: Door, name: str, value: str) -> None:
+@pytest.mark.parametrize("value", ["0", "1", "/etc/passwd", "default"])
+def test_a_reader_gives_no_other_setting(reader: Door, name: str, value: str) -> None:
     reply = ask(reader, "SELECT 1", **{name: value})
     assert (reply.status, reply.code) == (403, "164"), reply.body
 

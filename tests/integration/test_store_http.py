@@ -13,8 +13,8 @@ import clickhouse_connect
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
-from store_door import Door, Reply, ask
 
+from tests.support.store_door import Door, Reply, ask
 from worker.embedded.http import QUERIES_AT_ONCE
 from worker.embedded.native import SINCE_REVISION, UnservedTypeError, framed
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
-pytest_plugins = ["store_door", "store_fixtures"]
+pytest_plugins = ["tests.support.store_door", "tests.support.store_fixtures"]
 
 SLOW = "SELECT sum(sipHash64(number)) FROM numbers(100000000000)"
 

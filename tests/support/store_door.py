@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from store_fixtures import Store
+    from tests.support.store_fixtures import Store
 
 
 class Door(NamedTuple):

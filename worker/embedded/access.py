@@ -111,19 +111,25 @@ def limited(settings: Mapping[str, str], ceilings: Mapping[str, float] = CEILING
         settings: what the reader asks for.
         ceilings: what a query may take at most.
 
+    What exceeds a ceiling is lowered to it: clients ask for their own defaults.
+
     Raises:
-        ValueError: one of them may not be given, or lifts a ceiling.
+        ValueError: one of them may not be given, or its value is no limit.
     """
-    for name, value in settings.items():
+    for name in settings:
         if name not in READER_SETTINGS:
             raise ValueError(f"setting {name!r} cannot be given by a reader")
-        if name in ceilings and not 0 < _number(value) <= ceilings[name]:
-            raise ValueError(f"setting {name} must be above 0 and at most {ceilings[name]:.0f}")
-    return {**{name: f"{value:.0f}" for name, value in ceilings.items()}, **settings, **FIXED}
+    asked = {name: _lowered(name, value, ceilings) for name, value in settings.items()}
+    return {**{name: f"{value:.0f}" for name, value in ceilings.items()}, **asked, **FIXED}
 
 
-def _number(value: str) -> float:
+def _lowered(name: str, value: str, ceilings: Mapping[str, float]) -> str:
+    if name not in ceilings:
+        return value
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        return 0.0
+        number = 0.0
+    if not number > 0:
+        raise ValueError(f"setting {name} must be above 0, at most {ceilings[name]:.0f}")
+    return value if number <= ceilings[name] else f"{ceilings[name]:.0f}"
