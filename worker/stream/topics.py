@@ -73,6 +73,8 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
         spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
         spec(settings.findings, kept),
+        spec(settings.incidents, {**kept, **large}),
+        spec(settings.deliveries, compacted),
         spec(settings.feedback, kept),
         spec(settings.policies, compacted, 1),
         spec(changelog_name(group_id), compacted),
