@@ -80,11 +80,27 @@ def test_usage_errors_are_2_and_short(arguments: Any, capsys: pytest.CaptureFixt
 def test_unknown_settings_are_told_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SESSIONWATCH_WEB__PROT", "1")
-    run(["--config", "none.toml", "doctor"])
     monkeypatch.setenv("SESSIONWATCH_WEB__PORT", "x")
     assert run(["doctor"]) == 2
     assert "error: web.port" in capsys.readouterr().err
+    monkeypatch.setenv("SESSIONWATCH_WEB__PROT", "1")
+    assert run(["doctor"]) == 2
+    assert "error: SESSIONWATCH_WEB__PROT is no setting" in capsys.readouterr().err
+
+
+def test_a_worker_without_a_store_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["worker"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: clickhouse.dsn is not set")
+    assert err.count("\n") == 1
+    assert "--embedded" in err
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("SESSIONWATCH_CLICKHOUSE__DSN", "clickhouse://db:8123/x")
+    assert run(["worker", "--embedded"]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
 
 
 def named(module: str, name: str, base: type[Exception] = Exception) -> Exception:

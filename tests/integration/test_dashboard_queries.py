@@ -31,7 +31,6 @@ from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect, write_rows
 from worker.detections.policies import Policies
 from worker.detections.registry import detections
-from worker.embedded.http import HttpEndpoint
 from worker.enrich.enricher import build_enricher
 from worker.pipeline.local import LocalPipeline, LocalRecord
 from worker.settings import Settings
@@ -225,15 +224,14 @@ def sql_of(dashboard: str, panel: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def read_only(store: Store) -> Iterator[str]:  # noqa: F811
-    with HttpEndpoint(store.directory) as endpoint:
-        yield endpoint.url
+def read_only(store: Store) -> str:  # noqa: F811
+    return f"{store.address.url}/?password={store.address.reader}"
 
 
 @EVERY
 def test_the_embedded_store_answers_as_the_plugin_asks(world: World, read_only: str, query: Query) -> None:
     """POST, Native, a protocol version and `max_execution_time`, as clickhouse-go does it over HTTP."""
-    asked = "/?database=default&default_format=Native&client_protocol_version=54483&max_execution_time=35"
+    asked = "&database=default&default_format=Native&client_protocol_version=54483&max_execution_time=35"
     sql = expand(query.sql, everything(FILES[query.dashboard]), world.window)
     with urlopen(Request(read_only + asked, sql.encode())) as answer:
         assert answer.status == 200

@@ -13,6 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from worker.cli.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
@@ -196,15 +198,6 @@ def _finding(finding: FindingLine) -> tuple[Text, ...]:
         Text(printable(f"{finding.tenant_id}/{finding.user_id}")),
         Text(printable(finding.summary)),
     )
-
-
-def printable(text: str) -> str:
-    r"""Return text that cannot steer a terminal: ids and addresses come from whoever sends the events.
-
-    >>> printable("eve\x1b[2J")
-    'eve?[2J'
-    """
-    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
 class _Line:

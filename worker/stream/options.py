@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         web_bind: address it listens on.
         web_host: name by which other workers reach it.
         web_port: port it listens on.
+        web_socket: the socket to listen on instead, bound already.
     """
 
     kafka: dict[str, Any]
@@ -71,6 +73,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     web_bind: str = "127.0.0.1"
     web_host: str = "127.0.0.1"
     web_port: int = 6066
+    web_socket: socket.socket | None = None
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
