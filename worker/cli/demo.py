@@ -39,7 +39,17 @@ def demo(
 
         on_tick = view if console.is_terminal else _Announcer()
         summary = program.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
+    if not as_json:
+        say(_sources())
     finish(summary, as_json=as_json)
+
+
+def _sources() -> str:
+    """Say which identity systems' records can come next."""
+    from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
+
+    names = ", ".join(builtin())
+    return f"records of your own: native, CloudEvents, Debezium, or {names}; try `sessionwatch map check FILE`"
 
 
 def _log_aside(context: typer.Context, settings: Settings, console: Console) -> None:
