@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from schemas.keys import user_key
 from worker.embedded.broker import free_port
-from worker.pipeline import user_key
 from worker.simulator import Simulator, profile, write_geo
 from worker.stream.connection import KafkaSettings, aiokafka_options
 

@@ -10,7 +10,14 @@ import pytest
 
 from schemas.finding import Activity, Attack, Severity
 from schemas.incident import (
-    Incident, IncidentFinding, IncidentState, Side, Sighting, TimelineEntry, decode_incident, incident_uid,
+    Incident,
+    IncidentFinding,
+    IncidentState,
+    Side,
+    Sighting,
+    TimelineEntry,
+    decode_incident,
+    incident_uid,
 )  # fmt: skip
 from schemas.jsonschema import documents
 

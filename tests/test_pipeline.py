@@ -8,18 +8,21 @@ import orjson
 import pytest
 
 from schemas.finding import Severity
+from schemas.keys import user_key
 from worker.crossing import MOST_STARTS
 from worker.detections.catalogue import detections
 from worker.enrich.enricher import build_enricher
 from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAYED, Outcome
-from worker.pipeline import Pipeline, Wire, user_key
+from worker.pipeline import Pipeline, Wire
 from worker.policies import Policies
 from worker.sessions.limits import DAY, Limits
 from worker.sessions.state import decode_user
 from worker.stream.store import MemoryShard
 
 T0 = 1_790_000_000_000
-TOPICS = SimpleNamespace(by_user="by-user", starts="starts", dlq="dlq", findings="findings", feedback="feedback")
+TOPICS = SimpleNamespace(
+    by_user="by-user", starts="starts", dlq="dlq", findings="findings", incidents="incidents", feedback="feedback"
+)
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 )
@@ -212,7 +215,7 @@ def test_a_tombstone_under_a_users_key_erases_the_user() -> None:
     gone = Taken(None, 7, TOPICS.by_user, 0, T0, key)
     (outcome,) = run([gone], shard)
     assert outcome.counters == {("forgotten",): 1}
-    assert outcome.states == {key: None}
+    assert outcome.states == {key: None, b"/incident/" + key: None}
     assert shard.get(key) is None
 
 

@@ -15,12 +15,13 @@ import orjson
 import pytest
 from test_pipeline import T0, TOPICS, Taken
 
+from schemas.keys import user_key
 from schemas.policy import TenantPolicy
 from worker.cli import run as command
 from worker.detections.catalogue import CatalogueJudge, detections
 from worker.enrich.enricher import Enricher, build_enricher
 from worker.outcome import Outcome
-from worker.pipeline import Pipeline, Wire, user_key
+from worker.pipeline import Pipeline, Wire
 from worker.privacy import Pseudonyms
 from worker.sessions.limits import Limits
 from worker.sessions.state import decode_fold, decode_user, is_user

@@ -89,7 +89,7 @@ def test_every_format_this_version_reads_has_its_fixture() -> None:
 
 
 def test_a_state_of_a_newer_version_is_neither_swept_away_nor_taken_for_none() -> None:
-    topics = SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", feedback="v")
+    topics = SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v")
     pipeline = Pipeline(
         source=Wire(SimpleNamespace(enrich=None)),  # type: ignore[arg-type]  it is not come to
         judge=lambda _tenant: JUDGE, topics=topics, partition_of=lambda _key: 0, limits=LIMITS,

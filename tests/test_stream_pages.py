@@ -15,10 +15,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.keys import user_key
 from worker.embedded.broker import EmbeddedBroker, free_port
 from worker.enrich.enricher import Source
 from worker.outcome import Outcome
-from worker.pipeline import user_key
 from worker.sessions.limits import Limits
 from worker.sessions.state import NEVER, Session, encode_user, new_user
 from worker.stream.app import App, caught_up, create_app, running

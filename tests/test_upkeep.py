@@ -19,8 +19,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from chaos.feed import PARTITIONS, Input
 from chaos.world import World
 
+from schemas.keys import user_key
 from worker.embedded.http import HttpEndpoint
-from worker.pipeline import user_key
 from worker.sinks.clickhouse import connect
 from worker.stream.connection import KafkaSettings, aiokafka_options
 from worker.stream.topics import TopicSpec, changelog_name, create

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import DecodeError
 
+from schemas.keys import user_key
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.findings import Named, Told
 from worker.outcome import Message, Outcome
@@ -115,7 +116,9 @@ class Crossing:
             return
         for found in self._found(key, state, start):
             named = Named(found.tenant_id, found.user_id, state.applied)
-            told.add(found.change, named, key, (start.source, start.record_time))
+            # A user's findings lie together, whichever stage makes them.
+            own = user_key(found.tenant_id, found.user_id) if found.user_id else key
+            told.add(found.change, named, own, (start.source, start.record_time))
 
     def _found(self, key: bytes, state: Shared, start: Start) -> list[Found]:
         judge = self._judge(start.tenant_id)

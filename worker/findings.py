@@ -98,8 +98,8 @@ class Told:
         finding = self._finding(change, named, cause)
         self._outcome.findings.append(finding)
         self._rows[finding.uid] = finding_row(finding, after, before)
-        if change.activity is not Activity.UPDATE or group.count.bit_count() == 1:
-            # Repeats are told at every doubling, so that a noisy session does not become a noisy topic.
+        if change.activity is not Activity.UPDATE or change.is_news or group.count.bit_count() == 1:
+            # Mere repeats are published at every doubling, so that a noisy session does not become a noisy topic.
             self._outcome.messages.append(Message(self._topic, key, finding.message()))
         if change.activity is Activity.CREATE:
             self._outcome.counters["finding", group.detection, Severity(group.severity).name.lower()] += 1

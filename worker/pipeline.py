@@ -12,13 +12,16 @@ import msgspec
 
 from schemas.event import SessionEvent
 from schemas.inbound import Ignored, Rejected, RejectReason, decode
+from schemas.keys import user_key
 from worker.crossing import MOST_STARTS, Crossing, announcements, start_of
 from worker.feedback import take_feedback
 from worker.findings import Named, Told
+from worker.incidents import PREFIX, IncidentStage, split_verdicts
 from worker.outcome import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAYED, Message, Outcome, dead_letter
 from worker.rows import event_row, session_row
 from worker.sessions.budget import is_budget
 from worker.sessions.cross import is_shared
+from worker.sessions.incidents import IncidentLimits
 from worker.sessions.limits import MINUTE
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 from worker.sessions.user import ROUTINE, apply, expired, is_forgotten, wake_time
@@ -99,22 +102,8 @@ class Topics(Protocol):
     starts: str
     dlq: str
     findings: str
+    incidents: str
     feedback: str
-
-
-def user_key(tenant_id: str, user_id: str) -> bytes:
-    """Return the key of a user: `tenant/user`, with `%` and `/` percent-encoded in both.
-
-    >>> user_key("acme", "u/1")
-    b'acme/u%2F1'
-    """
-    return f"{_escape(tenant_id)}/{_escape(user_id)}".encode()
-
-
-def _escape(part: str) -> str:
-    if "%" in part or "/" in part:
-        return part.replace("%", "%25").replace("/", "%2F")
-    return part
 
 
 def origin_of(record: Record, by_user: str) -> Origin | None:
@@ -156,6 +145,7 @@ class Pipeline:
         topics: where findings, forwards, starts of sessions and dead letters go.
         partition_of: the partition a key hashes to, by Kafka's default partitioner.
         limits: bounds and times.
+        incidents: bounds and times of incidents.
         max_bytes: a longer verdict's record is rejected unread.
         pseudonyms: under which users and addresses are kept and written; None: their own names.
     """
@@ -168,6 +158,7 @@ class Pipeline:
         topics: Topics,
         partition_of: Callable[[bytes], int],
         limits: Limits,
+        incidents: IncidentLimits | None = None,
         max_bytes: int = 1 << 20,
         pseudonyms: Pseudonyms | None = None,
     ) -> None:
@@ -179,13 +170,13 @@ class Pipeline:
         self._max_bytes = max_bytes
         self._pseudonyms = pseudonyms
         self._crossing = Crossing(judge, topics.findings, limits)
+        self._incidents = IncidentStage(topics.incidents, incidents or IncidentLimits())
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> Outcome:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
-        if records and records[0].topic == self._topics.starts:
-            return self._crossing.process(records, shard)
-        if records and records[0].topic == self._topics.feedback:
-            return take_feedback(records, self._topics.dlq, self._max_bytes)
+        other = self._process_other(records, shard) if records else None
+        if other is not None:
+            return other
         batch = _Batch(self, partition, shard)
         for start in range(0, len(records), STRIDE):
             batch.add(records[start : start + STRIDE])
@@ -193,12 +184,34 @@ class Pipeline:
         outcome.record_time = records[0].timestamp if records else 0
         return outcome
 
+    def _process_other(self, records: Sequence[Record], shard: Shard) -> Outcome | None:
+        """Apply records of a topic the worker writes itself, or of verdicts; None when they are events."""
+        topic = records[0].topic
+        if topic == self._topics.findings:
+            return self._incidents.process(records, shard)
+        if topic == self._topics.starts:
+            starts, verdicts = split_verdicts(records)
+            outcome = self._crossing.process(starts, shard)
+            if verdicts:
+                outcome.add(self._incidents.process(verdicts, shard))
+            return outcome
+        if topic == self._topics.feedback:
+            return take_feedback(records, self._topics, self._partition_of, self._max_bytes)
+        return None
+
     def sweep(self, partition: int, now: int, shard: Shard) -> Outcome:
-        """End the sessions whose expiry passed by `now`; forget users idle for too long."""
+        """End the sessions whose expiry passed by `now` and incidents that are quiet; forget users idle for long."""
         batch = _Batch(self, partition, shard)
+        quiet = []
         for key in shard.due(now):
-            batch.wake(key, now)
-        return batch.finish()
+            if key.startswith(PREFIX):
+                quiet.append(key)
+            else:
+                batch.wake(key, now)
+        outcome = batch.finish()
+        if quiet:
+            outcome.add(self._incidents.advance(quiet, now, shard))
+        return outcome
 
 
 class _Batch:
@@ -307,6 +320,7 @@ class _Batch:
         self._count["forgotten",] += 1
         self._gone.add(key)
         self._users[key] = None
+        self._states[PREFIX + key] = None
 
     def _drop(self, record: Record, result: Ignored | Rejected) -> None:
         if isinstance(result, Ignored):

@@ -13,7 +13,7 @@ import orjson
 
 from schemas.event import SessionEvent
 from schemas.inbound import decode
-from worker.pipeline import user_key
+from schemas.keys import user_key
 from worker.sinks.clickhouse import connect
 from worker.stream.deadletters import letters
 

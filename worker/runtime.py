@@ -83,6 +83,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
         limits=settings.state.limits(),
+        incidents=settings.incident.limits(),
         max_bytes=settings.stream.max_record_bytes,
         pseudonyms=settings.privacy.pseudonyms(),
     )
@@ -147,6 +148,7 @@ def _stream_settings(settings: Settings, sweep_clock: str, *, web: bool) -> Stre
         events=settings.topics.events,
         by_user=settings.topics.by_user,
         starts=settings.topics.starts,
+        findings=settings.topics.findings,
         feedback=settings.topics.feedback,
         dlq=settings.topics.dlq,
         policies=settings.topics.policies,
@@ -482,7 +484,7 @@ def backfill(settings: Settings, asked: Range, *, policies: Path | None = None, 
     )
     with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
-        return backfill(client, Offline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run)
+        return backfill(client, Offline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run)
 
 
 def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:
@@ -528,4 +530,4 @@ def _offline(settings: Settings, simulator: Simulator) -> Iterator[Offline]:
             partition_of=lambda _key: 0,
             limits=settings.state.limits(),
         )
-        yield Offline(pipeline, MemoryShard(), settings.topics.starts)
+        yield Offline(pipeline, MemoryShard(), (settings.topics.starts, settings.topics.findings))

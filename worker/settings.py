@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from worker.privacy import Addresses, Pseudonyms
+from worker.sessions.incidents import IncidentLimits
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 from worker.stream.connection import KafkaSettings
 from worker.stream.topics import TopicSettings
@@ -113,6 +114,8 @@ class RetentionSettings(Group):
     """Days since its last event that `sessions` keeps a session."""
     findings_days: NotNegative | None = None
     """Days since its first occurrence that `findings` keeps a finding."""
+    incidents_days: NotNegative | None = None
+    """Days since its last change that `incidents` keeps an incident."""
     feedback_days: NotNegative | None = None
     """Days that `feedback` keeps a verdict."""
     events_by_minute_days: NotNegative | None = None
@@ -227,6 +230,19 @@ class StateSettings(Group):
         )
 
 
+class IncidentSettings(Group):
+    """What findings of a user are one incident."""
+
+    quiet_minutes: Positive = 240
+    """Minutes between alerting findings of a user within which they are one incident; after them it is resolved."""
+    retention_days: Positive = 7
+    """Days a resolved incident is remembered; until then another finding of the same session opens it again."""
+
+    def limits(self) -> IncidentLimits:
+        """Return the bounds and times incidents live by."""
+        return IncidentLimits(quiet=self.quiet_minutes * MINUTE, retention=self.retention_days * DAY)
+
+
 class StreamSettings(Group):
     """The consumer group."""
 
@@ -304,6 +320,7 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
+    incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from worker.sessions.history import known_parts
+
 if TYPE_CHECKING:
     from worker.detections.form import Signal
     from worker.enrich.model import Device, Network, Place
     from worker.sessions.state import Context
+    from worker.sessions.view import View
 
 
 def context_evidence(context: Context) -> dict[str, Any]:
@@ -29,18 +32,29 @@ def _known(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def render(signal: Signal, after: Context) -> bytes:
+def render(signal: Signal, view: View) -> bytes:
     """Return the evidence of a signal as JSON."""
     return orjson.dumps(
         {
             "observed": signal.observed,
             "expected": signal.expected,
-            "after": context_evidence(after),
+            "after": context_evidence(view.context),
             "before": context_evidence(signal.before) if signal.before else None,
+            "session_uid": view.context.uid,
+            "known": _known_sides(signal, view),
             "suppressed_by": signal.suppressed_by,
         },
         option=orjson.OPT_SORT_KEYS,
     )
+
+
+def _known_sides(signal: Signal, view: View) -> dict[str, list[str]] | None:
+    """Return what the user's history knows of the network, country and device of both sides; None without a history."""
+    history = view.user.history
+    if not history.sessions:
+        return None
+    before = known_parts(history, signal.before) if signal.before else []
+    return {"after": known_parts(history, view.context), "before": before}
 
 
 def network_name(network: Network) -> str:

@@ -15,7 +15,7 @@ from schemas.finding import Activity, finding_uid
 from schemas.policy import TenantPolicy
 from worker.sessions.limits import DAY
 from worker.sessions.state import Group, UnknownFormatError
-from worker.sessions.user import Change
+from worker.sessions.user import Change, is_news
 
 if TYPE_CHECKING:
     from worker.sessions.limits import Limits
@@ -255,9 +255,15 @@ def _uid(tenant_id: str, holder: str, group: Group) -> str:
     return finding_uid(tenant_id, group.detection, holder, group.subject, group.bucket)
 
 
+def _changed(uid: str, old: tuple[str, str, Group] | None, group: Group) -> Change:
+    if old is None:
+        return Change(uid, Activity.CREATE, group)
+    return Change(uid, Activity.UPDATE, group, is_news(old[2], group))
+
+
 def _difference(old: Standing, new: Standing) -> list[Found]:
     found = [
-        Found(tenant, user, Change(uid, Activity.CREATE if uid not in old else Activity.UPDATE, group))
+        Found(tenant, user, _changed(uid, old.get(uid), group))
         for uid, (tenant, user, group) in new.items()
         if uid not in old or old[uid][2] != group
     ]

@@ -300,11 +300,13 @@ def _group(
         fold.groups[uid] = _new_group(verdict, observation, bucket, owner.contexts)
         _bound_groups(fold, limits)
     else:
+        group.last = now
+        group.count += 1
+        if verdict.severity > group.severity:
+            group.news = group.count
         if group.suppressed_by and not verdict.suppressed_by:
             _unsuppress(group, verdict, observation, owner.contexts)
             _alarm(fold, session, verdict, now, limits)
-        group.last = now
-        group.count += 1
         group.severity = max(group.severity, verdict.severity)
         group.score = max(group.score, verdict.score)
     return uid
@@ -312,7 +314,7 @@ def _group(
 
 def _unsuppress(group: Group, verdict: Verdict, observation: Observation, contexts: Contexts) -> None:
     """Let the first occurrence that nothing excuses speak for the group."""
-    group.suppressed_by = ()
+    group.suppressed_by, group.news = (), group.count
     group.summary, group.evidence = verdict.summary, verdict.evidence
     group.context, group.before = observation.context, contexts.number(verdict.before)
 

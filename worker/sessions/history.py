@@ -69,6 +69,16 @@ def learn(history: History, context: Context, now: int, limits: Limits) -> None:
     _see(history.devices, device_key(context.device), now, limits)
 
 
+def known_parts(history: History, context: Context) -> list[str]:
+    """Return which of `network`, `country` and `device` of a context the history knows."""
+    parts = (
+        ("network", network_key(context.network), history.networks),
+        ("country", context.place.country, history.countries),
+        ("device", device_key(context.device), history.devices),
+    )
+    return [name for name, key, seen in parts if key in seen]
+
+
 def _see(seen: dict[str, Seen], key: str, now: int, limits: Limits) -> None:
     if not key:
         return

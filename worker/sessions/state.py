@@ -170,6 +170,7 @@ class Group(msgspec.Struct, gc=False, array_like=True):
         severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
         evidence: JSON of the first occurrence. `summary`: its one line.
         context, before: of the first occurrence, keys into `User.contexts` (0: none).
+        news: the count at which something other than the count and the last occurrence changed last.
     """
 
     detection: str
@@ -186,6 +187,7 @@ class Group(msgspec.Struct, gc=False, array_like=True):
     suppressed_by: tuple[str, ...]
     context: int
     before: int
+    news: int = 1
 
 
 class Cold(msgspec.Struct, gc=False, array_like=True):

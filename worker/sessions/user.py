@@ -33,11 +33,16 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """A finding that came, grew or went."""
+    """A finding that came, grew or went.
+
+    Attributes:
+        is_news: more than its count and its last occurrence changed.
+    """
 
     uid: str
     activity: Activity
     group: Group
+    is_news: bool = True
 
 
 class Applied(NamedTuple):
@@ -189,15 +194,16 @@ def _in_order(user: User, observation: Observation, uid: str, owner: Owner) -> A
     changes: Sequence[Change] = ()
     if done.groups:
         groups = user.head.groups
-        changes = [
-            Change(key, Activity.CREATE if groups[key].count == 1 else Activity.UPDATE, groups[key])
-            for key in dict.fromkeys(done.groups)
-            if key in groups
-        ]
+        changes = [_grown(key, groups[key]) for key in dict.fromkeys(done.groups) if key in groups]
     _touch(user, uid, owner.limits)
     current = observation.kind != DELETED and not user.head.sessions[uid].ended
     sessions = () if current else (uid,)
     return Applied(False, False, current, changes, sessions, done.evicted)
+
+
+def _grown(uid: str, group: Group) -> Change:
+    activity = Activity.CREATE if group.count == 1 else Activity.UPDATE
+    return Change(uid, activity, group, group.count == group.news)
 
 
 def _out_of_order(user: User, observation: Observation, owner: Owner) -> Applied:
@@ -245,9 +251,16 @@ def _refold(user: User, window: Sequence[Observation], since: int, owner: Owner)
     return fold
 
 
+def is_news(old: Group | None, new: Group) -> bool:
+    """Tell whether more than a finding's count and its last occurrence changed."""
+    return old is None or (old.first, old.severity, old.score, old.suppressed_by, old.evidence) != (
+        new.first, new.severity, new.score, new.suppressed_by, new.evidence,
+    )  # fmt: skip
+
+
 def _difference(old: dict[str, Group], new: dict[str, Group]) -> list[Change]:
     changes = [
-        Change(uid, Activity.CREATE if uid not in old else Activity.UPDATE, group)
+        Change(uid, Activity.CREATE if uid not in old else Activity.UPDATE, group, is_news(old.get(uid), group))
         for uid, group in new.items()
         if old.get(uid) != group
     ]

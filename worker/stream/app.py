@@ -61,6 +61,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         events: topic of events.
         by_user: topic of forwarded events.
         starts: topic of announcements the processor makes to itself; `""` for none.
+        findings: topic of findings the processor publishes and consumes; `""` for none.
         feedback: topic of verdicts on findings; `""` for none.
         dlq: topic of records that broke the processor.
         policies: topic of tenant policies.
@@ -90,6 +91,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     events: str = "auth.sessions"
     by_user: str = "auth.sessions.by-user"
     starts: str = ""
+    findings: str = ""
     feedback: str = ""
     dlq: str = "auth.sessions.dlq"
     policies: str = "session.policies"
@@ -114,11 +116,12 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
-        return [*self.stages(), *filter(None, [self.feedback])]
+        # What a verdict is forwarded to comes after it.
+        return [self.events, self.by_user, *filter(None, [self.feedback, self.starts, self.findings])]
 
     def stages(self) -> list[str]:
         """Return the topics an event passes through, each making records of the next."""
-        return [topic for topic in (self.events, self.by_user, self.starts) if topic]
+        return [topic for topic in (self.events, self.by_user, self.starts, self.findings) if topic]
 
 
 class Observer:
@@ -227,8 +230,11 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         return RocksShard(self.settings.state_dir / TABLE / str(partition))
 
     def _declare_agent(self) -> None:
-        topics = self.topic(*self.settings.inputs(), schema=ChunkSchema())
-        self.agent(topics, name="sessions")(self._consume)
+        findings = self.settings.findings
+        events = [topic for topic in self.settings.inputs() if topic != findings]
+        self.agent(self.topic(*events, schema=ChunkSchema()), name="sessions")(self._consume)
+        if findings:
+            self.agent(self.topic(findings, schema=ChunkSchema()), name="incidents")(self._consume)
 
     # The agent
 
@@ -260,7 +266,9 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     async def _handle_piece(self, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = records[-1].offset + 1
-        self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
+        if tp.topic != self.settings.findings:
+            # Findings bear the time at which they were published.
+            self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
         started = time.perf_counter()
         outcome = self._process(tp.partition, records, self.delivery.lanes[tp.partition])
         seconds = time.perf_counter() - started
@@ -296,13 +304,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         whole = Outcome()
         for record in records:
             part = self._process(partition, [record], shard)
-            whole.messages += part.messages
-            whole.findings += part.findings
-            whole.record_time = min(filter(None, (whole.record_time, part.record_time)), default=0)
-            whole.states.update(part.states)
-            whole.counters.update(part.counters)
-            for table, rows in part.rows.items():
-                whole.rows.setdefault(table, []).extend(rows)
+            whole.add(part)
         return whole
 
     def _dead_letter(self, record: Record, error: Exception) -> Message:

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.event import SessionEvent
 from schemas.inbound import decode
+from schemas.keys import user_key
 from worker.outcome import ERROR, FIELD, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REASON, REPLAYED
-from worker.pipeline import user_key
 from worker.stream.publisher import partition_of
 
 if TYPE_CHECKING:

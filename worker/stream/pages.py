@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from schemas.keys import user_key
 from worker.observe import metrics
 from worker.observe.pages import (
     JSON,
@@ -19,7 +20,6 @@ from worker.observe.pages import (
     ready_page,
     user_sessions,
 )
-from worker.pipeline import user_key
 from worker.sessions.state import decode_user
 from worker.stream.app import TABLE
 from worker.stream.observer import observe_app, observe_state

@@ -31,8 +31,8 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 from mode import get_logger
 
+from schemas.keys import user_key
 from worker.outcome import Message
-from worker.pipeline import user_key
 from worker.privacy import is_user_pseudonym
 from worker.stream.delivery import AbandonedError
 

@@ -33,6 +33,7 @@ class TopicSettings(BaseModel):
     starts: str = Field("auth.sessions.starts", description="Starts of sessions, by uid and by network.")
     dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
     findings: str = Field("session.findings", description="Findings (OCSF).")
+    incidents: str = Field("session.incidents", description="Incidents (OCSF).")
     feedback: str = Field("session.feedback", description="Verdicts on findings: true or false positives.")
     policies: str = Field("session.policies", description="Tenant policies, compacted.")
     partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input and all that goes with it.")
@@ -77,6 +78,7 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
         spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
         spec(settings.findings, kept),
+        spec(settings.incidents, kept),
         spec(settings.feedback, kept),
         spec(settings.policies, compacted, 1),
         spec(changelog_name(group_id), compacted),
