@@ -28,10 +28,12 @@ ARROWS: dict[str, set[str]] = {
     "worker.findings": HEART,
     "worker.crossing": HEART | {"worker.findings"},
     "worker.incident_report": {"schemas", "worker.sessions"},
+    "worker.incident_text": {"schemas"},
     "worker.incidents": HEART | {"worker.incident_report"},
     "worker.feedback": HEART | {"worker.incidents"},
     "worker.pipeline": HEART
-    | {"worker.policies", "worker.findings", "worker.crossing", "worker.feedback", "worker.privacy", "worker.incidents"},
+    | {"worker.policies", "worker.findings", "worker.crossing", "worker.feedback", "worker.privacy"}
+    | {"worker.incidents"},
     "worker.simulator": {"schemas"},
     "worker.offline": {"worker.outcome", "worker.simulator"},
     "worker.feed": {"worker.simulator"},
@@ -63,7 +65,7 @@ COMPOSITION = (
 )
 PURE = ("schemas", "worker.sessions", "worker.detections", "worker.rows", "worker.outcome", "worker.pipeline",
         "worker.policies", "worker.privacy", "worker.findings", "worker.crossing", "worker.feedback",
-        "worker.incidents", "worker.incident_report")  # fmt: skip
+        "worker.incidents", "worker.incident_report", "worker.incident_text")  # fmt: skip
 # Files of a pure room that are tools around it, not part of it.
 TOOLS = {"worker.detections.testing"}
 # What does I/O or tells the time; `enrich` reads the databases it is given and nothing else.

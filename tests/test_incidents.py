@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -16,7 +17,8 @@ from schemas.keys import user_key
 from worker.detections.catalogue import CatalogueJudge, detections
 from worker.enrich.enricher import build_enricher
 from worker.enrich.model import Device, Network, Place
-from worker.incidents import PREFIX, VERDICT, IncidentStage
+from worker.incident_report import report
+from worker.incidents import PREFIX, VERDICT, IncidentStage, about
 from worker.outcome import Outcome
 from worker.pipeline import Pipeline, Wire
 from worker.sessions.incidents import (
@@ -193,7 +195,7 @@ def test_a_network_without_a_user_is_an_incident_of_its_own() -> None:
 
 def test_what_is_no_finding_is_counted_and_left_alone() -> None:
     outcome = Run().stage.process([Taken(b"{}"), Taken(None), Taken(b"x")], MemoryShard())
-    assert outcome.counters == {("incident", "unreadable"): 2}
+    assert outcome.counters == {("ignored", "not-a-finding"): 2, ("correlated",): 3}
     assert not outcome.messages
 
 
@@ -303,20 +305,23 @@ def test_a_batch_computed_again_publishes_no_state_twice(found: list[Finding], d
 NETWORKS = {
     "198.51.100.7": (Network("198.51.100.7", 4, "198.51.100.0/24", 64500, "Home ISP", "isp"),
                      Place("FR", "Paris", 48.85, 2.35, 10.0, "ip")),
-    "203.0.113.66": (Network("203.0.113.66", 4, "203.0.113.0/24", 64666, "Cheap Cloud", "hosting"),
+    "203.0.113.66": (Network("203.0.113.66", 4, "203.0.113.0/24", 64666, "Far Networks", ""),
                      Place("NG", "Lagos", 6.45, 3.4, 10.0, "ip")),
 }  # fmt: skip
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
 
 
 class KnownNetworks:
-    """Enriches the addresses above as geo databases would."""
+    """Enriches the addresses above as geo databases would; the one away is of a kind, "" for no ASN database."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self._others = build_enricher(None, None)
+        self._kind = kind
 
     def enrich(self, ip: str, location: str | None, user_agent: str) -> tuple[Network, Place, Device]:
-        return *NETWORKS[ip], self._others.enrich(ip, location, user_agent)[2]
+        network, place = NETWORKS[ip]
+        network = msgspec.structs.replace(network, kind=network.kind or self._kind, asn=network.asn * bool(self._kind))
+        return network, place, self._others.enrich(ip, location, user_agent)[2]
 
 
 def event(time: int, ip: str, agent: str, offset: int) -> Taken:
@@ -329,7 +334,8 @@ def event(time: int, ip: str, agent: str, offset: int) -> Taken:
 
 @pytest.mark.parametrize("thief", [FIREFOX, "python-requests/2.32.0", CHROME.replace("131", "119")])
 @pytest.mark.parametrize("known_days", [0, 20])
-def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known_days: int) -> None:
+@pytest.mark.parametrize("kind", ["hosting", "isp", ""])
+def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known_days: int, kind: str) -> None:
     home, away = "198.51.100.7", "203.0.113.66"
     earlier = [(T0 - day * DAY, home, CHROME) for day in range(known_days, 0, -1)]
     day = [(T0 + minute * MINUTE, home, CHROME) for minute in range(0, 480, 20)]
@@ -337,7 +343,7 @@ def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known
     again = [(T0 + minute * MINUTE, home, CHROME) for minute in range(550, 700, 20)]
     events = [event(*each, number) for number, each in enumerate([*earlier, *day, *hour, *again])]
     engine = CatalogueJudge(detections().values())
-    pipeline = Pipeline(source=Wire(KnownNetworks()), judge=lambda _tenant: engine, topics=TOPICS,
+    pipeline = Pipeline(source=Wire(KnownNetworks(kind)), judge=lambda _tenant: engine, topics=TOPICS,
                         partition_of=lambda _key: 0, limits=Limits())  # fmt: skip
     shard, messages = MemoryShard(), []
     for each in events:
@@ -346,7 +352,9 @@ def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known
         if found:
             messages += pipeline.process(0, found, shard).incidents
     assert {each.uid for each in messages} == {incident_uid("acme", "alice", "s1")}
-    last = messages[-1]
+    tracker = decode_tracker(shard.get(PREFIX + KEY) or b"")
+    (record,) = tracker.records.values()
+    last = report(tracker, record, about)
     assert last.severity >= Severity.HIGH
     _, _, rest = last.title.partition(" from ")
     before, _, after = rest.partition(" to ")
@@ -354,6 +362,7 @@ def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known
     assert away in after
     sides = {each.ip: each.side for each in last.sightings}
     assert sides == {home: Side.USER, away: Side.INTRUDER}
-    assert any(entry.text.startswith("The intruder at") and away in entry.text for entry in last.timeline)
-    assert not any(entry.text.startswith("The intruder at") and f"at {home}" in entry.text.split("(before")[0]
-                   for entry in last.timeline)  # fmt: skip
+    moments = {entry.after.ip: entry.text for entry in last.timeline if entry.after}
+    assert moments[away].startswith("The intruder (")
+    assert moments[home].startswith("The user (")
+    assert "before: " in moments[away]

@@ -163,7 +163,7 @@ class _Report:
         who = f"{tracker.user_id or tracker.subject} ({tracker.tenant_id})"
         before, after = self._from_to()
         if before and after:
-            what = f"{_lower(leading.title)}, from {spot_name(before)} to {spot_name(after)}"
+            what = f"{_lower(leading.title)}, {change_name(before, after)}"
         else:
             what = f"{leading.summary}, at {spot_name(after)}" if after else leading.summary
         return f"{who}: {what}, since {_time(self._members[0].first)}"
@@ -208,8 +208,8 @@ class _Report:
             return f"{what[:1].upper()}{what[1:]}: {first.summary}"
         who = {Side.USER: "The user", Side.INTRUDER: "The intruder", Side.UNKNOWN: "Somebody"}[self._side(first.after)]
         is_same = first.before is None or spot_key(first.before) == spot_key(first.after)
-        before = "" if is_same or first.before is None else f" (before: {spot_name(first.before)})"
-        return f"{who} at {spot_name(first.after)}{before}: {what}"
+        before = "" if is_same or first.before is None else f"; before: {spot_name(first.before)}"
+        return f"{who} ({spot_name(first.after)}): {what}{before}"
 
     def _sightings(self) -> tuple[Sighting, ...]:
         found: dict[tuple[str, SpotKey], Spot] = {}
@@ -268,8 +268,21 @@ def _side_of(spot: Spot, best: int, *, follows: bool) -> Side:
 
 def spot_name(spot: Spot) -> str:
     """Return e.g. `Chrome 131 on Windows 10 at 203.0.113.7 (AS64500 Example ISP, hosting), Paris, FR`."""
-    where = ", ".join(part for part in (spot.network or spot.ip, spot.place) if part)
-    return f"{spot.device} at {where}" if spot.device else where or "an unknown place"
+    return f"{spot.device} at {where_name(spot)}" if spot.device else where_name(spot)
+
+
+def where_name(spot: Spot) -> str:
+    """Return e.g. `203.0.113.7 (AS64500 Example ISP, hosting), Paris, FR`."""
+    return ", ".join(part for part in (spot.network or spot.ip, spot.place) if part) or "an unknown place"
+
+
+def change_name(before: Spot, after: Spot) -> str:
+    """Return what changed between two spots; what both have in common is said once."""
+    if before.device and before.device == after.device:
+        return f"from {where_name(before)} to {where_name(after)}, both {after.device}"
+    if before.device and after.device and where_name(before) == where_name(after):
+        return f"from {before.device} to {after.device}, both at {where_name(after)}"
+    return f"from {spot_name(before)} to {spot_name(after)}"
 
 
 def clip(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from schemas.feedback import Feedback
-from schemas.finding import STATUS_ID
+from schemas.finding import SEVERITIES, STATUS_ID, Activity
 from worker.detections.catalogue import detections
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.detections.form import Trigger
@@ -46,6 +46,7 @@ PREFIX = b"/incident/"
 VERDICT = b"/verdict/"
 """Begins the keys of verdicts on findings, as forwarded to the partition of the finding's user."""
 _STATUS = {number: str(status) for status, number in STATUS_ID.items()}
+_CHANGES = {Activity.CREATE: "created", Activity.UPDATE: "updated", Activity.CLOSE: "resolved"}
 _BITS = {"network": NETWORK, "country": COUNTRY, "device": DEVICE}
 
 
@@ -68,6 +69,7 @@ class IncidentStage:
             batch.take(record)
         outcome = batch.finish()
         outcome.record_time = records[0].timestamp if records else 0
+        outcome.counters["correlated",] += len(records)
         return outcome
 
     def advance(self, keys: Sequence[bytes], now: int, shard: Shard) -> Outcome:
@@ -101,12 +103,12 @@ class _Batch:
             message = _decode(value)
         except msgspec.DecodeError:
             # Not a finding of ours: whoever else writes to this topic is not to stop the worker.
-            self._outcome.counters["incident", "unreadable"] += 1
+            self._outcome.counters["ignored", "not-a-finding"] += 1
             return
         tracker = self._load(PREFIX + key)
         _name(tracker, message)
         if not track(tracker, tracked(message), self._limits):
-            self._outcome.counters["incident", "repeated"] += 1
+            self._outcome.counters["skipped",] += 1
 
     def _verdict(self, key: bytes, value: bytes, time: int) -> None:
         feedback = Feedback.model_validate_json(value)
@@ -153,7 +155,7 @@ class _Batch:
             self._count(incident)
 
     def _count(self, incident: Incident) -> None:
-        self._outcome.counters["incident", incident.activity.name.lower()] += 1
+        self._outcome.counters["incident", _CHANGES[incident.activity], SEVERITIES[incident.severity]] += 1
         self._outcome.incidents.append(incident)
 
 

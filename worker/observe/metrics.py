@@ -77,6 +77,13 @@ BEHIND = Gauge(
 # --- What the worker makes of it ---
 
 FINDINGS = Counter("sessionwatch_findings_total", "New findings.", ["detection", "severity"], registry=REGISTRY)
+INCIDENTS = Counter(
+    "sessionwatch_incidents_total", "States of incidents published: created, updated (or reopened), resolved.",
+    ["change", "severity"], registry=REGISTRY,
+)  # fmt: skip
+CORRELATED = Counter(
+    "sessionwatch_incident_findings_total", "States of findings read to find what belongs together.", registry=REGISTRY
+)
 OVER_BUDGET = Counter(
     "sessionwatch_over_budget_total", "New findings stored and not alerted: their tenant's alert budget was spent.",
     ["detection"], registry=REGISTRY,
@@ -199,6 +206,7 @@ _PLAIN: Mapping[str, Counter] = {
     "duplicate": DUPLICATES,
     "announced": ANNOUNCED,
     "unannounced": UNANNOUNCED,
+    "correlated": CORRELATED,
     "expired": EXPIRED,
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,
@@ -208,6 +216,7 @@ _LABELLED: Mapping[str, Counter] = {
     "rejected": REJECTED,
     "ignored": IGNORED,
     "finding": FINDINGS,
+    "incident": INCIDENTS,
     "unevaluated": UNEVALUATED,
     "over-budget": OVER_BUDGET,
     "feedback": FEEDBACK,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from schemas.finding import SEVERITIES, Activity, Finding, Severity
-from worker.observe.snapshot import FindingLine
+from schemas.finding import SEVERITIES, Activity, Finding
+from schemas.incident import Incident, Resolution
+from worker.observe.snapshot import IncidentLine
 from worker.stream.observer import MetricsObserver
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Recorder(MetricsObserver):
 
     Attributes:
         read: records processed. rows: durable rows by table. rejected: records by reason.
-        severities: new findings by severity. findings: the newest of medium severity and above, newest first.
+        severities: new findings by severity. incidents: the newest, by id, newest last.
     """
 
     def __init__(self, clock: Callable[[], float], max_reject_share: float = 1.0) -> None:
@@ -71,7 +72,7 @@ class Recorder(MetricsObserver):
         self.rows: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
-        self.findings: deque[FindingLine] = deque(maxlen=NEWEST)
+        self.incidents: dict[str, IncidentLine] = {}
         self._started = clock()
         self._counts: Counter[str] = Counter()
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
@@ -79,8 +80,8 @@ class Recorder(MetricsObserver):
     def on_batch(self, tp: TP, records: int, seconds: float, outcome: Outcome) -> None:
         """Take in a batch."""
         super().on_batch(tp, records, seconds, outcome)
-        # Announcements are the worker's own.
-        self.read += records - outcome.counters["announced",]
+        # Announcements and findings are the worker's own.
+        self.read += records - outcome.counters["announced",] - outcome.counters["correlated",]
         rejected = sum(count for key, count in outcome.counters.items() if key[0] == "rejected")
         self.rejects.add(records, rejected)
         for (name, *labels), count in outcome.counters.items():
@@ -89,6 +90,12 @@ class Recorder(MetricsObserver):
                 self.rejected[labels[0]] += count
         for finding in outcome.findings:
             self._remember(finding)
+        self._remember_incidents(outcome)
+
+    def on_sweep(self, partition: int, seconds: float, outcome: Outcome) -> None:
+        """Take in what a sweep found to do."""
+        super().on_sweep(partition, seconds, outcome)
+        self._remember_incidents(outcome)
 
     def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
         """Take in that rows became durable."""
@@ -118,15 +125,26 @@ class Recorder(MetricsObserver):
             # What is read of the past says nothing of how fast the present is.
             now = self._clock()
             self._latencies.append((now, max(now - finding.detected_at, 0.0) / 1000))
-        if finding.severity < Severity.MEDIUM:
-            return
-        self.findings.appendleft(
-            FindingLine(
-                time=finding.event_time,
-                severity=severity,
-                detection=finding.detection,
-                tenant_id=finding.tenant_id,
-                user_id=finding.user_id,
-                summary=finding.summary,
-            )
-        )
+
+    def _remember_incidents(self, outcome: Outcome) -> None:
+        """Keep the newest incidents, each with its last state."""
+        for incident in outcome.incidents:
+            self.incidents.pop(incident.uid, None)
+            if incident.resolution not in _GONE:
+                self.incidents[incident.uid] = _line(incident)
+        while len(self.incidents) > NEWEST:
+            self.incidents.pop(next(iter(self.incidents)))
+
+
+_GONE = (Resolution.MERGED, Resolution.WITHDRAWN)
+
+
+def _line(incident: Incident) -> IncidentLine:
+    return IncidentLine(
+        time=incident.started_at,
+        severity=SEVERITIES[incident.severity],
+        state=incident.state,
+        tenant_id=incident.tenant_id,
+        user_id=incident.user_id or incident.subject,
+        text=incident.title.partition(": ")[2],
+    )
