@@ -23,7 +23,7 @@ kafka: $(DEV) ## the tests on Apache Kafka; needs Java 17 and Maven
 	$(BIN)/pytest -m kafka $(ARGS)
 
 chaos: $(DEV) ## kills, outages and poison against a run left alone, on Apache Kafka; ARGS="--short --only kill"
-	cd tests && ../$(BIN)/python -m chaos $(ARGS)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check
@@ -34,7 +34,7 @@ audit: $(DEV) ## known vulnerabilities of the locked packages, where an advisory
 	$(BIN)/python .ci/audit.py
 
 fuzz: $(DEV) ## a million mutated records through decoding and pipeline; ARGS="--inputs 10000"
-	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(DEV) ## speed, as JSON
 	$(BIN)/python -m bench.run $(ARGS)
@@ -43,7 +43,7 @@ recovery: $(DEV) ## seconds to recover a million sessions from the changelog, as
 	$(BIN)/python -m bench.recovery $(ARGS)
 
 soak: $(DEV) ## ten minutes at 70% of full speed on Apache Kafka: memory and lag, as JSON; ARGS="--svg docs/soak.svg"
-	PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
+	$(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(DEV) ## resolve the pinned ranges anew
 	$(BIN)/python -m pip --quiet install uv

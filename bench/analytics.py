@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cookbook import put, queries, subjects
-from worker.runtime import fill
+from worker.apps.local import fill
+from worker.clickhouse import migrations
+from worker.clickhouse.rollups import differences
+from worker.clickhouse.writer import connect
 from worker.settings import Settings
 from worker.simulator import Simulator, profile
-from worker.sinks import migrations
-from worker.sinks.clickhouse import connect
-from worker.sinks.rollups import differences
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

@@ -1,6 +1,6 @@
 """How long the queries of the dashboards and alert rules take, over a store that is filled. Prints one JSON object.
 
-PYTHONPATH=tests python -m bench.dashboards DIRECTORY [--hours 24]
+python -m bench.dashboards DIRECTORY [--hours 24]
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from grafana import Window, dashboards, expand, panels, provisioned, variables  # of the tests
-
-from worker.sinks.clickhouse import connect
+from tests.support.grafana import Window, dashboards, expand, panels, provisioned, variables
+from worker.clickhouse.writer import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,15 +12,16 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.detections.catalogue import detections
+from worker.detections.policies import Policies
+from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
-from worker.pipeline import Pipeline, Wire
-from worker.policies import Policies
+from worker.pipeline.batch import Pipeline
+from worker.pipeline.readers import KafkaReader
 from worker.sessions.fold import is_live
 from worker.sessions.limits import Limits
 from worker.sessions.state import decode_user, is_user
 from worker.simulator import Simulator, profile
-from worker.stream.store import MemoryShard
+from worker.stream.state_store import MemoryShard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,8 +52,8 @@ def heart(cache_size: int = 1 << 17) -> Pipeline:
     enricher = build_enricher(None, None, cache_size)
     enricher.warm()
     return Pipeline(
-        source=Wire(enricher),
-        judge=Policies(detections().values()).judge,
+        reader=KafkaReader(enricher),
+        engine_for=Policies(detections().values()).engine_for,
         topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v"),
         partition_of=lambda _key: 0,
         limits=Limits(),
@@ -102,7 +103,7 @@ def main() -> None:
     for state in (state for _, state in shard.items()):
         states += len(state)
         if is_user(state):
-            live += sum(is_live(session, newest) for session in decode_user(state).head.sessions.values())
+            live += sum(is_live(session, newest) for session in decode_user(state).current.sessions.values())
     print(
         json.dumps(
             {

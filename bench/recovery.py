@@ -17,13 +17,13 @@ from aiokafka import AIOKafkaProducer
 
 from bench.memory import CHUNK, Taken, heart, resident
 from bench.run import PARTITIONS, POLL_SECONDS, Setting, say
+from schemas.keys import partition_of
 from worker.embedded.broker import EmbeddedBroker
 from worker.sessions.fold import is_live
 from worker.sessions.limits import HOUR
 from worker.sessions.state import decode_user, is_user
 from worker.simulator import Simulator, profile
-from worker.stream.publisher import partition_of
-from worker.stream.store import MemoryShard
+from worker.stream.state_store import MemoryShard
 from worker.stream.topics import changelog_name
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def make_states() -> States:
     pipeline.process(0, chunk, shard)
     by_key = {key: state for key, state in shard.items() if is_user(state)}
     users = map(decode_user, by_key.values())
-    live = sum(is_live(session, now) for user in users for session in user.head.sessions.values())
+    live = sum(is_live(session, now) for user in users for session in user.current.sessions.values())
     return States(by_key, live)
 
 

@@ -23,8 +23,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.memory import resident
 from worker.embedded.broker import EmbeddedBroker, free_port
+from worker.settings import KafkaSettings
 from worker.simulator import Simulator, profile, write_geo
-from worker.stream.connection import KafkaSettings, aiokafka_options
+from worker.stream.connection import aiokafka_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """Ten minutes at a steady rate: the worker's memory and lag, as one JSON object and as a picture.
 
-PYTHONPATH=tests python -m bench.soak [--rate EVENTS_PER_SECOND] [--seconds 600] [--svg FILE]
+python -m bench.soak [--rate EVENTS_PER_SECOND] [--seconds 600] [--svg FILE]
 
 The broker is Apache Kafka: the embedded one keeps everything in memory and gets slower with it. The store is this
 script's, reached over HTTP, so that the worker's memory is the worker's alone. Before the clock starts the worker eats
@@ -23,13 +23,13 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from brokers import ApacheKafka
 
 from bench.memory import resident
 from bench.run import Setting, say
+from tests.support.brokers import ApacheKafka
+from worker.clickhouse.writer import connect
 from worker.embedded.http import HttpEndpoint
 from worker.simulator import Simulator, profile
-from worker.sinks.clickhouse import connect
 
 if TYPE_CHECKING:
     import subprocess
@@ -91,7 +91,7 @@ async def watch(setting: Setting, worker: subprocess.Popen[str], samples: list[S
     while True:
         await asyncio.sleep(SAMPLE_SECONDS)
         lag = await asyncio.to_thread(setting.metric, "sessionwatch_consumer_lag_records")
-        behind = await asyncio.to_thread(setting.metric, "sessionwatch_behind_seconds")
+        behind = await asyncio.to_thread(setting.metric, "sessionwatch_watermark_lag_seconds")
         samples.append(Sample(time.time() - started, resident(worker.pid) / MIB, lag, behind))
         if len(samples) % 12 == 0:
             say(f"{samples[-1].at:.0f} s: {samples[-1].mib:.0f} MiB, lag {lag:,.0f}")

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 
-from schemas.tables import TABLES
-from worker.detections.catalogue import detections
+from schemas.clickhouse.tables import TABLES
+from worker.apps.build import build_pipeline
+from worker.clickhouse import migrations
+from worker.clickhouse.writer import connect
+from worker.detections.policies import Policies
+from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
-from worker.policies import Policies
-from worker.runtime import build_pipeline
 from worker.settings import load
-from worker.sinks import migrations
-from worker.sinks.clickhouse import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +46,7 @@ class TableShard:
         """Set the state of a key."""
         self._table[key] = state
 
-    def due(self, _now: int) -> Iterable[bytes]:
+    def pop_due(self, _now: int) -> Iterable[bytes]:
         """Return nothing: the textbook has no timer."""
         return ()
 

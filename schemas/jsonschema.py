@@ -1,4 +1,4 @@
-"""The contracts as JSON Schemas (2020-12); `python -m worker.docs` writes them to `schemas/json/`."""
+"""The contracts as JSON Schemas (2020-12); `python -m tools.docs` writes them to `schemas/json/`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from schemas.clickhouse.tables import TABLES, Column
 from schemas.feedback import Feedback
 from schemas.finding import CATEGORY_UID, CLASS_UID, SEVERITIES, STATUS_CAPTION, STATUS_ID, Activity
 from schemas.incident import CLASS_NAME, INCIDENT_CLASS_UID, INCIDENT_STATUS, INCIDENT_STATUS_ID, Incident
 from schemas.policy import TenantPolicy
 from schemas.session import SESSION
-from schemas.tables import TABLES, Column
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BASE = "https://sessionwatch.dev/schemas/"

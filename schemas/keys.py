@@ -1,6 +1,10 @@
-"""The keys of Kafka records and of the state kept for them."""
+"""Keys of users on Kafka topics, and the partition a key belongs to."""
 
 from __future__ import annotations
+
+from functools import lru_cache
+
+from aiokafka.partitioner import murmur2
 
 
 def user_key(tenant_id: str, user_id: str) -> bytes:
@@ -16,3 +20,16 @@ def _escape(part: str) -> str:
     if "%" in part or "/" in part:
         return part.replace("%", "%25").replace("/", "%2F")
     return part
+
+
+@lru_cache(maxsize=1 << 16)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key, as Kafka's default partitioner computes it.
+
+    aiokafka's murmur2 is pure Python, about 10 µs a key, hence the cache.
+
+    >>> partition_of(b"acme/u1", 4) in range(4)
+    True
+    """
+    hashed: int = murmur2(key)
+    return (hashed & 0x7FFFFFFF) % partitions

@@ -96,7 +96,7 @@ class AuthSession(TypedDict, total=False):
     """An authentication session of a user or service. An optional property that is null counts as omitted.
 
     Only what the validator's compiled core does is checked here; addresses, ranges of times, NUL characters and
-    doubled keys are checked by `schemas.inbound`, where they cost less. A dictionary is half as dear as a model.
+    doubled keys are checked by `schemas.decoding`, where they cost less. A dictionary is half as dear as a model.
     """
 
     __pydantic_config__ = ConfigDict(extra="ignore", hide_input_in_errors=True)  # type: ignore[misc]  # pydantic's way

@@ -8,7 +8,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["brokers", "secured"]
+pytest_plugins = ["tests.support.brokers", "tests.support.secured"]
 
 
 @pytest.fixture(autouse=True)

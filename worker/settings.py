@@ -24,11 +24,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from worker.privacy import Addresses, Pseudonyms
+from worker.pipeline.privacy import Addresses, Pseudonyms
 from worker.sessions.incidents import IncidentLimits
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
-from worker.stream.connection import KafkaSettings
-from worker.stream.topics import TopicSettings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -49,13 +47,60 @@ class SettingsError(Exception):
     """The settings cannot be used as they are; the message says which and why, and shows no value."""
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """Base of a group of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class ClickHouseSettings(Group):
+class KafkaSettings(BaseModel):
+    """Connection to Kafka."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers to start from: host:port, comma-separated.")
+    client_id: str = Field("sessionwatch", description="Name the brokers see.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Encryption and authentication of connections."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism."
+    )
+    sasl_username: str | None = Field(None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_cafile: Path | None = Field(None, description="CA certificates (PEM); none: the system's.")
+    ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
+    ssl_keyfile: Path | None = Field(None, description="Its private key (PEM).")
+    ssl_password: SecretStr | None = Field(None, description="Password of the private key.")
+    ssl_check_hostname: bool = Field(default=True, description="Check that certificates name the host.")
+    request_timeout_ms: int = Field(40_000, gt=0, description="How long a request may take, milliseconds.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError("SASL needs sasl_username and sasl_password")
+        return self
+
+
+class TopicSettings(BaseModel):
+    """Names and shape of the topics."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: str = Field("auth.sessions", description="Input: session events.")
+    by_user: str = Field("auth.sessions.by-user", description="Events forwarded to their user's partition.")
+    starts: str = Field("auth.sessions.starts", description="Starts of sessions, by uid and by network.")
+    dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
+    findings: str = Field("session.findings", description="Findings (OCSF).")
+    incidents: str = Field("session.incidents", description="Incidents (OCSF).")
+    feedback: str = Field("session.feedback", description="Verdicts on findings: true or false positives.")
+    policies: str = Field("session.policies", description="Tenant policies, compacted.")
+    partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input and all that goes with it.")
+    replication: int = Field(1, ge=1, description="Replicas of each partition.")
+    retention_days: int = Field(7, ge=1, description="How long events, findings and dead letters are kept.")
+
+
+class ClickHouseSettings(SettingsGroup):
     """Where rows go."""
 
     dsn: SecretStr | None = None
@@ -105,7 +150,7 @@ class ClickHouseSettings(Group):
         }
 
 
-class RetentionSettings(Group):
+class RetentionSettings(SettingsGroup):
     """Days ClickHouse keeps rows; `migrate up` sees to it. Unset: as it is; 0: for good."""
 
     session_events_days: NotNegative | None = None
@@ -130,7 +175,7 @@ class RetentionSettings(Group):
         return {name.removesuffix("_days"): days for name, days in self if days is not None}
 
 
-class GeoSettings(Group):
+class GeoSettings(SettingsGroup):
     """Geo databases in MaxMind's format."""
 
     city_db: Path | None = None
@@ -139,7 +184,7 @@ class GeoSettings(Group):
     """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
 
 
-class WebSettings(Group):
+class WebSettings(SettingsGroup):
     """The worker's own web server."""
 
     host: str = "127.0.0.1"
@@ -174,8 +219,8 @@ def _is_any(host: str) -> bool:
     return host in {"0.0.0.0", "::"}  # noqa: S104  asked, not bound
 
 
-class DeliverySettings(Group):
-    """Group commits into ClickHouse."""
+class DeliverySettings(SettingsGroup):
+    """SettingsGroup commits into ClickHouse."""
 
     max_rows: Positive = 20_000
     """Rows that make a group commit leave at once."""
@@ -191,24 +236,24 @@ class DeliverySettings(Group):
     """Seconds between two tries of an insert, at most; the first retry comes after a fraction of one."""
 
 
-class StateSettings(Group):
+class StateSettings(SettingsGroup):
     """What is remembered of users."""
 
     store: Literal["memory", "rocksdb"] = "memory"
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
-    lateness_minutes: Positive = 120
+    allowed_lateness_minutes: Positive = 120
     """How much later than the user's newest event an event may come and still be judged; see `window_events`."""
     window_events: Annotated[int, Field(ge=4)] = 64
     """Newest events per user that late ones are put in order among, at least a quarter of them; older ones are late."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""
-    skew_s: NotNegative = 60
+    clock_skew_s: NotNegative = 60
     """Tolerance between clocks, in seconds, everywhere."""
     revocation_grace_s: NotNegative = 30
     """Activity this many seconds after a deletion is still a request under way."""
-    ended_memory_days: Positive = 7
+    ended_ttl_days: Positive = 7
     """Days ended sessions are remembered."""
-    idle_memory_days: Positive = 400
+    idle_ttl_days: Positive = 400
     """Days a user without any event is remembered; also the longest dormancy that can be noticed."""
     quarantine_hours: NotNegative = 24
     """Hours after a finding of medium or above that its session's observations stay out of the history."""
@@ -218,20 +263,20 @@ class StateSettings(Group):
     def limits(self) -> Limits:
         """Return the bounds and times the state lives by."""
         return Limits(
-            skew=self.skew_s * SECOND,
-            lateness=self.lateness_minutes * MINUTE,
+            clock_skew=self.clock_skew_s * SECOND,
+            allowed_lateness=self.allowed_lateness_minutes * MINUTE,
             window=self.window_events,
             grouping=self.grouping_minutes * MINUTE,
             revocation_grace=self.revocation_grace_s * SECOND,
-            ended_memory=self.ended_memory_days * DAY,
-            idle_memory=self.idle_memory_days * DAY,
+            ended_ttl=self.ended_ttl_days * DAY,
+            idle_ttl=self.idle_ttl_days * DAY,
             quarantine=self.quarantine_hours * HOUR,
             sessions=self.sessions,
         )
 
 
-class IncidentSettings(Group):
-    """What findings of a user are one incident."""
+class IncidentSettings(SettingsGroup):
+    """Which findings of a user are one incident."""
 
     quiet_minutes: Positive = 240
     """Minutes between alerting findings of a user within which they are one incident; after them it is resolved."""
@@ -243,7 +288,7 @@ class IncidentSettings(Group):
         return IncidentLimits(quiet=self.quiet_minutes * MINUTE, retention=self.retention_days * DAY)
 
 
-class StreamSettings(Group):
+class StreamSettings(SettingsGroup):
     """The consumer group."""
 
     group_id: str = "sessionwatch"
@@ -254,7 +299,7 @@ class StreamSettings(Group):
     """Milliseconds a broker may hold an answer back while there is nothing to fetch; Tansu always does."""
     commit_interval_s: Seconds = 1.0
     """Seconds between commits of offsets."""
-    sweep_interval_s: Seconds = 1.0
+    timer_interval_s: Seconds = 1.0
     """Seconds between looks for sessions that expired before the time up to which the group is done with its input."""
     drain_s: Seconds = 5.0
     """Seconds a stop or a rebalance waits for what is under way to become durable."""
@@ -266,7 +311,7 @@ class StreamSettings(Group):
     """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
 
 
-class PrivacySettings(Group):
+class PrivacySettings(SettingsGroup):
     """Pseudonyms in the place of user ids and addresses: in ClickHouse, findings, state and logs."""
 
     key: SecretStr | None = None
@@ -295,7 +340,7 @@ class PrivacySettings(Group):
         return Pseudonyms(self._secret(), users=self.users, addresses=self.addresses, meta_data=meta_data)
 
 
-class LogSettings(Group):
+class LogSettings(SettingsGroup):
     """Logging, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"

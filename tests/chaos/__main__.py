@@ -14,15 +14,15 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from brokers import ApacheKafka, KafkaCluster
-
-from chaos.compare import Everything, Verdict, compare, everything, flooded
-from chaos.faults import FAULTS, LONG, SHORT, SMALL, Fault, Size, nothing
-from chaos.feed import ALL, POISONS, Input, Sent, feed, start_of_day, traffic
-from chaos.world import World
+from tests.chaos.compare import Everything, Verdict, compare, everything, flooded
+from tests.chaos.faults import FAULTS, LONG, SHORT, SMALL, Fault, Size, nothing
+from tests.chaos.feed import ALL, POISONS, Input, Sent, feed, start_of_day, traffic
+from tests.chaos.world import World
+from tests.support.brokers import ApacheKafka, KafkaCluster
 from worker.embedded.broker import EmbeddedBroker
 from worker.embedded.http import HttpEndpoint
-from worker.stream.connection import KafkaSettings, aiokafka_options
+from worker.settings import KafkaSettings
+from worker.stream.connection import aiokafka_options
 
 HEAD = ("fault", "events", "kills", "outages", "rows lost", "rows doubled", "rows changed", "findings lost",
         "findings changed", "dead letters", "rollups", "recovery s", "stop s", "peak MiB")  # fmt: skip

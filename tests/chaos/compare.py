@@ -7,15 +7,15 @@ from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chaos.feed import FLOOD, LIMIT
-from worker.sinks.clickhouse import connect
-from worker.sinks.rollups import differences
+from tests.chaos.feed import FLOOD, LIMIT
+from worker.clickhouse.rollups import differences
+from worker.clickhouse.writer import connect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chaos.feed import Input
-    from chaos.world import World
+    from tests.chaos.feed import Input
+    from tests.chaos.world import World
 
 KEYS = {
     "session_events": ("tenant_id", "user_id", "session_uid", "kafka_partition", "kafka_offset"),

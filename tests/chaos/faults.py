@@ -6,9 +6,9 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chaos.feed import POISONS
-from chaos.proxy import FAULTS as STORE_FAULTS
-from chaos.world import STALL_SECONDS
+from tests.chaos.feed import POISONS
+from tests.chaos.proxy import FAULTS as STORE_FAULTS
+from tests.chaos.world import STALL_SECONDS
 from worker.stream.app import AFTER_COMMIT
 from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from chaos.world import World
+    from tests.chaos.world import World
 
     Run = Callable[["World", Random, "Size", Any], None]
 

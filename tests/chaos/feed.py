@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+from schemas.keys import partition_of
 from worker.simulator import Simulator, profile
-from worker.stream.publisher import partition_of
 from worker.stream.topics import LARGEST, TopicSpec, create
 
 if TYPE_CHECKING:

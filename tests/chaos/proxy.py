@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
-from chaos.msgpack import first_half
-from worker.sinks.clickhouse import FORMAT as ROWS
+from tests.chaos.msgpack import first_half
+from worker.clickhouse.writer import FORMAT as ROWS
 
 # What ClickHouse answers: https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
 ERRORS = {

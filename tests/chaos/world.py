@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from brokers import free_port
 
-from chaos.feed import PARTITIONS, Input
-from chaos.proxy import Proxy
+from tests.chaos.feed import PARTITIONS, Input
+from tests.chaos.proxy import Proxy
+from tests.support.brokers import free_port
+from worker.clickhouse.writer import connect
+from worker.settings import KafkaSettings, TopicSettings
 from worker.simulator import write_geo
-from worker.sinks.clickhouse import connect
-from worker.stream.connection import KafkaSettings, aiokafka_options
-from worker.stream.topics import TopicSettings, create, specs
+from worker.stream.connection import aiokafka_options
+from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,7 +146,7 @@ class World:
         environment = self.environment(port)
         if step:
             environment |= {"CHAOS_STEP": step, "CHAOS_PASSES": str(passes)}
-        command = [sys.executable, "-m", "chaos.child"]
+        command = [sys.executable, "-m", "tests.chaos.child"]
         worker = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, cwd=self.directory)
         worker.port = port  # type: ignore[attr-defined]
         self.workers.append(worker)

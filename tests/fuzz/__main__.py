@@ -1,6 +1,6 @@
 """`make fuzz`: a million mutated records, in processes of their own; figures as JSON, what breaks as files.
 
-A failing record lies in `fuzz-failures/`; put it into `tests/test_fuzz.py` with the mend.
+A failing record lies in `fuzz-failures/`; put it into `tests/unit/test_fuzz.py` with the mend.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
-from fuzz.drive import SLOW_SECONDS, Driver
-from fuzz.mutate import mutated, seeds
+from tests.fuzz.drive import SLOW_SECONDS, Driver
+from tests.fuzz.mutate import mutated, seeds
 
 BATCH = 1_000
 FAILURES = Path("fuzz-failures")

@@ -6,19 +6,19 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from test_pipeline import TOPICS, Taken
-
-from fuzz.mutate import START
+from schemas.decoding import SKEW, Ignored, Rejected, _decode_slowly, decode
 from schemas.event import SessionEvent
-from schemas.inbound import SKEW, Ignored, Rejected, _decode_slowly, decode
-from worker.detections.catalogue import detections
+from tests.fuzz.mutate import START
+from tests.support.records import TOPICS, Taken
+from worker.detections.policies import Policies
+from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
-from worker.outcome import ERROR
-from worker.pipeline import Pipeline, Wire
-from worker.policies import Policies
+from worker.pipeline.batch import Pipeline
+from worker.pipeline.ports import REASON
+from worker.pipeline.readers import KafkaReader
 from worker.sessions.limits import Limits
 from worker.sessions.state import decode_user, is_user
-from worker.stream.store import MemoryShard
+from worker.stream.state_store import MemoryShard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,8 @@ class Driver:
         enricher = build_enricher(None, None, cache_size=4096)
         enricher.warm()
         self._pipeline = Pipeline(
-            source=Wire(enricher, LARGEST),
-            judge=Policies(detections().values()).judge,
+            reader=KafkaReader(enricher, LARGEST),
+            engine_for=Policies(detections().values()).engine_for,
             topics=TOPICS,
             partition_of=lambda _key: 0,
             limits=Limits(),
@@ -80,7 +80,7 @@ class Driver:
             self.outcomes[f"rejected {result.reason}"] += 1
             assert len(letters) == 1
             assert letters[0].value == value
-            assert dict(letters[0].headers)[ERROR] == result.reason.encode()
+            assert dict(letters[0].headers)[REASON] == result.reason.encode()
             assert len(result.message) < 300
             assert len(result.field) <= 200
         else:

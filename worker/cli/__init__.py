@@ -32,7 +32,7 @@ from worker.cli import (
     topics,
     worker,
 )
-from worker.cli.common import State, say
+from worker.cli.common import GlobalOptions, say
 from worker.cli.errors import USAGE, ending, told
 
 app = typer.Typer(
@@ -90,7 +90,7 @@ def _root(
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code; expected errors become one line on stderr."""
-    state = State()
+    state = GlobalOptions()
     try:
         code = app(args=arguments, prog_name="sessionwatch", standalone_mode=False, obj=state)
     except _UsageError as error:

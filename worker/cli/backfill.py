@@ -23,7 +23,9 @@ def backfill(
     ] = None,
     tenant: Annotated[str, typer.Option(help="Only this one.")] = "",
     history_days: Annotated[float, typer.Option(min=0, help="Days before the range that the state is built on.")] = 30,
-    late: Annotated[bool, typer.Option("--late", help="Judge events that came too late to be judged, too.")] = False,
+    late: Annotated[
+        bool, typer.Option("--late", help="RuleEngine events that came too late to be judged, too.")
+    ] = False,
     policy: Annotated[
         Path | None, typer.Option(help="JSON list of policies, each with its tenant_id; by default those in force.")
     ] = None,
@@ -31,16 +33,16 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Find in stored events what a new or changed detection would have found."""
-    from worker import runtime  # noqa: PLC0415  `--help` needs none of it
-    from worker.backfill import Range  # noqa: PLC0415  the same
+    from worker.apps import backfill as program  # noqa: PLC0415  `--help` needs none of it
+    from worker.apps.stored_events import BackfillRange  # noqa: PLC0415  the same
     from worker.sessions.limits import DAY  # noqa: PLC0415  the same
 
     if since >= until:
         raise typer.BadParameter("--from must lie before --to")
-    asked = Range(
+    asked = BackfillRange(
         _milliseconds(since), _milliseconds(until), int(history_days * DAY), tenant, tuple(detection or ()), late
     )
-    done = runtime.backfill(settings_of(context), asked, policies=policy, dry_run=dry_run)
+    done = program.backfill(settings_of(context), asked, policies=policy, dry_run=dry_run)
     if as_json:
         print_json(done._asdict())
         return

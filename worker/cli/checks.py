@@ -112,7 +112,7 @@ def _kafka(settings: Settings) -> list[Check]:
 
 
 def _store(settings: Settings) -> list[Check]:
-    from worker.sinks.clickhouse import connect  # noqa: PLC0415  no other check needs it
+    from worker.clickhouse.writer import connect  # noqa: PLC0415  no other check needs it
 
     dsn = settings.store_dsn()
     if dsn.startswith("chdb:///") and not Path(dsn.removeprefix("chdb://")).exists():
@@ -130,7 +130,7 @@ def _version(client: Client) -> Check:
 
 
 def _migrations(client: Client, *, access: bool) -> Check:
-    from worker.sinks import migrations  # noqa: PLC0415  no other check needs it
+    from worker.clickhouse import migrations  # noqa: PLC0415  no other check needs it
 
     states = migrations.status(client, access=access)
     changed = [state.migration.name for state in states if state.problem]

@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 @dataclass(slots=True)
-class State:
+class GlobalOptions:
     """What was given before the command's name."""
 
     config: Path | None = None
@@ -38,7 +38,7 @@ def settings_of(context: typer.Context) -> Settings:
     """
     from worker.settings import load  # noqa: PLC0415  pydantic-settings costs 0.3 s, `--help` needs none of it
 
-    state: State = context.find_root().obj
+    state: GlobalOptions = context.find_root().obj
     if not state.debug:
         # What libraries log before logging is configured; what matters of it comes as an exception.
         logging.getLogger().addHandler(logging.NullHandler())
@@ -59,7 +59,7 @@ def configure_logs(
     """
     from worker.observe.logs import configure  # noqa: PLC0415  as above
 
-    state: State = context.find_root().obj
+    state: GlobalOptions = context.find_root().obj
     level = "warning" if quiet and settings.log.level == "info" else settings.log.level
     configure("debug" if state.debug else level, settings.log.format, stream)
 

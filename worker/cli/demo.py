@@ -35,10 +35,10 @@ def demo(
     _log_aside(context, settings, console)
     with LiveView(console) as view:
         view(Snapshot(doing="starting broker, store and worker"))
-        from worker import runtime  # noqa: PLC0415  seconds, with something to look at
+        from worker.apps import demo as program  # noqa: PLC0415  seconds, with something to look at
 
         on_tick = view if console.is_terminal else _Announcer()
-        summary = runtime.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
+        summary = program.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
     finish(summary, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from worker.cli.common import Json, print_json, say
 from worker.cli.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
-    from worker.detections.form import Detection
+    from worker.detections.api import Detection
     from worker.detections.testing import CaseResult
 
 app = typer.Typer(help="The catalogue of detections, and its cases.", no_args_is_help=True)
@@ -21,7 +21,7 @@ CASES = Path("tests/cases")
 @app.command("list")
 def list_(*, as_json: Json = False) -> None:
     """List every detection."""
-    from worker.detections.catalogue import detections  # noqa: PLC0415  `--help` needs none of it
+    from worker.detections.registry import detections  # noqa: PLC0415  `--help` needs none of it
 
     found = [_brief(each) for each in detections().values()]
     if as_json:
@@ -49,7 +49,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one detection: what it flags, its parameters, false positives and runbook."""
-    from worker.detections.catalogue import UnknownDetectionError, detection  # noqa: PLC0415  as above
+    from worker.detections.registry import UnknownDetectionError, detection  # noqa: PLC0415  as above
 
     try:
         found = detection(uid)
@@ -97,7 +97,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the cases of the detections; fails when one does not come out as expected."""
-    from worker.detections.catalogue import detections  # noqa: PLC0415  `--help` needs none of it
+    from worker.detections.registry import detections  # noqa: PLC0415  `--help` needs none of it
     from worker.detections.testing import run_cases  # noqa: PLC0415
 
     results = run_cases(_files(cases, uids), detections().values())

@@ -13,28 +13,28 @@ from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from worker.settings import Settings
-    from worker.stream.deadletters import Letter
+    from worker.stream.deadletters import DeadLetter
 
 app = typer.Typer(help="Dead letters.", no_args_is_help=True)
-Error = Annotated[str, typer.Option("--error", help="Only those of this kind of error.")]
+Reason = Annotated[str, typer.Option("--reason", help="Only dead letters with this reason.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many, the newest.")]
 
 
 @app.command("list")
-def list_(context: typer.Context, *, error: Error = "", limit: Limit = 50, as_json: Json = False) -> None:
+def list_(context: typer.Context, *, reason: Reason = "", limit: Limit = 50, as_json: Json = False) -> None:
     """List dead letters: where they lie, what is wrong with them, where they came from."""
-    found = asyncio.run(_read(settings_of(context), error))
+    found = asyncio.run(_read(settings_of(context), reason))
     counts: dict[str, int] = {}
     for letter in found:
-        counts[letter.error] = counts.get(letter.error, 0) + 1
+        counts[letter.reason] = counts.get(letter.reason, 0) + 1
     shown = sorted(found, key=lambda letter: letter.time)[-limit:]
     if as_json:
         print_json({"letters": [letter.as_json() for letter in shown], "counts": counts})
         return
     for letter in shown:
-        topic, partition, offset = letter.source
+        topic, partition, offset = letter.origin
         where = f"{letter.partition}:{letter.offset}"
-        typer.echo(f"{where:12} {letter.error:16} {letter.field:20} {topic}/{partition}:{offset}  {letter.reason}")
+        typer.echo(f"{where:12} {letter.reason:16} {letter.field:20} {topic}/{partition}:{offset}  {letter.message}")
     say(", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())) or "no dead letters")
 
 
@@ -43,7 +43,7 @@ def show(context: typer.Context, *, letter: Annotated[str, typer.Argument(metava
     """Print a dead letter as it came, byte for byte; what is wrong with it goes to stderr."""
     for each in asyncio.run(_read(settings_of(context), "")):
         if f"{each.partition}:{each.offset}" == letter:
-            say(f"{each.error} {each.field}: {each.reason}")
+            say(f"{each.reason} {each.field}: {each.message}")
             sys.stdout.buffer.write(each.value or b"")
             sys.stdout.buffer.flush()
             return
@@ -55,7 +55,7 @@ def replay(
     context: typer.Context,
     *,
     letters: Annotated[list[str] | None, typer.Argument(metavar="[PARTITION:OFFSET]...")] = None,
-    error: Error = "",
+    reason: Reason = "",
     everything: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -63,10 +63,10 @@ def replay(
     from worker.stream import deadletters  # noqa: PLC0415  `--help` needs none of it
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415
 
-    if not (letters or error or everything):
-        raise typer.BadParameter("name letters, a kind of error, or --all")
+    if not (letters or reason or everything):
+        raise typer.BadParameter("name letters, a reason, or --all")
     settings = settings_of(context)
-    found = asyncio.run(_read(settings, error))
+    found = asyncio.run(_read(settings, reason))
     chosen = [each for each in found if not letters or f"{each.partition}:{each.offset}" in letters]
     options = aiokafka_options(settings.kafka)
     done = asyncio.run(deadletters.replay(options, settings.topics, chosen, settings.stream.max_record_bytes))
@@ -76,9 +76,9 @@ def replay(
         say(f"{done.sent:,} went back, {len(done.left):,} still cannot be used")
 
 
-async def _read(settings: Settings, error: str) -> list[Letter]:
+async def _read(settings: Settings, reason: str) -> list[DeadLetter]:
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415  `--help` needs none of it
     from worker.stream.deadletters import letters  # noqa: PLC0415
 
     found = letters(aiokafka_options(settings.kafka), settings.topics.dlq)
-    return [letter async for letter in found if not error or letter.error == error]
+    return [letter async for letter in found if not reason or letter.reason == reason]

@@ -19,7 +19,7 @@ class UnreachableError(Exception):
     """Something this needs (Kafka, ClickHouse, an extra) is not there."""
 
 
-class Ending(NamedTuple):
+class ExitStatus(NamedTuple):
     """How the process ends: its exit code, and whether the exception was expected (no traceback)."""
 
     code: int
@@ -32,15 +32,15 @@ _CODES = {
     "worker.cli.errors.UsageError": USAGE,
     "worker.cli.errors.UnreachableError": UNREACHABLE,
     "worker.settings.SettingsError": USAGE,
-    "worker.detections.catalogue.UnknownDetectionError": USAGE,
-    "worker.policies.BadPolicyError": USAGE,
+    "worker.detections.engine.UnknownDetectionError": USAGE,
+    "worker.detections.policies.BadPolicyError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
     "worker.stream.app.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,
     "worker.embedded.broker.BrokerError": UNREACHABLE,
-    "worker.sinks.errors.StoreUnreachableError": UNREACHABLE,
-    "worker.sinks.errors.StoreRefusedError": USAGE,
-    "worker.sinks.errors.MigrationError": FAILED,
+    "worker.clickhouse.errors.StoreUnreachableError": UNREACHABLE,
+    "worker.clickhouse.errors.StoreRefusedError": USAGE,
+    "worker.clickhouse.errors.MigrationError": FAILED,
     "aiokafka.errors.KafkaConnectionError": UNREACHABLE,
     "aiokafka.errors.NoBrokersAvailable": UNREACHABLE,
     "aiokafka.errors.KafkaTimeoutError": UNREACHABLE,
@@ -63,15 +63,15 @@ _EXTRAS = {
 }  # fmt: skip
 
 
-def ending(error: BaseException) -> Ending:
+def ending(error: BaseException) -> ExitStatus:
     """Return how the process ends for an exception; what nobody expected is a failure with its traceback."""
     if isinstance(error, ModuleNotFoundError) and _extra(error):
-        return Ending(UNREACHABLE, expected=True)
+        return ExitStatus(UNREACHABLE, expected=True)
     for kind in type(error).__mro__:
         code = _CODES.get(f"{kind.__module__}.{kind.__qualname__}")
         if code is not None:
-            return Ending(code, expected=True)
-    return Ending(FAILED, expected=False)
+            return ExitStatus(code, expected=True)
+    return ExitStatus(FAILED, expected=False)
 
 
 def told(error: BaseException) -> str:

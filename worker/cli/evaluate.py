@@ -10,7 +10,7 @@ from worker.cli.common import Json, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from worker.evaluation import Evaluation
+    from worker.apps.scoring import Evaluation
 
 
 def evaluate(
@@ -23,9 +23,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure recall, precision and false alarms on labelled simulated traffic."""
-    from worker import runtime  # noqa: PLC0415  `--help` needs none of it
+    from worker.apps import evaluate as program  # noqa: PLC0415  `--help` needs none of it
 
-    found = runtime.evaluate(settings_of(context), seed=seed, users=users, attacks_per_kind=attacks)
+    found = program.evaluate(settings_of(context), seed=seed, users=users, attacks_per_kind=attacks)
     if as_json:
         print_json(found.as_json())
     else:

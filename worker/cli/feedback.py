@@ -12,7 +12,7 @@ import typer
 from worker.cli.common import say, settings_of
 
 
-class Verdict(enum.StrEnum):
+class FeedbackVerdict(enum.StrEnum):
     """What a finding was."""
 
     TRUE_POSITIVE = "true-positive"
@@ -23,7 +23,7 @@ def feedback(
     context: typer.Context,
     *,
     finding_uid: Annotated[str, typer.Argument(help="Id of the finding.")],
-    verdict: Annotated[Verdict, typer.Argument(help="What it was.")],
+    verdict: Annotated[FeedbackVerdict, typer.Argument(help="What it was.")],
     tenant: Annotated[str, typer.Option("--tenant", help="Its tenant.")] = "",
     user: Annotated[str, typer.Option(help="Its user; with tenant and user their incident follows.")] = "",
     detection: Annotated[str, typer.Option(help="Its detection; counted under it in the metrics.")] = "",

@@ -19,8 +19,8 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Erase a user from the workers' state and from ClickHouse, and say what stays, and for how long."""
-    from worker.sinks.erasure import erase  # noqa: PLC0415  `--help` needs none of it
-    from worker.sinks.migrations import layout_of  # noqa: PLC0415
+    from worker.clickhouse.erasure import erase  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.migrations import layout_of  # noqa: PLC0415
     from worker.stream import erasure  # noqa: PLC0415
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415
 

@@ -40,8 +40,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List incidents, one a line, the newest first."""
-    from worker.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
-    from worker.sinks.incidents import list_incidents  # noqa: PLC0415
+    from worker.clickhouse.incidents import list_incidents  # noqa: PLC0415
+    from worker.pipeline.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
 
     settings = _settings(context, data_dir)
     found = list_incidents(
@@ -65,8 +65,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show all of an incident: who, what changed, where and when, what was suppressed, and what to do."""
-    from worker.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
-    from worker.sinks.incidents import find_incident  # noqa: PLC0415
+    from worker.clickhouse.incidents import find_incident  # noqa: PLC0415
+    from worker.pipeline.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
 
     settings = _settings(context, data_dir)
     found = find_incident(settings.store_dsn(), settings.store_options(), incident)

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from worker.incident_text import printable
+from worker.pipeline.incident_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ SEVERITIES = {
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-~=+#"
 _BAR, _ASCII_BAR = "█", "#"
 _NUMBERS_LINES = 9
-# Lines below which the numbers go; columns below which the second column goes, from which incidents get room.
+# ReplayFile below which the numbers go; columns below which the second column goes, from which incidents get room.
 _SHORT, _NARROW, _WIDE = 18, 60, 110
 
 

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+    from worker.clickhouse.migrations import Migration, MigrationState
     from worker.settings import Settings
-    from worker.sinks.migrations import Migration, State
 
 app = typer.Typer(help="Apply and inspect ClickHouse migrations.", no_args_is_help=True)
-SKIPPED = "skipped: about users, for a ClickHouse server with clickhouse.manage_access"
+DEDUPLICATED = "skipped: about users, for a ClickHouse server with clickhouse.manage_access"
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the statements instead of running them.")]
 
 
 @app.command()
 def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Apply what is not applied yet, and have the tables keep rows as `retention.…` says."""
-    from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse import migrations  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     layout = migrations.layout_of(settings)
@@ -41,7 +41,7 @@ def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False
 @app.command()
 def down(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Take the newest migration back; its data is gone."""
-    from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse import migrations  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     with _store(settings) as client:
@@ -53,7 +53,7 @@ def down(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = Fal
 @app.command()
 def status(context: typer.Context, *, as_json: Json = False) -> None:
     """Show which migrations are applied; fails when one is not, or was changed since."""
-    from worker.sinks import migrations  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse import migrations  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     with _store(settings) as client:
@@ -69,7 +69,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
 
 
 def _store(settings: Settings) -> AbstractContextManager[Client]:
-    from worker.sinks.clickhouse import connect  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.writer import connect  # noqa: PLC0415  `--help` needs none of it
 
     return closing(connect(settings.store_dsn(), **settings.store_options()))
 
@@ -78,13 +78,13 @@ def _name(migration: Migration) -> str:
     return f"{migration.version:04d}_{migration.name}"
 
 
-def _state(state: State) -> str:
+def _state(state: MigrationState) -> str:
     if state.problem or state.applied:
         return state.problem or "applied"
-    return "pending" if state.pending else SKIPPED
+    return "pending" if state.pending else DEDUPLICATED
 
 
-def _shown(state: State) -> dict[str, Any]:
+def _shown(state: MigrationState) -> dict[str, Any]:
     return {"version": state.migration.version, "name": state.migration.name, "state": _state(state)}
 
 

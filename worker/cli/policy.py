@@ -36,7 +36,7 @@ def set_(
     tenant: Tenant,
 ) -> None:
     """Put a tenant's policy in force; a document that cannot be used is refused with the field named."""
-    from worker.policies import check_policy  # noqa: PLC0415  `--help` needs none of it
+    from worker.detections.policies import check_policy  # noqa: PLC0415  `--help` needs none of it
     from worker.stream.produce import produce  # noqa: PLC0415
 
     document = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()

@@ -21,7 +21,7 @@ def query(
     ] = None,
 ) -> None:
     """Run SQL against the store."""
-    from worker.sinks.query import run_query  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.query import run_query  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     if data_dir is not None:

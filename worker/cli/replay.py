@@ -23,14 +23,14 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a file of events through the whole pipeline."""
-    from worker import runtime  # noqa: PLC0415  `--help` needs none of it
+    from worker.apps import replay as program  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     if data_dir is not None:
         settings = settings.model_copy(update={"data_dir": data_dir})
     configure_logs(context, settings, quiet=True)
     try:
-        summary = runtime.replay(
+        summary = program.replay(
             settings, file, findings=findings, dead_letters=dead_letters, policies=policy, on_progress=show_progress
         )
     finally:

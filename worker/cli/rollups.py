@@ -21,7 +21,7 @@ app = typer.Typer(help="Check and fill the rollups.", no_args_is_help=True)
 @app.command()
 def check(context: typer.Context, *, as_json: Json = False) -> None:
     """Hold the rollups against the stored events, all of them; fails when one differs."""
-    from worker.sinks.rollups import differences  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.rollups import differences  # noqa: PLC0415  `--help` needs none of it
 
     with _store(context) as client:
         found = differences(client)
@@ -40,7 +40,7 @@ def check(context: typer.Context, *, as_json: Json = False) -> None:
 @app.command()
 def fill(context: typer.Context) -> None:
     """Put events into the rollups that were stored before these were made; harmless when repeated."""
-    from worker.sinks import rollups  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse import rollups  # noqa: PLC0415  `--help` needs none of it
 
     with _store(context) as client:
         for name in rollups.fill(client):
@@ -48,7 +48,7 @@ def fill(context: typer.Context) -> None:
 
 
 def _store(context: typer.Context) -> AbstractContextManager[Client]:
-    from worker.sinks.clickhouse import connect  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.writer import connect  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     return closing(connect(settings.store_dsn(), **settings.store_options()))

@@ -13,9 +13,9 @@ from worker.cli.common import Json, configure_logs, print_json, say, settings_of
 from worker.cli.errors import INTERRUPTED, OK
 
 if TYPE_CHECKING:
-    from worker.feed import Feed
+    from worker.settings import KafkaSettings
     from worker.simulator import Simulator
-    from worker.stream.connection import KafkaSettings
+    from worker.simulator.producer import TrafficProducer
 
 
 def simulate(
@@ -32,8 +32,8 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Send labelled traffic to the configured Kafka."""
-    from worker.feed import Feed  # noqa: PLC0415  `--help` needs none of it
     from worker.simulator import Simulator, profile  # noqa: PLC0415
+    from worker.simulator.producer import TrafficProducer  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     configure_logs(context, settings)
@@ -43,7 +43,7 @@ def simulate(
                     warmup_days=warmup_days, attack_interval_ms=every)  # fmt: skip
     simulator = Simulator(asked)
     until = float("inf") if duration is None else start + duration * 1000
-    feed = Feed(simulator.events(), settings.topics.events, clock=_now, sleep=asyncio.sleep, until_ms=until)
+    feed = TrafficProducer(simulator.events(), settings.topics.events, clock=_now, sleep=asyncio.sleep, until_ms=until)
     code = _until_interrupted(feed, settings.kafka)
     _report(feed, simulator, labels, as_json=as_json)
     raise typer.Exit(code)
@@ -53,7 +53,7 @@ def _now() -> float:
     return time.time() * 1000
 
 
-def _until_interrupted(feed: Feed, kafka: KafkaSettings) -> int:
+def _until_interrupted(feed: TrafficProducer, kafka: KafkaSettings) -> int:
     try:
         asyncio.run(_run(feed, kafka))
     except KeyboardInterrupt:
@@ -61,7 +61,7 @@ def _until_interrupted(feed: Feed, kafka: KafkaSettings) -> int:
     return OK
 
 
-async def _run(feed: Feed, kafka: KafkaSettings) -> None:
+async def _run(feed: TrafficProducer, kafka: KafkaSettings) -> None:
     from aiokafka import AIOKafkaProducer  # noqa: PLC0415  `--help` needs none of it
 
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415
@@ -72,7 +72,7 @@ async def _run(feed: Feed, kafka: KafkaSettings) -> None:
         raise feed.failed
 
 
-def _report(feed: Feed, simulator: Simulator, labels: Path | None, *, as_json: bool) -> None:
+def _report(feed: TrafficProducer, simulator: Simulator, labels: Path | None, *, as_json: bool) -> None:
     import orjson  # noqa: PLC0415  `--help` needs none of it
 
     attacks = simulator.labels()["attacks"]

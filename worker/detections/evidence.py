@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from worker.sessions.history import known_parts
+from worker.sessions.baseline import known_parts
 
 if TYPE_CHECKING:
-    from worker.detections.form import Signal
+    from worker.detections.api import Signal
     from worker.enrich.model import Device, Network, Place
+    from worker.sessions.contracts import View
     from worker.sessions.state import Context
-    from worker.sessions.view import View
 
 
 def context_evidence(context: Context) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def render(signal: Signal, view: View) -> bytes:
 
 
 def _known_sides(signal: Signal, view: View) -> dict[str, list[str]] | None:
-    """Return what the user's history knows of the network, country and device of both sides; None without a history."""
-    history = view.user.history
-    if not history.sessions:
+    """Return which parts of both sides the user's baseline knows; None without a baseline."""
+    baseline = view.user.baseline
+    if not baseline.sessions:
         return None
-    before = known_parts(history, signal.before) if signal.before else []
-    return {"after": known_parts(history, view.context), "before": before}
+    before = known_parts(baseline, signal.before) if signal.before else []
+    return {"after": known_parts(baseline, view.context), "before": before}
 
 
 def network_name(network: Network) -> str:

@@ -23,22 +23,22 @@ import yaml
 from schemas.event import EventKind, SessionEvent, Shape
 from schemas.finding import SEVERITIES, Activity
 from schemas.policy import TenantPolicy
-from worker.detections.catalogue import CatalogueJudge
-from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Network, Place
+from worker.detections.engine import TenantRuleEngine
+from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Enrichment, Network, Place
 from worker.enrich.networks import is_private, prefix_of
-from worker.sessions.cross import Shared, Start, arrive, claim
+from worker.sessions.announcements import SessionStart
+from worker.sessions.correlation import CorrelationState, arrive, claim
 from worker.sessions.limits import Limits
+from worker.sessions.reorder import StartHistory, apply
 from worker.sessions.state import NEVER, decode_user, encode_user, new_user
-from worker.sessions.user import Started, apply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from worker.detections.form import Detection
-    from worker.sessions.cross import Found
-    from worker.sessions.state import Group, User
-    from worker.sessions.user import Applied
+    from worker.detections.api import Detection
+    from worker.sessions.reorder import Applied, FindingChange
+    from worker.sessions.state import OpenFinding, User
 
 START = 1_790_000_000_000
 """When every case starts: 2026-09-21T14:13:20Z, in milliseconds."""
@@ -104,7 +104,7 @@ class Case(NamedTuple):
 
     detection: str
     name: str
-    events: tuple[tuple[SessionEvent, tuple[Network, Place, Device]], ...]
+    events: tuple[tuple[SessionEvent, Enrichment], ...]
     expect: tuple[Mapping[str, Any], ...]
     none_above: str | None
     policy: TenantPolicy
@@ -174,7 +174,7 @@ class _Script:
         self._devices = devices
         self._last: dict[str, dict[str, Any]] = {}
 
-    def event(self, given: Mapping[str, Any]) -> tuple[SessionEvent, tuple[Network, Place, Device]]:
+    def event(self, given: Mapping[str, Any]) -> tuple[SessionEvent, Enrichment]:
         """Return an event and what enrichment would know of it."""
         uid = given.get("session", "s1")
         last = self._last.get(uid)
@@ -182,9 +182,9 @@ class _Script:
         first = {"created": given["at"], "device": "laptop", "max_age": 600}
         whole = {**(first if last is None else last), **given}
         self._last[uid] = {key: value for key, value in whole.items() if key not in ("kind", "future_by", "used")}
-        seen = (*network_of(self._networks, whole["from"]), Device(*self._devices[whole["device"]]))
+        known = Enrichment(*network_of(self._networks, whole["from"]), Device(*self._devices[whole["device"]]))
         kind = given.get("kind", "created" if last is None else "refreshed")
-        return make_event(now, uid, seen[0].ip, EventKind(kind), whole), seen
+        return make_event(now, uid, known.network.ip, EventKind(kind), whole), known
 
 
 def network_of(networks: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Network, Place]:
@@ -263,7 +263,7 @@ def _time(offset: str | None) -> int | None:
 
 def run_case(case: Case, detections: Iterable[Detection[Any]], limits: Limits | None = None) -> CaseResult:
     """Apply a case's events to an empty state and compare what was found with what was expected."""
-    found = open_findings(case.events, CatalogueJudge(detections, case.policy), limits or Limits())
+    found = open_findings(case.events, TenantRuleEngine(detections, case.policy), limits or Limits())
     problems = [*_compare(case, found), *_too_loud(case, found)]
     return CaseResult(case, tuple(problems))
 
@@ -279,48 +279,48 @@ def run_cases(paths: Iterable[Path], detections: Iterable[Detection[Any]]) -> li
 
 
 def open_findings(
-    events: Iterable[tuple[SessionEvent, tuple[Network, Place, Device]]], judge: CatalogueJudge, limits: Limits
-) -> list[Group]:
+    events: Iterable[tuple[SessionEvent, Enrichment]], engine: TenantRuleEngine, limits: Limits
+) -> list[OpenFinding]:
     """Return the findings that stand after all events, in order of their first occurrence."""
     users: dict[tuple[str, str], User] = {}
-    shared: dict[str, Shared] = {}
-    found: dict[str, Group] = {}
-    for event, seen in events:
+    shared: dict[str, CorrelationState] = {}
+    found: dict[str, OpenFinding] = {}
+    for event, known in events:
         key = event.tenant_id, event.user_id
         user = users.get(key) or new_user(*key)
-        applied = apply(user, event, seen, judge, limits)
-        crossed = _crossed(event, seen[0], applied, shared, judge, limits) if applied.started else ()
-        for change in (*applied.changes, *(each.change for each in crossed)):
+        applied = apply(user, event, known, engine, limits)
+        crossed = _correlated(event, known.network, applied, shared, engine, limits) if applied.started else ()
+        for change in (*applied.changes, *crossed):
             if change.activity is Activity.CLOSE:
                 found.pop(change.uid, None)
             else:
-                found[change.uid] = change.group
+                found[change.uid] = change.finding
         # What is not in the encoded state must not matter.
         users[key] = decode_user(encode_user(user, NEVER))
-    return sorted(found.values(), key=lambda group: (group.first, group.detection, group.subject))
+    return sorted(found.values(), key=lambda each: (each.first, each.detection, each.subject))
 
 
-def _crossed(
+def _correlated(
     event: SessionEvent,
     network: Network,
     applied: Applied,
-    shared: dict[str, Shared],
-    judge: CatalogueJudge,
+    shared: dict[str, CorrelationState],
+    engine: TenantRuleEngine,
     limits: Limits,
-) -> list[Found]:
+) -> list[FindingChange]:
     """Do with the start of a session what the second stage does."""
-    started = applied.started or Started(has_history=False, is_learned=False, is_new=False)
-    start = Start(
+    started = applied.started or StartHistory(has_baseline=False, is_learned=False, is_new=False)
+    start = SessionStart(
         event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0
     )
-    found = claim(shared.setdefault(event.session_uid, Shared()), start, judge, limits)
-    if started.has_history and network.prefix:
-        state = shared.setdefault(f"{event.tenant_id} {network.prefix}", Shared())
-        found += arrive(state, start, network.prefix, judge, limits)
+    found = claim(shared.setdefault(event.session_uid, CorrelationState()), start, engine, limits)
+    if started.has_baseline and network.prefix:
+        state = shared.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
+        found += arrive(state, start, network.prefix, engine, limits)
     return found
 
 
-def _compare(case: Case, found: Sequence[Group]) -> Iterable[str]:
+def _compare(case: Case, found: Sequence[OpenFinding]) -> Iterable[str]:
     own = [group for group in found if group.detection == case.detection]
     if len(own) != len(case.expect):
         told = "; ".join(f"{SEVERITIES[group.severity]}: {group.summary}" for group in own) or "nothing"
@@ -338,7 +338,7 @@ def _compare(case: Case, found: Sequence[Group]) -> Iterable[str]:
                 yield f"{name} is {actual[name]!r}, not {value!r}: {group.summary}"
 
 
-def _too_loud(case: Case, found: Sequence[Group]) -> Iterable[str]:
+def _too_loud(case: Case, found: Sequence[OpenFinding]) -> Iterable[str]:
     if case.none_above is None:
         return
     bound = SEVERITIES.index(case.none_above)

@@ -178,12 +178,12 @@ def _elements(of: str) -> Iterator[str]:
     ['UInt8', "Map(String, `a,b` Enum8('(' = 1))"]
     """
     depth, element = 0, ""
-    for piece in _PIECE.findall(of):
-        depth += {"(": 1, ")": -1}.get(piece, 0)
-        if piece == "," and not depth:
+    for part in _PIECE.findall(of):
+        depth += {"(": 1, ")": -1}.get(part, 0)
+        if part == "," and not depth:
             yield element.strip()
             element = ""
         else:
-            element += piece
+            element += part
     if element.strip():
         yield element.strip()

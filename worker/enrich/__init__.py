@@ -1,4 +1,4 @@
-"""What can be known of an address, a place and a client, offline.
+"""What can be known of an address, a place and a client, local.
 
 `enricher.build_enricher` puts it together; each source of knowledge stands behind a small port with one implementation:
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from worker.enrich.gazetteer import gazetteer
 from worker.enrich.geoip import GeoFile, place_of, system_of
-from worker.enrich.model import UNKNOWN_PLACE, Device, Network, NetworkKind, Place
+from worker.enrich.model import UNKNOWN_PLACE, Enrichment, Network, NetworkKind, Place
 from worker.enrich.networks import PublishedRanges, is_private, kind_of, prefix_of
 from worker.enrich.useragent import device_of
 
@@ -26,7 +26,7 @@ class Resolver(Protocol):
         """Return the place, `UNKNOWN_PLACE` when the text names none."""
 
 
-class Source(NamedTuple):
+class GeoSource(NamedTuple):
     """Where knowledge comes from. `built`: seconds since the epoch, 0 when it does not say."""
 
     name: str
@@ -82,7 +82,7 @@ class Enricher:
         self._locations = Cache(resolver.resolve, cache_size)
         self._devices = Cache(device_of, cache_size)
 
-    def enrich(self, ip: str, location: str | None, user_agent: str) -> tuple[Network, Place, Device]:
+    def enrich(self, ip: str, location: str | None, user_agent: str) -> Enrichment:
         """Return what is known. A location that can be resolved wins over the address's.
 
         Args:
@@ -95,7 +95,7 @@ class Enricher:
             named = self._locations.get(location)
             if named is not UNKNOWN_PLACE:
                 place = named
-        return network, place, self._devices.get(user_agent)
+        return Enrichment(network, place, self._devices.get(user_agent))
 
     def warm(self) -> None:
         """Load what is loaded at first use, so that the first events do not wait for it (over a second)."""
@@ -118,11 +118,11 @@ class Enricher:
                 self._addresses.clear()
         return changed
 
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[GeoSource]:
         """Return where knowledge comes from, for checks and metrics."""
         files = [("geo.city_db", self._city), ("geo.asn_db", self._asn)]
-        known = [Source(name, str(file.path), file.built) for name, file in files if file is not None]
-        return [*known, Source("networks", "iporigin", self._ranges.built)]
+        known = [GeoSource(name, str(file.path), file.built) for name, file in files if file is not None]
+        return [*known, GeoSource("networks", "iporigin", self._ranges.built)]
 
     def _look_up(self, ip: str) -> tuple[Network, Place]:
         address = ipaddress.ip_address(ip)

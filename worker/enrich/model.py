@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -78,6 +79,14 @@ class Device(msgspec.Struct, frozen=True, gc=False, array_like=True):
     os_major: str
     kind: str
     scripted: bool
+
+
+class Enrichment(NamedTuple):
+    """What is known of the address, location and user agent of an event; unknown parts are values."""
+
+    network: Network
+    place: Place
+    device: Device
 
 
 UNKNOWN_PLACE = Place("", "", None, None, 0.0, "")

@@ -137,7 +137,7 @@ class PublishedRanges:
         return int(iporigin.dataset_info()["built_at"])  # type: ignore[no-untyped-call]
 
     def kind(self, ip: str) -> NetworkKind:
-        """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address. Offline only."""
+        """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address. LocalPipeline only."""
         found = iporigin.classify(ip)  # type: ignore[no-untyped-call]
         if found.provider in RELAYS:
             return NetworkKind.RELAY

@@ -41,7 +41,7 @@ REPEAT_SECONDS = 10.0
 _REPEATS = 512
 
 
-class Seldom(logging.Filter):
+class RepeatFilter(logging.Filter):
     """Lets repeated lines of aiokafka and service chatter through seldom; everything of ours passes."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ def configure(level: str = "info", log_format: Format = "auto", stream: TextIO |
     handler = logging.StreamHandler(out)
     handler.setFormatter(_formatter(_renderers(log_format, out)))
     if level != "debug":
-        handler.addFilter(Seldom())
+        handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

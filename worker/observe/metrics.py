@@ -27,7 +27,9 @@ SIZE_BUCKETS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 
 RECORDS_IN = Counter("sessionwatch_records_in_total", "Records consumed from Kafka.", ["topic"], registry=REGISTRY)
 # Accepted + rejected + ignored + forwarded + skipped + failed + forgotten = records in.
-ACCEPTED = Counter("sessionwatch_accepted_total", "Events validated, judged and turned into rows.", registry=REGISTRY)
+ACCEPTED = Counter(
+    "sessionwatch_events_accepted_total", "Events validated, judged and turned into rows.", registry=REGISTRY
+)
 # Each of these is in the dead-letter topic, byte for byte, with its reason in the headers.
 REJECTED = Counter(
     "sessionwatch_rejected_total", "Records sent to the dead-letter topic.", ["reason"], registry=REGISTRY
@@ -43,8 +45,10 @@ FORWARDED = Counter(
     registry=REGISTRY,
 )
 # Rises after a crash or a rebalance only: the delivery protocol at work.
-SKIPPED = Counter(
-    "sessionwatch_skipped_total", "Records read again whose outputs were durable already.", registry=REGISTRY
+DEDUPLICATED = Counter(
+    "sessionwatch_records_deduplicated_total",
+    "Records read again whose outputs were durable already.",
+    registry=REGISTRY,
 )
 # Late events are stored (`is_late`) but not judged: an alert belongs on the rate of this one.
 LATE = Counter(
@@ -68,8 +72,8 @@ LAG = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
-BEHIND = Gauge(
-    "sessionwatch_behind_seconds",
+WATERMARK_LAG = Gauge(
+    "sessionwatch_watermark_lag_seconds",
     "Everything that lay on the input so long ago is processed, by all workers of the group; some seconds are usual.",
     registry=REGISTRY,
 )
@@ -81,8 +85,10 @@ INCIDENTS = Counter(
     "sessionwatch_incidents_total", "States of incidents published: created, updated (or reopened), resolved.",
     ["change", "severity"], registry=REGISTRY,
 )  # fmt: skip
-CORRELATED = Counter(
-    "sessionwatch_incident_findings_total", "States of findings read to find what belongs together.", registry=REGISTRY
+FINDINGS_CORRELATED = Counter(
+    "sessionwatch_findings_correlated_total",
+    "States of findings read to find what belongs to one incident.",
+    registry=REGISTRY,
 )
 OVER_BUDGET = Counter(
     "sessionwatch_over_budget_total", "New findings stored and not alerted: their tenant's alert budget was spent.",
@@ -97,9 +103,11 @@ UNEVALUATED = Counter(
     "sessionwatch_unevaluated_total", "Events a detection could not evaluate.", ["detection", "reason"],
     registry=REGISTRY,
 )  # fmt: skip
-ANNOUNCED = Counter("sessionwatch_announced_total", "Starts of sessions looked at across users.", registry=REGISTRY)
-UNANNOUNCED = Counter(
-    "sessionwatch_unannounced_total",
+STARTS_CORRELATED = Counter(
+    "sessionwatch_session_starts_correlated_total", "Starts of sessions looked at across users.", registry=REGISTRY
+)
+STARTS_CAPPED = Counter(
+    "sessionwatch_session_starts_capped_total",
     "Starts of sessions not looked at across users: their user had too many at once.",
     registry=REGISTRY,
 )
@@ -115,7 +123,7 @@ EVICTED = Counter(
 )
 BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
 BATCH_SECONDS = Histogram(
-    "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, judge, encode.",
+    "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, engine, encode.",
     buckets=LATENCY_BUCKETS, registry=REGISTRY,
 )  # fmt: skip
 # Something the counters of a batch name and this file does not: a mistake in the code, never silent.
@@ -201,12 +209,12 @@ GEO_AGE_SECONDS = Gauge(
 _PLAIN: Mapping[str, Counter] = {
     "accepted": ACCEPTED,
     "forwarded": FORWARDED,
-    "skipped": SKIPPED,
+    "deduplicated": DEDUPLICATED,
     "late": LATE,
     "duplicate": DUPLICATES,
-    "announced": ANNOUNCED,
-    "unannounced": UNANNOUNCED,
-    "correlated": CORRELATED,
+    "starts-correlated": STARTS_CORRELATED,
+    "starts-capped": STARTS_CAPPED,
+    "findings-correlated": FINDINGS_CORRELATED,
     "expired": EXPIRED,
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,
@@ -226,8 +234,8 @@ COUNTED = frozenset((*_PLAIN, *_LABELLED))
 """First parts of the counter keys that have a metric."""
 
 
-def observe_outcome(counters: Mapping[tuple[str, ...], int]) -> None:
-    """Add the counters of one `worker.outcome.Outcome` to their metrics."""
+def observe_counters(counters: Mapping[tuple[str, ...], int]) -> None:
+    """Add the counters of one `worker.pipeline.ports.BatchResult` to their metrics."""
     for (name, *labels), count in counters.items():
         if name in _PLAIN:
             _PLAIN[name].inc(count)

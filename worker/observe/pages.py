@@ -13,10 +13,10 @@ import orjson
 
 from worker.detections.evidence import context_evidence
 from worker.observe.metrics import CONTENT_TYPE, READY, exposition
-from worker.rows import session_risk
+from worker.pipeline.rows import session_risk
 from worker.sessions.fold import is_live
+from worker.sessions.reorder import user_risk
 from worker.sessions.state import Contexts
-from worker.sessions.user import user_risk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def ready_page(reasons: Sequence[str]) -> Page:
 
 def user_sessions(user: User, now: int, limits: Limits) -> dict[str, Any]:
     """`/api/tenants/{tenant}/users/{user}`: a user's active sessions, newest use first, and their risk."""
-    live = [(uid, session) for uid, session in user.head.sessions.items() if is_live(session, now)]
+    live = [(uid, session) for uid, session in user.current.sessions.items() if is_live(session, now)]
     live.sort(key=lambda item: (-item[1].seen, item[0]))
     return {
         "tenant_id": user.tenant_id,
@@ -111,7 +111,7 @@ class TenantSummary:
 
     def add(self, user: User) -> None:
         """Count one user of the tenant."""
-        live = [(uid, session) for uid, session in user.head.sessions.items() if is_live(session, self._now)]
+        live = [(uid, session) for uid, session in user.current.sessions.items() if is_live(session, self._now)]
         self._users["known"] += 1
         self._users["active"] += bool(live)
         for uid, session in live:

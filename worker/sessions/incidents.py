@@ -43,7 +43,7 @@ class IncidentLimits(NamedTuple):
     first: int = 64
 
 
-class Spot(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ObservedContext(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where an event came from, as its evidence says.
 
     Attributes:
@@ -63,7 +63,7 @@ class Spot(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 NETWORK, COUNTRY, DEVICE = 1, 2, 4
-"""Bits of `Spot.known`."""
+"""Bits of `ObservedContext.known`."""
 
 
 class TrackedFinding(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -91,8 +91,8 @@ class TrackedFinding(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: str
     is_alert: bool
     suppressed_by: tuple[str, ...]
-    before: Spot | None
-    after: Spot | None
+    before: ObservedContext | None
+    after: ObservedContext | None
 
 
 class IncidentRecord(msgspec.Struct, array_like=True, gc=False):

@@ -14,30 +14,30 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the state.
 
     Attributes:
-        skew: tolerance between clocks, everywhere.
-        lateness: how much later than the user's newest event an event may come and still be judged.
+        clock_skew: tolerance between clocks, everywhere.
+        allowed_lateness: how much later than the user's newest event an event may come and still be judged.
         window: observations kept per user for putting late events in order.
         revocation_grace: activity this long after a deletion is still a request under way.
-        ended_memory: how long ended sessions are remembered.
-        idle_memory: how long a user without any event is remembered.
-        sessions, contexts, groups, trail, seen, waiting: most of each kept per user (per session for `trail`).
+        ended_ttl: how long ended sessions are remembered.
+        idle_ttl: how long a user without any event is remembered.
+        sessions, open_findings, trail, baseline_entries, pending: most of each kept per user (per session for `trail`).
         grouping: event-time bucket within which repeats are one finding.
         quarantine: how long after a finding of medium or above observations stay out of the history.
         risk_half_life: in which risk halves. history_half_life: in which the weight of history halves.
         rate_half_life: in which the weight of the rate of session starts halves.
     """
 
-    skew: int = 60 * SECOND
-    lateness: int = 2 * HOUR
+    clock_skew: int = 60 * SECOND
+    allowed_lateness: int = 2 * HOUR
     window: int = 64
     revocation_grace: int = 30 * SECOND
-    ended_memory: int = 7 * DAY
-    idle_memory: int = 400 * DAY
+    ended_ttl: int = 7 * DAY
+    idle_ttl: int = 400 * DAY
     sessions: int = 64
-    groups: int = 64
+    open_findings: int = 64
     trail: int = 8
-    seen: int = 32
-    waiting: int = 16
+    baseline_entries: int = 32
+    pending: int = 16
     grouping: int = HOUR
     quarantine: int = DAY
     risk_half_life: int = 4 * HOUR

@@ -1,25 +1,18 @@
 """What is remembered of a user, and nothing else: plain msgspec structs, compact on the wire.
 
-`Fold` is everything that depends on events *in event-time order*; `User` wraps the folds needed to put late
-events in their place. All times are integer milliseconds since the epoch, UTC; 0 means "never".
+`Profile` is everything that depends on events *in event-time order*; `User` keeps the profiles needed to insert
+a late event at its place. All times are integer milliseconds since the epoch, UTC; 0 means "never".
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import msgspec
 from lz4.block import compress, decompress
 
 from worker.enrich.model import Device, Network, Place
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Buffer = bytes | memoryview
-
-FORMAT = 5
-"""Version of the encoded state: its first byte. Raise it when the layout changes, and keep its reader in `READERS`."""
+FORMAT = 1
+"""Version of the encoded state: its first byte. Raise it when the layout changes."""
 
 
 class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -105,7 +98,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     aud: str | None = None
 
 
-class Seen(msgspec.Struct, gc=False, array_like=True):
+class DecayedCount(msgspec.Struct, gc=False, array_like=True):
     """How often and how lately something was seen; `weight` halves every `HALF_LIFE`."""
 
     first: int
@@ -113,7 +106,7 @@ class Seen(msgspec.Struct, gc=False, array_like=True):
     weight: float
 
 
-class Rate(msgspec.Struct, gc=False, array_like=True):
+class StartRate(msgspec.Struct, gc=False, array_like=True):
     """How many sessions a user starts in five minutes, over the five minutes with any.
 
     Attributes:
@@ -129,14 +122,14 @@ class Rate(msgspec.Struct, gc=False, array_like=True):
     squares: float
 
 
-class History(msgspec.Struct, gc=False, array_like=True):
+class Baseline(msgspec.Struct, gc=False, array_like=True):
     """What is usual for a user: learned from observations nobody has reason to doubt.
 
     Attributes:
         first: time of the user's first event.
         sessions: how many sessions were started.
         last_session: start of the newest session.
-        networks: `as<asn>` or prefix -> Seen. countries: ISO code -> Seen. devices: `browser/os/kind` -> Seen.
+        networks: count by `as<asn>` or prefix. countries: by ISO code. devices: by `browser/os/kind`.
         strengths: authentication strengths of the last sessions, newest last.
         starts: starts of the newest sessions, newest last.
         peaks: (day number, most sessions at once that day), newest last.
@@ -146,23 +139,23 @@ class History(msgspec.Struct, gc=False, array_like=True):
     first: int
     sessions: int
     last_session: int
-    networks: dict[str, Seen]
-    countries: dict[str, Seen]
-    devices: dict[str, Seen]
+    networks: dict[str, DecayedCount]
+    countries: dict[str, DecayedCount]
+    devices: dict[str, DecayedCount]
     strengths: list[int]
     starts: list[int]
     peaks: list[tuple[int, int]]
-    rate: Rate
+    rate: StartRate
 
 
-class Waiting(msgspec.Struct, gc=False, array_like=True):
+class PendingObservation(msgspec.Struct, gc=False, array_like=True):
     """An observation that may enter the history once its session has stayed clean for the quarantine."""
 
     since: int
     context: int
 
 
-class Group(msgspec.Struct, gc=False, array_like=True):
+class OpenFinding(msgspec.Struct, gc=False, array_like=True):
     """All occurrences of one detection, on one session or user and subject, within one event-time bucket.
 
     Attributes:
@@ -170,7 +163,7 @@ class Group(msgspec.Struct, gc=False, array_like=True):
         severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
         evidence: JSON of the first occurrence. `summary`: its one line.
         context, before: of the first occurrence, keys into `User.contexts` (0: none).
-        news: the count at which something other than the count and the last occurrence changed last.
+        changed_at_count: the count at which something other than the count and the last occurrence changed last.
     """
 
     detection: str
@@ -187,41 +180,41 @@ class Group(msgspec.Struct, gc=False, array_like=True):
     suppressed_by: tuple[str, ...]
     context: int
     before: int
-    news: int = 1
+    changed_at_count: int = 1
 
 
-class Cold(msgspec.Struct, gc=False, array_like=True):
+class ColdProfile(msgspec.Struct, gc=False, array_like=True):
     """The part of a fold that routine events leave alone, kept encoded until it is asked for.
 
     Attributes:
-        groups: finding uid -> group.
+        open_findings: finding uid -> open finding.
         dropped: how many sessions and findings were put out for want of room.
     """
 
-    history: History
-    groups: dict[str, Group]
+    baseline: Baseline
+    open_findings: dict[str, OpenFinding]
     dropped: int
 
 
-class Fold(msgspec.Struct, gc=False, array_like=True):
+class Profile(msgspec.Struct, gc=False, array_like=True):
     """The user after a prefix of the events, in event-time order: a pure function of that prefix.
 
     Attributes:
         place: of the newest activity at a known and trusted place: its context, when, latitude, longitude; context 0
             before any.
         risk, risk_at: decaying risk 0–100 of the user and the time it was last computed for.
-        cold: a `Cold`, encoded until `opened`.
+        cold: a `ColdProfile`, encoded until `opened`.
     """
 
     time: int
     sessions: dict[str, Session]
     place: tuple[int, int, float, float]
-    waiting: list[Waiting]
+    waiting: list[PendingObservation]
     risk: float
     risk_at: int
     cold: msgspec.Raw
 
-    def opened(self) -> Cold:
+    def opened(self) -> ColdProfile:
         """Return the cold part, decoded."""
         cold: object = self.cold
         if isinstance(cold, msgspec.Raw):
@@ -230,28 +223,28 @@ class Fold(msgspec.Struct, gc=False, array_like=True):
         return cold  # type: ignore[return-value]
 
     @property
-    def history(self) -> History:
+    def baseline(self) -> Baseline:
         """What is usual for the user."""
-        return self.opened().history
+        return self.opened().baseline
 
     @property
-    def groups(self) -> dict[str, Group]:
+    def open_findings(self) -> dict[str, OpenFinding]:
         """Findings that may still change."""
-        return self.opened().groups
+        return self.opened().open_findings
 
 
-def new_fold() -> Fold:
+def new_profile() -> Profile:
     """Return the fold of no events."""
-    cold = Cold(History(0, 0, 0, {}, {}, {}, [], [], [], Rate(0, 0, 0.0, 0.0, 0.0)), {}, 0)
-    return Fold(0, {}, (0, 0, 0.0, 0.0), [], 0.0, 0, cold)  # type: ignore[arg-type]  # see Fold.opened
+    cold = ColdProfile(Baseline(0, 0, 0, {}, {}, {}, [], [], [], StartRate(0, 0, 0.0, 0.0, 0.0)), {}, 0)
+    return Profile(0, {}, (0, 0, 0.0, 0.0), [], 0.0, 0, cold)  # type: ignore[arg-type]  # see Profile.opened
 
 
 class User(msgspec.Struct, gc=False, array_like=True):
     """The state of one user of one tenant.
 
-    The window holds every observation later than `base_time`, in order; `base` and `middle` are encoded folds
-    of everything up to `base_time` and `middle_time`. A late event is put in its place in the window and the
-    head is folded anew from the base, so that the head never depends on the order of arrival.
+    The window holds every observation later than `checkpoint_time`, in order. `checkpoint` and `midpoint` are the
+    encoded profiles of everything up to `checkpoint_time` and `midpoint_time`. A late event is inserted at its place
+    in the window, and `current` is folded again from the checkpoint: it never depends on the order of arrival.
 
     Attributes:
         applied: how many records were applied: the state's logical clock.
@@ -270,14 +263,14 @@ class User(msgspec.Struct, gc=False, array_like=True):
     offsets: dict[int, int]
     contexts: dict[int, bytes]
     next_context: int
-    base: bytes
-    base_time: int
-    middle: bytes
-    middle_time: int
+    checkpoint: bytes
+    checkpoint_time: int
+    midpoint: bytes
+    midpoint_time: int
     rotate_at: int
     window: bytes
     window_size: int
-    head: Fold
+    current: Profile
     timed_out: dict[str, int]
     touched: dict[str, tuple[int, float]] = msgspec.field(default_factory=dict)
 
@@ -298,7 +291,7 @@ class User(msgspec.Struct, gc=False, array_like=True):
 
 def new_user(tenant_id: str, user_id: str) -> User:
     """Return the state of a user never seen."""
-    return User(tenant_id, user_id, 0, {}, {}, 1, b"", 0, b"", 0, NEVER, b"", 0, new_fold(), {})
+    return User(tenant_id, user_id, 0, {}, {}, 1, b"", 0, b"", 0, NEVER, b"", 0, new_profile(), {})
 
 
 class Contexts(dict[int, Context]):
@@ -321,8 +314,8 @@ class Contexts(dict[int, Context]):
 NEVER = 2**64 - 1
 _encode = msgspec.msgpack.Encoder().encode
 _decode_user = msgspec.msgpack.Decoder(User).decode
-_decode_fold = msgspec.msgpack.Decoder(Fold).decode
-_decode_cold = msgspec.msgpack.Decoder(Cold).decode
+_decode_profile = msgspec.msgpack.Decoder(Profile).decode
+_decode_cold = msgspec.msgpack.Decoder(ColdProfile).decode
 _decode_context = msgspec.msgpack.Decoder(Context).decode
 _decode_window = msgspec.msgpack.Decoder(list[Observation]).decode
 
@@ -337,29 +330,8 @@ def encode_user(user: User, wake: int) -> bytes:
 
 
 def is_user(state: bytes) -> bool:
-    """Tell whether a state is a user's, and not one of `worker.sessions.cross` or `worker.sessions.budget`."""
-    return state[0] in READERS
-
-
-def _read_1(packed: Buffer) -> User:
-    user = _decode_user(packed)
-    # When each last changed was not kept; its rows are no newer than this.
-    user.touched = dict.fromkeys(user.head.sessions, (user.applied, user.head.risk))
-    return user
-
-
-def _read_4(packed: Buffer) -> User:
-    return _read_1(decompress(packed))
-
-
-def _read_5(packed: Buffer) -> User:
-    return _decode_user(decompress(packed))
-
-
-READERS: dict[int, Callable[[Buffer], User]] = {1: _read_1, 4: _read_4, 5: _read_5}
-"""Format version -> how what follows the header is read. States are written in the newest format alone, when they
-change; so the reader of a version stays for as long as states of it may be in a changelog: `state.idle_memory_days`.
-Format 1 was not compressed, 4 did not tell when sessions changed; 2 and 3 are not users'."""
+    """Tell whether a state is a user's, and not one of `worker.sessions.correlation` or `worker.sessions.budget`."""
+    return state[0] == FORMAT
 
 
 def decode_user(state: bytes) -> User:
@@ -368,10 +340,9 @@ def decode_user(state: bytes) -> User:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    reader = READERS.get(state[0])
-    if reader is None:
+    if state[0] != FORMAT:
         raise UnknownFormatError(state[0])
-    return reader(memoryview(state)[9:])
+    return _decode_user(decompress(memoryview(state)[9:]))
 
 
 def encode_context(parts: Context | tuple[object, ...]) -> bytes:
@@ -379,14 +350,14 @@ def encode_context(parts: Context | tuple[object, ...]) -> bytes:
     return _encode(parts)
 
 
-def encode_fold(fold: Fold) -> bytes:
-    """Encode a fold: how the base and the middle are kept."""
-    return _encode(fold)
+def encode_profile(profile: Profile) -> bytes:
+    """Encode a profile, for `User.checkpoint` and `User.midpoint`."""
+    return _encode(profile)
 
 
-def decode_fold(fold: bytes) -> Fold:
+def decode_profile(profile: bytes) -> Profile:
     """Decode a fold; no bytes are the fold of no events."""
-    return _decode_fold(fold) if fold else new_fold()
+    return _decode_profile(profile) if profile else new_profile()
 
 
 class UnknownFormatError(Exception):

@@ -1,4 +1,4 @@
-"""User agent strings of the simulated devices, and how they age."""
+"""SimulatedUser agent strings of the simulated devices, and how they age."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Model(msgspec.Struct, frozen=True, gc=False):
     scripted: bool = False
 
 
-class Device(msgspec.Struct, frozen=True, gc=False):
+class SimulatedDevice(msgspec.Struct, frozen=True, gc=False):
     """One device: a model at its current versions."""
 
     model: Model
@@ -45,15 +45,15 @@ class Device(msgspec.Struct, frozen=True, gc=False):
         """The string it sends."""
         return _render(self.model.template, self.version, self.system)
 
-    def upgraded(self) -> Device:
+    def upgraded(self) -> SimulatedDevice:
         """The device after a browser update, and the system's where its version shows."""
-        return Device(self.model, self.version + 1, self.system + 1 if self.system else 0)
+        return SimulatedDevice(self.model, self.version + 1, self.system + 1 if self.system else 0)
 
-    def downgraded(self) -> Device:
+    def downgraded(self) -> SimulatedDevice:
         """The same families with an older browser: no update does that."""
-        return Device(self.model, self.version - 4, self.system)
+        return SimulatedDevice(self.model, self.version - 4, self.system)
 
-    def same_client(self, other: Device) -> bool:
+    def same_client(self, other: SimulatedDevice) -> bool:
         """Tell whether browser, system and form are the same families."""
         return _family(self.model) == _family(other.model)
 
@@ -113,12 +113,12 @@ SCRIPTS: Final[tuple[Model, ...]] = (
 SERVICE_CLIENTS: Final[tuple[Model, ...]] = SCRIPTS[:3]
 
 
-def device_of(model: Model, rng: Random) -> Device:
+def device_of(model: Model, rng: Random) -> SimulatedDevice:
     """Draw a device of the model, at one of the versions in use."""
-    return Device(model, rng.randint(*model.versions), rng.randint(*model.systems))
+    return SimulatedDevice(model, rng.randint(*model.versions), rng.randint(*model.systems))
 
 
-def stranger(known: tuple[Device, ...], rng: Random) -> Device:
+def stranger(known: tuple[SimulatedDevice, ...], rng: Random) -> SimulatedDevice:
     """Draw a browser of families that none of the known devices has, alone or in part."""
     browsers = {device.model.browser for device in known}
     systems = {device.model.system for device in known}

@@ -93,7 +93,7 @@ class SimulatorConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class TrafficPace:
     """How often one user acts: refreshes a session, their mean gap, and the mean gap between sessions."""
 
     refreshes: int
@@ -106,12 +106,12 @@ class Pace:
         return self.refreshes * self.gap_ms + self.pause_ms
 
 
-def main_pace(config: SimulatorConfig) -> Pace:
+def main_pace(config: SimulatorConfig) -> TrafficPace:
     """Spread the rate over the users: at least ten minutes from one session to the next, at most ten within."""
     per_event = SECOND * (config.users - _resting(config)) / config.rate
     events = max(6, ceil(10 * MINUTE / per_event))
     gap = min(0.6 * per_event, 10 * MINUTE)
-    return Pace(events - 1, gap, events * per_event - (events - 1) * gap)
+    return TrafficPace(events - 1, gap, events * per_event - (events - 1) * gap)
 
 
 def _resting(config: SimulatorConfig) -> float:
@@ -121,7 +121,7 @@ def _resting(config: SimulatorConfig) -> float:
     return min(0.5 * config.users, 1.3 * (30 * MINUTE + config.cool_off_ms) / config.attack_interval_ms)
 
 
-def history_pace(config: SimulatorConfig) -> Pace:
+def history_pace(config: SimulatorConfig) -> TrafficPace:
     """Spread the history's sessions over the warm-up; short sessions, so that it stays cheap."""
     cycle = config.warmup_ms / (config.history_sessions + 1)
-    return Pace(1, 8 * MINUTE, max(cycle - 8 * MINUTE, 10 * MINUTE))
+    return TrafficPace(1, 8 * MINUTE, max(cycle - 8 * MINUTE, 10 * MINUTE))

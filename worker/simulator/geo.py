@@ -34,7 +34,7 @@ RELAY_ORG: Final = "Simulated Private Relay"
 _EPOCH: Final = 1_735_689_600  # build_epoch of the files: a constant, so that equal worlds are equal bytes
 
 
-class Network(msgspec.Struct, frozen=True, gc=False, eq=False):
+class SimulatedNetwork(msgspec.Struct, frozen=True, gc=False, eq=False):
     """Prefixes of one autonomous system at one place.
 
     Attributes:
@@ -70,17 +70,17 @@ class Network(msgspec.Struct, frozen=True, gc=False, eq=False):
 class Internet(msgspec.Struct, frozen=True, gc=False, eq=False):
     """All networks by their role; keys are cities or country codes."""
 
-    isps: dict[City, tuple[Network, ...]]
-    offices: dict[City, Network]
-    carriers: dict[City, tuple[Network, ...]]
-    relays: dict[str, tuple[Network, ...]]
-    hosting: tuple[Network, ...]
-    vpn: tuple[Network, ...]
-    tor: tuple[Network, ...]
-    satellite: tuple[Network, ...]
-    denied: tuple[Network, ...]
+    isps: dict[City, tuple[SimulatedNetwork, ...]]
+    offices: dict[City, SimulatedNetwork]
+    carriers: dict[City, tuple[SimulatedNetwork, ...]]
+    relays: dict[str, tuple[SimulatedNetwork, ...]]
+    hosting: tuple[SimulatedNetwork, ...]
+    vpn: tuple[SimulatedNetwork, ...]
+    tor: tuple[SimulatedNetwork, ...]
+    satellite: tuple[SimulatedNetwork, ...]
+    denied: tuple[SimulatedNetwork, ...]
 
-    def networks(self) -> Iterator[Network]:
+    def networks(self) -> Iterator[SimulatedNetwork]:
         """Every network that the geo files know."""
         for role in (self.isps, self.carriers, self.relays):
             for group in role.values():
@@ -102,12 +102,12 @@ class _Registry:
     def asn(self, *, large: bool = False) -> int:
         return next(self._large if large else self._small)
 
-    def network(self, asn: int, org: str, kind: str, city: City, **more: Any) -> Network:
+    def network(self, asn: int, org: str, kind: str, city: City, **more: Any) -> SimulatedNetwork:
         v4 = tuple(next(self._v4) for _ in range(more.get("v4", 1)))
         v6 = next(self._v6) if more.get("v6", True) else ""
         north, east = more.get("offset", (0.0, 0.0))
         latitude, longitude = round(city.latitude + north, 4), round(city.longitude + east, 4)
-        return Network(asn, org, kind, city, latitude, longitude, more.get("radius", ISP_RADIUS_KM), v4, v6)
+        return SimulatedNetwork(asn, org, kind, city, latitude, longitude, more.get("radius", ISP_RADIUS_KM), v4, v6)
 
 
 @cache
@@ -137,7 +137,7 @@ _HOSTERS: Final = (
 )
 
 
-def _isps(registry: _Registry) -> dict[City, tuple[Network, ...]]:
+def _isps(registry: _Registry) -> dict[City, tuple[SimulatedNetwork, ...]]:
     """Per city the country's national ISP (one ASN everywhere) and one or two local ones."""
     national = {country: registry.asn() for country in COUNTRIES}
     found = {}
@@ -150,13 +150,13 @@ def _isps(registry: _Registry) -> dict[City, tuple[Network, ...]]:
     return found
 
 
-def _offices(registry: _Registry) -> dict[City, Network]:
+def _offices(registry: _Registry) -> dict[City, SimulatedNetwork]:
     return {
         city: registry.network(registry.asn(large=True), f"{city.name} Business Net", "isp", city) for city in CITIES
     }
 
 
-def _carriers(registry: _Registry, rng: Random) -> dict[City, tuple[Network, ...]]:
+def _carriers(registry: _Registry, rng: Random) -> dict[City, tuple[SimulatedNetwork, ...]]:
     """One carrier a country; each city's CGNAT pools are geolocated imprecisely."""
     asns = {country: registry.asn() for country in COUNTRIES}
     found = {}
@@ -176,10 +176,10 @@ def _carriers(registry: _Registry, rng: Random) -> dict[City, tuple[Network, ...
     return found
 
 
-def _relays(registry: _Registry) -> dict[str, tuple[Network, ...]]:
+def _relays(registry: _Registry) -> dict[str, tuple[SimulatedNetwork, ...]]:
     """A relay's egress: IPv6 in every city, IPv4 in each country's first."""
     asn, seen = registry.asn(), set[str]()
-    found: dict[str, tuple[Network, ...]] = {}
+    found: dict[str, tuple[SimulatedNetwork, ...]] = {}
     for city in CITIES:
         v4 = 0 if city.country in seen else 1
         seen.add(city.country)
@@ -188,7 +188,7 @@ def _relays(registry: _Registry) -> dict[str, tuple[Network, ...]]:
     return found
 
 
-def _exits(registry: _Registry, kind: str, orgs: tuple[str, ...], places: int) -> tuple[Network, ...]:
+def _exits(registry: _Registry, kind: str, orgs: tuple[str, ...], places: int) -> tuple[SimulatedNetwork, ...]:
     """Networks of organisations present in several countries, spread over the map."""
     open_cities = [city for city in CITIES if city.country not in EMBARGOED]
     found = []
@@ -199,7 +199,7 @@ def _exits(registry: _Registry, kind: str, orgs: tuple[str, ...], places: int) -
     return tuple(found)
 
 
-def _denied(registry: _Registry) -> tuple[Network, ...]:
+def _denied(registry: _Registry) -> tuple[SimulatedNetwork, ...]:
     """The network that strict tenants deny by its prefix, 203.0.113.0/24."""
     net = registry.network(registry.asn(large=True), "Bulletproof Broadband", "isp", CITIES[17], v4=0, v6=False)
     return (msgspec.structs.replace(net, v4=("203.0.113.",)),)
@@ -235,11 +235,11 @@ def write_geo(directory: Path) -> tuple[Path, Path]:
     return city, asn
 
 
-def _all() -> Iterable[Network]:
+def _all() -> Iterable[SimulatedNetwork]:
     return internet().networks()
 
 
-def _city_record(net: Network) -> dict[str, Any]:
+def _city_record(net: SimulatedNetwork) -> dict[str, Any]:
     names = {"en": COUNTRIES[net.city.country]}
     return {
         "country": {"iso_code": net.city.country, "names": names},
@@ -252,7 +252,7 @@ def _city_record(net: Network) -> dict[str, Any]:
     }
 
 
-def _asn_record(net: Network) -> dict[str, Any]:
+def _asn_record(net: SimulatedNetwork) -> dict[str, Any]:
     return {
         "autonomous_system_number": net.asn,
         "autonomous_system_organization": net.org,
@@ -274,5 +274,5 @@ def _write(path: Path, database_type: str, record: Any) -> None:
     temporary.replace(path)
 
 
-def _prefixes(net: Network) -> list[str]:
+def _prefixes(net: SimulatedNetwork) -> list[str]:
     return [f"{prefix}0/24" for prefix in net.v4] + ([f"{net.v6}:/48"] if net.v6 else [])

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from worker.simulator.config import HOUR, MINUTE, SECOND
-from worker.simulator.people import STRICT_LIFETIME, WEAK_AMR, Tenant, User
+from worker.simulator.people import STRICT_LIFETIME, WEAK_AMR, SimulatedTenant, SimulatedUser
 from worker.simulator.world import EMBARGOED, great_circle_km
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.simulator.agents import Device
-    from worker.simulator.geo import Network
+    from worker.simulator.agents import SimulatedDevice
+    from worker.simulator.geo import SimulatedNetwork
 
 PLACE_KM: Final = (60.0, 150.0)
 """Below: the same place. Above: another. The definition's 100 km lie between."""
@@ -32,9 +32,9 @@ ANONYMISERS: Final = frozenset({"vpn", "tor", "relay", "hosting", "satellite"})
 class Spot(NamedTuple):
     """Where and on what something was done."""
 
-    network: Network
+    network: SimulatedNetwork
     ip: str
-    device: Device
+    device: SimulatedDevice
 
     @property
     def family(self) -> int:
@@ -52,7 +52,7 @@ class Spot(NamedTuple):
         return bool(self.network.asn) and self.network.kind not in ANONYMISERS
 
 
-class Seen(NamedTuple):
+class Presence(NamedTuple):
     """A spot and when, milliseconds."""
 
     at: int
@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(slots=True)
-class Verdict:
+class OracleVerdict:
     """What must and what may be found."""
 
     expected: set[str] = field(default_factory=set)
@@ -71,9 +71,9 @@ class Verdict:
         (self.expected if sure else self.allowed).add(detection)
 
 
-def judge_move(user: User, past: Sequence[Seen], now: Seen) -> Verdict:
-    """Judge activity in a session against what was seen in it before (at least its start)."""
-    verdict = Verdict()
+def judge_move(user: SimulatedUser, past: Sequence[Presence], now: Presence) -> OracleVerdict:
+    """RuleEngine activity in a session against what was seen in it before (at least its start)."""
+    verdict = OracleVerdict()
     last = past[-1].spot
     same = next((seen.spot for seen in reversed(past) if seen.spot.family == now.spot.family), None)
     _network(verdict, user, last, same, now.spot)
@@ -85,7 +85,7 @@ def judge_move(user: User, past: Sequence[Seen], now: Seen) -> Verdict:
     return verdict
 
 
-def _network(verdict: Verdict, user: User, last: Spot, same: Spot | None, now: Spot) -> None:
+def _network(verdict: OracleVerdict, user: SimulatedUser, last: Spot, same: Spot | None, now: Spot) -> None:
     if same is None:
         if last.network.asn != now.network.asn:
             verdict.allowed.add("ip-change")
@@ -95,7 +95,7 @@ def _network(verdict: Verdict, user: User, last: Spot, same: Spot | None, now: S
         verdict.add("ip-change", sure=user.service)
 
 
-def _place(verdict: Verdict, last: Spot, now: Spot) -> None:
+def _place(verdict: OracleVerdict, last: Spot, now: Spot) -> None:
     if not (last.network.asn and now.network.asn):
         return
     km = _km(last, now)
@@ -108,12 +108,12 @@ def _place(verdict: Verdict, last: Spot, now: Spot) -> None:
         verdict.allowed.add("location-change")
 
 
-def _device(verdict: Verdict, last: Spot, now: Spot) -> None:
+def _device(verdict: OracleVerdict, last: Spot, now: Spot) -> None:
     if not last.device.same_client(now.device) or now.device.version < last.device.version:
         verdict.expected.add("device-change")
 
 
-def _hijack(verdict: Verdict, last: Spot, same: Spot | None, now: Spot) -> None:
+def _hijack(verdict: OracleVerdict, last: Spot, same: Spot | None, now: Spot) -> None:
     if last.device.same_client(now.device):
         return
     abroad = last.network.city.country != now.network.city.country
@@ -126,9 +126,9 @@ def _km(a: Spot, b: Spot) -> float:
     return great_circle_km(a.network.latitude, a.network.longitude, b.network.latitude, b.network.longitude)
 
 
-def judge_travel(tenant: Tenant, past: Sequence[Seen], now: Seen) -> Verdict:
-    """Judge the way from the user's last trusted place to this one."""
-    verdict = Verdict()
+def judge_travel(tenant: SimulatedTenant, past: Sequence[Presence], now: Presence) -> OracleVerdict:
+    """RuleEngine the way from the user's last trusted place to this one."""
+    verdict = OracleVerdict()
     trusted = [seen for seen in past if seen.spot.trusted and seen.at <= now.at]
     if not (trusted and now.spot.trusted and _located(tenant, now.spot)):
         return verdict
@@ -145,18 +145,18 @@ def judge_travel(tenant: Tenant, past: Sequence[Seen], now: Seen) -> Verdict:
     return verdict
 
 
-def _located(tenant: Tenant, spot: Spot) -> bool:
+def _located(tenant: SimulatedTenant, spot: Spot) -> bool:
     """Whether coordinates are known: systems that write places write a country alone for a carrier's NAT."""
     return tenant.places == "none" or spot.network.kind != "mobile"
 
 
-def _radius(tenant: Tenant, spot: Spot) -> float:
+def _radius(tenant: SimulatedTenant, spot: Spot) -> float:
     return LOCATION_RADIUS_KM.get(tenant.places, float(spot.network.radius_km))
 
 
-def judge_start(user: User, others: Sequence[Seen], now: Seen, *, experienced: bool) -> Verdict:
-    """Judge a sign-in by someone else: `others` are the last sights of the user's other sessions."""
-    verdict = Verdict()
+def judge_start(user: SimulatedUser, others: Sequence[Presence], now: Presence, *, experienced: bool) -> OracleVerdict:
+    """RuleEngine a sign-in by someone else: `others` are the last sights of the user's other sessions."""
+    verdict = OracleVerdict()
     _newness(verdict, user, now.spot, experienced=experienced)
     _elsewhere(verdict, others, now)
     _policy(verdict, user.tenant, now.spot)
@@ -165,7 +165,7 @@ def judge_start(user: User, others: Sequence[Seen], now: Seen, *, experienced: b
     return verdict
 
 
-def _newness(verdict: Verdict, user: User, now: Spot, *, experienced: bool) -> None:
+def _newness(verdict: OracleVerdict, user: SimulatedUser, now: Spot, *, experienced: bool) -> None:
     located = experienced and now.trusted
     new = {
         "new-country": (now.network.city.country != user.city.country, located),
@@ -179,7 +179,7 @@ def _newness(verdict: Verdict, user: User, now: Spot, *, experienced: bool) -> N
         verdict.add("unfamiliar-sign-in", sure=sum(sure for _, sure in found) > 1)
 
 
-def _elsewhere(verdict: Verdict, others: Sequence[Seen], now: Seen) -> None:
+def _elsewhere(verdict: OracleVerdict, others: Sequence[Presence], now: Presence) -> None:
     """Two sessions used within half an hour of each other from two countries."""
     if not now.spot.trusted:
         return
@@ -192,7 +192,7 @@ def _elsewhere(verdict: Verdict, others: Sequence[Seen], now: Seen) -> None:
         verdict.add("concurrent-countries", sure=min(gaps) < CONCURRENT_MS[1])
 
 
-def _policy(verdict: Verdict, tenant: Tenant, now: Spot) -> None:
+def _policy(verdict: OracleVerdict, tenant: SimulatedTenant, now: Spot) -> None:
     if not tenant.strict:
         return
     if now.network is tenant.denied:
@@ -201,9 +201,9 @@ def _policy(verdict: Verdict, tenant: Tenant, now: Spot) -> None:
         verdict.expected.add("denied-country")
 
 
-def judge_sign_in(user: User, doc: dict[str, object], *, experienced: bool) -> Verdict:
-    """Judge how a session was authenticated and what it may do."""
-    verdict, tenant = Verdict(), user.tenant
+def judge_sign_in(user: SimulatedUser, doc: dict[str, object], *, experienced: bool) -> OracleVerdict:
+    """RuleEngine how a session was authenticated and what it may do."""
+    verdict, tenant = OracleVerdict(), user.tenant
     weak = doc.get("amr") in WEAK_AMR
     scopes = doc.get("scopes")
     asks = tenant.strict or (isinstance(scopes, (list, tuple)) and not set(scopes).isdisjoint(tenant.mfa_scopes))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from worker.simulator.agents import APP, IPHONE, LAPTOPS, PHONES, SERVICE_CLIENTS, Device, device_of
-from worker.simulator.geo import UNLISTED_V4, Internet, Network
-from worker.simulator.stamps import STYLES, Stamp
+from worker.simulator.agents import APP, IPHONE, LAPTOPS, PHONES, SERVICE_CLIENTS, SimulatedDevice, device_of
+from worker.simulator.geo import UNLISTED_V4, Internet, SimulatedNetwork
+from worker.simulator.timestamps import STYLES, Stamp
 from worker.simulator.world import CITIES, EMBARGOED, City, distance_km
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class Office(NamedTuple):
     """A site with one shared egress address."""
 
     city: City
-    network: Network
+    network: SimulatedNetwork
     ip: str
 
 
-class Tenant(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+class SimulatedTenant(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """A customer, and how its system writes sessions.
 
     Attributes:
@@ -58,7 +58,7 @@ class Tenant(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     extras: bool
     strict: bool
     mfa_scopes: tuple[str, ...]
-    denied: Network
+    denied: SimulatedNetwork
 
     def policy(self) -> dict[str, Any]:
         """Its policy: a document of `schemas.policy.TenantPolicy`."""
@@ -79,12 +79,12 @@ class Seat:
 
     __slots__ = ("fixed", "networks", "subnet")
 
-    def __init__(self, networks: tuple[Network, ...], fixed: str = "", subnet: int = -1) -> None:
+    def __init__(self, networks: tuple[SimulatedNetwork, ...], fixed: str = "", subnet: int = -1) -> None:
         self.networks = networks
         self.fixed = fixed
         self.subnet = subnet
 
-    def draw(self, rng: Random) -> tuple[Network, str]:
+    def draw(self, rng: Random) -> tuple[SimulatedNetwork, str]:
         """Draw the network and address of the next request from here."""
         if self.fixed:
             return self.networks[0], self.fixed
@@ -100,7 +100,7 @@ class Desk(NamedTuple):
     hop: float
 
 
-class User:
+class SimulatedUser:
     """A person or a service, and what the simulator keeps of them."""
 
     __slots__ = (
@@ -129,13 +129,13 @@ class User:
         "tenant",
     )
 
-    def __init__(self, tenant: Tenant, user_id: str, city: City, benign: str) -> None:
+    def __init__(self, tenant: SimulatedTenant, user_id: str, city: City, benign: str) -> None:
         self.tenant = tenant
         self.id = user_id
         self.key = f"{_quote(tenant.id)}/{_quote(user_id)}".encode()
         self.city = city
         self.benign = benign
-        self.devices: list[Device] = []
+        self.devices: list[SimulatedDevice] = []
         self.desks: tuple[Desk, ...] = ()
         self.home = Seat(())
         self.abroad: Seat | None = None
@@ -152,7 +152,7 @@ class User:
         self.first_seen = 0
         self.taken_until: float = 0
         self.last_at = 0
-        self.last_network: Network | None = None
+        self.last_network: SimulatedNetwork | None = None
 
     @property
     def service(self) -> bool:
@@ -181,24 +181,24 @@ def _quote(part: str) -> str:
     return part.replace("%", "%25").replace("/", "%2F")
 
 
-def build_tenants(rng: Random, world: Internet, config: SimulatorConfig) -> tuple[Tenant, ...]:
+def build_tenants(rng: Random, world: Internet, config: SimulatorConfig) -> tuple[SimulatedTenant, ...]:
     """Make the tenants: offices in one to three cities, each with its own habits of writing sessions."""
     cities = [city for city in CITIES if city.country not in EMBARGOED]
     return tuple(_tenant(rng, world, index, cities) for index in range(config.tenants))
 
 
-def _tenant(rng: Random, world: Internet, index: int, cities: list[City]) -> Tenant:
+def _tenant(rng: Random, world: Internet, index: int, cities: list[City]) -> SimulatedTenant:
     home = rng.choice(cities)
     sites = [home, *rng.sample(cities, rng.randrange(3))]
     strict = index % 2 == 1
-    return Tenant(
+    return SimulatedTenant(
         id=f"emea/t-{index:04d}" if index % 10 == 7 else f"t-{index:04d}",  # some ids need escaping in keys
         offices=tuple(_office(rng, world, city) for city in dict.fromkeys(sites)),
         places=("none", "city", "none", "coordinates", "city")[index % 5],
         stamp=STYLES[(0, 0, 0, 1, 0, 2, 0, 3)[index % 8]],
         aud=AUDIENCES[index % 3] if index % 4 else None,
         workspaces=tuple(f"ws-{index}-{i}" for i in range(index % 3)),
-        session_type=("user", "user", None, "User")[index % 4],
+        session_type=("user", "user", None, "SimulatedUser")[index % 4],
         extras=index % 3 == 0,
         strict=strict,
         mfa_scopes=("admin",),
@@ -211,17 +211,19 @@ def _office(rng: Random, world: Internet, city: City) -> Office:
     return Office(city, net, net.address(rng))
 
 
-def build_users(rng: Random, world: Internet, config: SimulatorConfig, tenants: tuple[Tenant, ...]) -> list[User]:
+def build_users(
+    rng: Random, world: Internet, config: SimulatorConfig, tenants: tuple[SimulatedTenant, ...]
+) -> list[SimulatedUser]:
     """Make the users, evenly over the tenants; user i belongs to tenant i modulo their number."""
     classes, weights = list(config.benign_shares), list(config.benign_shares.values())
     chosen = rng.choices(classes, weights, k=config.users)
     return [_user(rng, world, tenants[i % len(tenants)], i, benign) for i, benign in enumerate(chosen)]
 
 
-def _user(rng: Random, world: Internet, tenant: Tenant, index: int, benign: str) -> User:
+def _user(rng: Random, world: Internet, tenant: SimulatedTenant, index: int, benign: str) -> SimulatedUser:
     office = tenant.offices[int(rng.random() * len(tenant.offices))]
     name = f"svc-{index}" if benign == "service" else f"u{index}"
-    user = User(tenant, name if index % 13 else f"{name}@example.com", office.city, benign)
+    user = SimulatedUser(tenant, name if index % 13 else f"{name}@example.com", office.city, benign)
     strong = tenant.strict or rng.random() < 0.5
     user.amr = STRONG_AMR[int(rng.random() * 4)] if strong else WEAK_AMR[0]
     user.scopes = BASE_SCOPES[int(rng.random() * 3)]
@@ -234,7 +236,7 @@ def _user(rng: Random, world: Internet, tenant: Tenant, index: int, benign: str)
     return user
 
 
-def _seat6(user: User, rng: Random) -> Seat:
+def _seat6(user: SimulatedUser, rng: Random) -> Seat:
     return Seat(user.home.networks, "", int(rng.random() * 65536))
 
 
@@ -242,52 +244,52 @@ def _work(office: Office) -> Seat:
     return Seat((office.network,), office.ip)
 
 
-def _ordinary(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _ordinary(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     carrier = Seat(world.carriers[office.city])
     if rng.random() < 0.2:
         user.devices[1] = device_of(APP, rng)
     user.desks = (Desk(0, (user.home, _work(office)), 0.0), Desk(1, (carrier,), 0.0))
 
 
-def _roaming(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _roaming(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del rng
     seats = (user.home, _work(office), Seat(world.carriers[office.city]))
     user.desks = (Desk(1, seats, 0.35),)
 
 
-def _corporate(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _corporate(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del world, rng
     user.desks = (Desk(0, (_work(office), user.home), 0.15),)
 
 
-def _dual_stack(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _dual_stack(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del world, office
     user.desks = (Desk(0, (user.home, _seat6(user, rng)), 0.5),)
 
 
-def _upgrading(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _upgrading(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del world, rng
     user.desks = (Desk(0, (user.home,), 0.0), Desk(1, (user.home, _work(office)), 0.0))
 
 
-def _cgnat(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _cgnat(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del rng
     user.desks = (Desk(0, (Seat(world.carriers[office.city]),), 0.5),)
 
 
-def _churning(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _churning(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     pools = world.carriers[office.city]
     user.desks = (Desk(1, (Seat(pools), Seat(pools, "", int(rng.random() * 65536))), 0.8),)
 
 
-def _relayed(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _relayed(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     egress = world.relays[office.city.country]
     user.devices[1] = device_of(IPHONE, rng)
     seats = (Seat(egress, "", int(rng.random() * 65536)), Seat(tuple(n for n in egress if n.v4)))
     user.desks = (Desk(1, seats, 0.6),)
 
 
-def _flying(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _flying(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del office
     near = [c for c in CITIES if 700 < distance_km(user.city, c) < 8_000 and c.country != user.city.country]
     there = rng.choice([city for city in near if city.country not in EMBARGOED])
@@ -297,25 +299,25 @@ def _flying(user: User, world: Internet, rng: Random, office: Office) -> None:
     user.lifetime = 720
 
 
-def _private(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _private(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del world
     ips = [f"10.{int(rng.random() * 256)}.{int(rng.random() * 256)}.{1 + int(rng.random() * 250)}" for _ in range(3)]
     nets = (nowhere(office.city, "private"),)
     user.desks = (Desk(0, tuple(Seat(nets, ip) for ip in (*ips, "192.168.1.20")), 0.3),)
 
 
-def _unlisted(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _unlisted(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del world
     seats = tuple(Seat((nowhere(office.city, ""),), f"{prefix}{1 + int(rng.random() * 250)}") for prefix in UNLISTED_V4)
     user.desks = (Desk(0, seats, 0.3),)
 
 
-def _placeholder(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _placeholder(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del world, rng, office
     user.desks = (Desk(0, (user.home,), 0.0),)
 
 
-def _service(user: User, world: Internet, rng: Random, office: Office) -> None:
+def _service(user: SimulatedUser, world: Internet, rng: Random, office: Office) -> None:
     del office
     net = rng.choice(world.hosting)
     user.home = Seat((net,), net.address(rng))
@@ -342,6 +344,6 @@ _LIVES: Final = {
 }
 
 
-def nowhere(city: City, kind: str) -> Network:
+def nowhere(city: City, kind: str) -> SimulatedNetwork:
     """A network that no geo file knows: private (RFC 1918) or unlisted."""
-    return Network(0, "", kind, city, 0.0, 0.0, 0, (), "")
+    return SimulatedNetwork(0, "", kind, city, 0.0, 0.0, 0, (), "")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from worker.simulator.agents import SCRIPTS, device_of
-from worker.simulator.attacks import Case, attack, hours_to_cover, minutes
+from worker.simulator.attacks import AttackCase, attack, hours_to_cover, minutes
 from worker.simulator.config import HOUR, MINUTE
-from worker.simulator.people import WEAK_AMR, User
+from worker.simulator.people import WEAK_AMR, SimulatedUser
 from worker.simulator.world import distance_km
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from worker.simulator.agents import Device
+    from worker.simulator.agents import SimulatedDevice
     from worker.simulator.oracle import Spot
 
     Acts = Generator[float, None, None]
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 MINUTES_30: Final = 30 * MINUTE
 
 
-def _two_prefixes(user: User) -> bool:
+def _two_prefixes(user: SimulatedUser) -> bool:
     return len(user.home.networks[0].v4) > 1
 
 
-def _strong(user: User) -> bool:
+def _strong(user: SimulatedUser) -> bool:
     return user.amr not in WEAK_AMR
 
 
-def _laptop_at_home(user: User) -> bool:
+def _laptop_at_home(user: SimulatedUser) -> bool:
     """Whose home device shows versions that can be older."""
     return any(seat is user.home and desk.device == 0 for desk, seat in user.seats())
 
 
 @attack(variants=("other-place", "hosting", "tor", "same-city"))
-def ip_change(case: Case) -> Acts:
+def ip_change(case: AttackCase) -> Acts:
     """The session moves to another AS; the client is cloned."""
     session = yield from case.settle(case.strike)
     choose = {
@@ -49,7 +49,7 @@ def ip_change(case: Case) -> Acts:
 
 
 @attack("ip-change/service", variants=("other-as", "same-as"), service=True)
-def service_moves(case: Case) -> Acts:
+def service_moves(case: AttackCase) -> Acts:
     """A service's token is used from elsewhere: another AS, or another prefix of its own."""
     session = yield from case.settle(case.strike)
     own = case.home()
@@ -63,7 +63,7 @@ def service_moves(case: Case) -> Acts:
 
 
 @attack(variants=("neighbour-country", "own-country", "family-flip"), lead=2 * HOUR)
-def location_change(case: Case) -> Acts:
+def location_change(case: AttackCase) -> Acts:
     """The session shows up in another place, slowly enough for an honest journey."""
     net = case.domestic() if case.variant == "own-country" else case.foreign(150, 1_000)
     km = distance_km(case.user.city, net.city)
@@ -77,11 +77,11 @@ def location_change(case: Case) -> Acts:
 
 
 @attack(variants=("other-browser", "downgrade", "script"), fits=_laptop_at_home)
-def device_change(case: Case) -> Acts:
+def device_change(case: AttackCase) -> Acts:
     """The cookie is used on another client behind the same address."""
     session = yield from case.settle(case.strike)
     home = case.home()
-    draw: dict[str, Callable[[], Device]] = {
+    draw: dict[str, Callable[[], SimulatedDevice]] = {
         "other-browser": case.stranger,
         "downgrade": home.device.downgraded,
         "script": lambda: device_of(case.rng.choice(SCRIPTS), case.rng),
@@ -90,14 +90,14 @@ def device_change(case: Case) -> Acts:
 
 
 @attack(variants=("foreign", "script", "cloned", "same-as", "proxy", "script-cloud"), fits=_two_prefixes)
-def session_hijack(case: Case) -> Acts:
+def session_hijack(case: AttackCase) -> Acts:
     """A stolen cookie from another network and device; the hard variants hide one of the two."""
     session = yield from case.settle(case.strike)
     case.act(session, case.strike, _thief(case))
     yield from case.carry_on(session, case.strike, 1)
 
 
-def _thief(case: Case) -> Spot:
+def _thief(case: AttackCase) -> Spot:
     script = device_of(case.rng.choice(SCRIPTS), case.rng)
     if case.variant == "cloned":
         return case.at(case.foreign(800))
@@ -113,7 +113,7 @@ def _thief(case: Case) -> Spot:
 
 
 @attack(variants=("foreign", "other-device", "hosting", "same-area"))
-def session_interleaving(case: Case) -> Acts:
+def session_interleaving(case: AttackCase) -> Acts:
     """Two holders of one session take turns: A, B, A, B, A."""
     session = yield from case.settle(case.strike, max_age_minutes=120)
     thief = {
@@ -130,7 +130,7 @@ def session_interleaving(case: Case) -> Acts:
 
 
 @attack(variants=("same-client", "other-network"), lead=HOUR)
-def use_after_expiry(case: Case) -> Acts:
+def use_after_expiry(case: AttackCase) -> Acts:
     """A session is used after its sliding expiry: the server did not enforce it, or the token was forged."""
     quiet = MINUTES_30 + minutes(case, 3, 20)
     session = yield from case.settle(case.strike - quiet, 1, max_age_minutes=30)
@@ -141,7 +141,7 @@ def use_after_expiry(case: Case) -> Acts:
 
 
 @attack(variants=("refresh", "undelete", "late-revocation", "other-network"), lead=20 * MINUTE)
-def use_after_revocation(case: Case) -> Acts:
+def use_after_revocation(case: AttackCase) -> Acts:
     """A revoked session lives on."""
     revoked = case.strike - minutes(case, 1.5, 9)
     session = yield from case.settle(revoked, max_age_minutes=120)
@@ -159,7 +159,7 @@ def use_after_revocation(case: Case) -> Acts:
 
 
 @attack(variants=("sensitive", "ordinary"))
-def scope_escalation(case: Case) -> Acts:
+def scope_escalation(case: AttackCase) -> Acts:
     """Scopes grow within a session, without signing in again."""
     session = yield from case.settle(case.strike)
     more = "users:write" if case.variant == "sensitive" else "reports:read"
@@ -168,7 +168,7 @@ def scope_escalation(case: Case) -> Acts:
 
 
 @attack(variants=("in-session", "below-usual"), fits=_strong, history=True)
-def auth_downgrade(case: Case) -> Acts:
+def auth_downgrade(case: AttackCase) -> Acts:
     """A weaker method takes the place of the strong one."""
     if case.variant == "below-usual":
         yield case.strike
@@ -181,7 +181,7 @@ def auth_downgrade(case: Case) -> Acts:
 
 
 @attack()
-def audience_change(case: Case) -> Acts:
+def audience_change(case: AttackCase) -> Acts:
     """A token minted for one application is used for another."""
     session = yield from case.settle(case.strike, aud="https://app.example.com")
     case.act(session, case.strike, aud="https://admin.example.com")
@@ -189,7 +189,7 @@ def audience_change(case: Case) -> Acts:
 
 
 @attack(variants=("grows", "beyond-policy"))
-def lifetime_extension(case: Case) -> Acts:
+def lifetime_extension(case: AttackCase) -> Acts:
     """The session's lifetime grows, or starts beyond the tenant's maximum."""
     if case.variant == "beyond-policy" and case.user.tenant.strict:
         yield case.strike
@@ -201,7 +201,7 @@ def lifetime_extension(case: Case) -> Acts:
 
 
 @attack(variants=("used-before-created", "future"), hides=False)
-def clock_anomaly(case: Case) -> Acts:
+def clock_anomaly(case: AttackCase) -> Acts:
     """Timestamps that cannot be."""
     session = yield from case.settle(case.strike, max_age_minutes=120)
     stamp = case.user.tenant.stamp
@@ -214,7 +214,7 @@ def clock_anomaly(case: Case) -> Acts:
 
 
 @attack(variants=("foreign", "hosting"), fits=_laptop_at_home)
-def session_at_risk(case: Case) -> Acts:
+def session_at_risk(case: AttackCase) -> Acts:
     """A stolen session is used to the full: script, new scopes, another audience, a longer life."""
     session = yield from case.settle(case.strike, aud="https://app.example.com", max_age_minutes=60)
     network = case.foreign(800) if case.variant == "foreign" else case.exit("hosting")

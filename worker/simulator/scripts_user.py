@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from worker.simulator.attacks import Case, attack, minutes
+from worker.simulator.attacks import AttackCase, attack, minutes
 from worker.simulator.config import HOUR, MINUTE, SECOND
 from worker.simulator.oracle import Spot
 from worker.simulator.world import EMBARGOED, distance_km
@@ -13,20 +13,20 @@ from worker.simulator.world import EMBARGOED, distance_km
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from worker.simulator.geo import Network
-    from worker.simulator.people import User
+    from worker.simulator.geo import SimulatedNetwork
+    from worker.simulator.people import SimulatedUser
 
     Acts = Generator[float, None, None]
 
 NEIGHBOUR_LEAD = 2 * HOUR
 
 
-def _strict(user: User) -> bool:
+def _strict(user: SimulatedUser) -> bool:
     return user.tenant.strict
 
 
 @attack(variants=("two-sessions", "one-session", "own-country"), history=True)
-def impossible_travel(case: Case) -> Acts:
+def impossible_travel(case: AttackCase) -> Acts:
     """The user is at home and, minutes later, a thousand kilometres away."""
     session = yield from case.settle(case.strike)
     net = case.domestic(900) if case.variant == "own-country" else case.foreign(1_200)
@@ -40,7 +40,7 @@ def impossible_travel(case: Case) -> Acts:
 
 
 @attack(variants=("neighbour",), lead=NEIGHBOUR_LEAD, history=True)
-def new_country(case: Case) -> Acts:
+def new_country(case: AttackCase) -> Acts:
     """A sign-in from a country the user was never in, with a cloned client, at an honest distance."""
     net = case.foreign(150, 1_100)
     yield case.strike
@@ -48,21 +48,21 @@ def new_country(case: Case) -> Acts:
 
 
 @attack(variants=("neighbour-isp",), history=True)
-def new_network(case: Case) -> Acts:
+def new_network(case: AttackCase) -> Acts:
     """A residential proxy in the user's own city, with a cloned client."""
     yield case.strike
     case.sign_in(case.strike, case.at(case.neighbour()))
 
 
 @attack(variants=("at-home",), history=True)
-def new_device(case: Case) -> Acts:
+def new_device(case: AttackCase) -> Acts:
     """An unknown device signs in behind the user's own address."""
     yield case.strike
     case.sign_in(case.strike, case.home()._replace(device=case.stranger()))
 
 
 @attack(variants=("foreign", "proxy"), lead=NEIGHBOUR_LEAD, history=True)
-def unfamiliar_sign_in(case: Case) -> Acts:
+def unfamiliar_sign_in(case: AttackCase) -> Acts:
     """Nothing about this sign-in is known."""
     yield case.strike
     net = case.foreign(150, 1_100) if case.variant == "foreign" else case.neighbour()
@@ -70,7 +70,7 @@ def unfamiliar_sign_in(case: Case) -> Acts:
 
 
 @attack(variants=("neighbour", "far"), history=True)
-def concurrent_countries(case: Case) -> Acts:
+def concurrent_countries(case: AttackCase) -> Acts:
     """Two sessions of one user, used at the same time in two countries."""
     session = yield from case.settle(case.strike)
     net = case.foreign(0, 450) if case.variant == "neighbour" else case.foreign(1_500)
@@ -81,7 +81,7 @@ def concurrent_countries(case: Case) -> Acts:
 
 
 @attack(variants=("own-device", "proxy"), history=True)
-def concurrent_sessions(case: Case) -> Acts:
+def concurrent_sessions(case: AttackCase) -> Acts:
     """Far more sessions than one person uses: a shared account, or tokens being farmed."""
     for number in range(16 + case.rng.randrange(5)):
         at = case.strike + number * 75 * SECOND
@@ -92,7 +92,7 @@ def concurrent_sessions(case: Case) -> Acts:
 
 
 @attack(variants=("open", "closing"), history=True)
-def session_burst(case: Case) -> Acts:
+def session_burst(case: AttackCase) -> Acts:
     """A tool signs in again and again within minutes."""
     count = 14 + case.rng.randrange(6)
     for number in range(count):
@@ -107,13 +107,13 @@ def session_burst(case: Case) -> Acts:
     case.allow("concurrent-sessions")
 
 
-def _unspent(user: User) -> bool:
+def _unspent(user: SimulatedUser) -> bool:
     """Who was woken once sleeps no more."""
     return not user.struck
 
 
 @attack(variants=("own-device", "other-device"), fits=_unspent, dormant=True, history=True, hides=False)
-def dormant_account(case: Case) -> Acts:
+def dormant_account(case: AttackCase) -> Acts:
     """An account wakes after more than ninety days."""
     yield case.strike
     device = case.home().device if case.variant == "own-device" else case.stranger()
@@ -123,7 +123,7 @@ def dormant_account(case: Case) -> Acts:
 
 
 @attack(variants=("same-tenant",), crowd=2)
-def owner_change(case: Case) -> Acts:
+def owner_change(case: AttackCase) -> Acts:
     """One session uid appears under a second user."""
     session = yield from case.settle(case.strike)
     thief = case.victims[1]
@@ -132,13 +132,13 @@ def owner_change(case: Case) -> Acts:
 
 
 @attack("owner-change/other-tenant", variants=("other-tenant",), crowd=2, across=True)
-def owner_change_across(case: Case) -> Acts:
+def owner_change_across(case: AttackCase) -> Acts:
     """One session uid appears under a second tenant."""
     yield from owner_change(case)
 
 
 @attack(variants=("hosting", "residential", "ipv6"), crowd=8, history=True, hides=False)
-def network_many_users(case: Case) -> Acts:
+def network_many_users(case: AttackCase) -> Acts:
     """A password spray succeeds: many users sign in from one prefix within minutes."""
     net = case.exit("hosting") if case.variant != "residential" else _foreign_to_all(case)
     prefix, subnet = case.rng.choice(net.v4), case.rng.randrange(65_536)
@@ -152,15 +152,15 @@ def network_many_users(case: Case) -> Acts:
     case.label.expected = {"network-many-users"}
 
 
-def _foreign_to_all(case: Case) -> Network:
+def _foreign_to_all(case: AttackCase) -> SimulatedNetwork:
     """A residential proxy that as few of the tenant's users as can be know, for where many do it is shared egress."""
     nets = [case.foreign(800) for _ in range(20)]
-    known = Counter(asn for user in case.director.users if user.tenant is case.user.tenant for asn in user.known_asns())
+    known = Counter(asn for user in case.stage.users if user.tenant is case.user.tenant for asn in user.known_asns())
     return min(nets, key=lambda net: known[net.asn])
 
 
 @attack(variants=("always", "scopes"))
-def weak_authentication(case: Case) -> Acts:
+def weak_authentication(case: AttackCase) -> Acts:
     """A sign-in without the second factor that the tenant's policy asks for."""
     yield case.strike
     case.label.variant = "always" if case.user.tenant.strict else "scopes"
@@ -170,7 +170,7 @@ def weak_authentication(case: Case) -> Acts:
 
 
 @attack(variants=("cidr",), fits=_strict)
-def denied_network(case: Case) -> Acts:
+def denied_network(case: AttackCase) -> Acts:
     """A sign-in from a network that the tenant denies."""
     yield case.strike
     case.sign_in(case.strike, case.at(case.user.tenant.denied))
@@ -178,7 +178,7 @@ def denied_network(case: Case) -> Acts:
 
 
 @attack(variants=("embargoed",), fits=_strict)
-def denied_country(case: Case) -> Acts:
+def denied_country(case: AttackCase) -> Acts:
     """A sign-in from a country that the tenant denies."""
     yield case.strike
     cities = [city for city in case.world.isps if city.country in EMBARGOED]
@@ -187,7 +187,7 @@ def denied_country(case: Case) -> Acts:
 
 
 @attack(variants=("vpn", "hosting", "tor"))
-def anonymizer(case: Case) -> Acts:
+def anonymizer(case: AttackCase) -> Acts:
     """A sign-in from behind a VPN, a rented server or Tor."""
     yield case.strike
     case.sign_in(case.strike, case.at(case.exit(case.variant)))

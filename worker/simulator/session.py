@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from worker.simulator.config import MINUTE
-from worker.simulator.stamps import iso_z
+from worker.simulator.timestamps import iso_z
 from worker.simulator.world import COUNTRIES
 
 if TYPE_CHECKING:
     from random import Random
 
-    from worker.simulator.agents import Device
-    from worker.simulator.geo import Network
+    from worker.simulator.agents import SimulatedDevice
+    from worker.simulator.geo import SimulatedNetwork
     from worker.simulator.labels import BenignLabel
-    from worker.simulator.people import Desk, User
+    from worker.simulator.people import Desk, SimulatedUser
 
 PLACEHOLDERS: Final = ("-", "unknown", "", "Unknown")
 
 
-class Session:
+class SimulatedSession:
     """One session of a user; `doc` is its newest snapshot.
 
     Attributes:
@@ -44,7 +44,9 @@ class Session:
         "user",
     )
 
-    def __init__(self, user: User, uid: str, device: Device, network: Network, offset: int) -> None:
+    def __init__(
+        self, user: SimulatedUser, uid: str, device: SimulatedDevice, network: SimulatedNetwork, offset: int
+    ) -> None:
         self.user = user
         self.uid = uid
         self.device = device
@@ -72,7 +74,7 @@ class Session:
         """Record a change that is no activity of the user."""
         self.doc["updated_at"] = self.user.tenant.stamp(moment + self.offset)
 
-    def move(self, network: Network, ip: str) -> None:
+    def move(self, network: SimulatedNetwork, ip: str) -> None:
         """Appear from another address."""
         self.doc["ip"] = ip
         if network is not self.network:
@@ -94,10 +96,16 @@ class Session:
 
 
 def open_session(
-    rng: Random, user: User, moment: int, device: Device, network: Network, ip: str, offset: int = 0
-) -> Session:
+    rng: Random,
+    user: SimulatedUser,
+    moment: int,
+    device: SimulatedDevice,
+    network: SimulatedNetwork,
+    ip: str,
+    offset: int = 0,
+) -> SimulatedSession:
     """Sign in: a session with every field the tenant's system writes."""
-    session = Session(user, new_uid(rng), device, network, offset)
+    session = SimulatedSession(user, new_uid(rng), device, network, offset)
     session.used = moment
     session.doc = _document(session, ip, moment)
     return session
@@ -109,7 +117,7 @@ def new_uid(rng: Random) -> str:
     return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-a{h[17:20]}-{h[20:]}"
 
 
-def _document(session: Session, ip: str, moment: int) -> dict[str, Any]:
+def _document(session: SimulatedSession, ip: str, moment: int) -> dict[str, Any]:
     user, tenant = session.user, session.user.tenant
     stamp = tenant.stamp(moment + session.offset)
     doc: dict[str, Any] = {
@@ -129,7 +137,7 @@ def _document(session: Session, ip: str, moment: int) -> dict[str, Any]:
     return doc
 
 
-def _optional(session: Session, doc: dict[str, Any]) -> None:
+def _optional(session: SimulatedSession, doc: dict[str, Any]) -> None:
     user, tenant = session.user, session.user.tenant
     place = place_text(session.network, tenant.places)
     kind = "service" if user.service else tenant.session_type
@@ -147,7 +155,7 @@ def _optional(session: Session, doc: dict[str, Any]) -> None:
         doc["session_type"] = kind
 
 
-def place_text(network: Network, style: str) -> str | None:
+def place_text(network: SimulatedNetwork, style: str) -> str | None:
     """The `location` a system writes for a network; None when it writes none."""
     if style == "none":
         return None
@@ -155,7 +163,7 @@ def place_text(network: Network, style: str) -> str | None:
 
 
 @cache
-def _place_text(network: Network, style: str) -> str:
+def _place_text(network: SimulatedNetwork, style: str) -> str:
     if network.kind in ("mobile", "relay"):  # no city is known behind a carrier's NAT or a relay
         return COUNTRIES[network.city.country]
     if style == "city":

@@ -1,15 +1,15 @@
-"""The simulator: people, attackers, and the wire between them and Kafka."""
+"""The simulator: people, attackers, and the scheduler between them and Kafka."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from worker.simulator.director import Director
+from worker.simulator.benign import BenignTraffic
+from worker.simulator.campaigns import CampaignScheduler
 from worker.simulator.geo import internet
-from worker.simulator.lives import Lives
 from worker.simulator.people import build_tenants, build_users
-from worker.simulator.wire import SimEvent, Wire
+from worker.simulator.scheduler import Scheduler, SimEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,9 @@ class Simulator:
         self.config = config
         self.tenants = build_tenants(rng, world, config)
         self.users = build_users(rng, world, config, self.tenants)
-        self._wire = Wire(config, rng)
-        self._lives = Lives(config, rng, world, self._wire)
-        self._director = Director(config, rng, world, self._wire, self.users)
+        self._scheduler = Scheduler(config, rng)
+        self._lives = BenignTraffic(config, rng, world, self._scheduler)
+        self._director = CampaignScheduler(config, rng, world, self._scheduler, self.users)
         self._started = False
 
     def events(self) -> Iterator[SimEvent]:
@@ -50,12 +50,12 @@ class Simulator:
             life = self._lives.early_life(user) if user.dormant else self._lives.life(user)
             first = next(life, None)
             if first is not None:
-                self._wire.push(first, life)
+                self._scheduler.push(first, life)
         self._director.start()
 
     def _limited(self) -> Iterator[SimEvent]:
         limit = self.config.max_events
-        for sent, event in enumerate(self._wire.run(), 1):
+        for sent, event in enumerate(self._scheduler.run(), 1):
             yield event
             if sent == limit:
                 return

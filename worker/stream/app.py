@@ -23,21 +23,22 @@ from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
 from mode import get_logger
 
-from worker.outcome import Message, Outcome, dead_letter
+from worker.observe.interface import StreamObserver
+from worker.pipeline.ports import BatchResult, Message, dead_letter
 from worker.sessions.state import UnknownFormatError
-from worker.stream.delivery import AbandonedError, Delivery, Limits, Writer
+from worker.stream.delivery import AbandonedError, Delivery, DeliveryLimits, Writer
 from worker.stream.policies import PolicyReader
 from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import TableManager
-from worker.stream.store import MAX_DUE, MemoryShard, RocksShard, ShardStore
-from worker.stream.transport import LAST_COMMIT_SECONDS, Chunk, ChunkSchema, Consumer
+from worker.stream.state_store import MAX_TIMERS, MemoryShard, RocksShard, ShardStore
+from worker.stream.transport import LAST_COMMIT_SECONDS, Consumer, FetchedBatch, FetchedBatchSchema
 from worker.stream.watermark import Watermark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from worker.outcome import Processor, Record
-    from worker.stream.store import DurableShard
+    from worker.pipeline.ports import Processor, Record
+    from worker.stream.state_store import DurableShard
 
 log = get_logger(__name__)
 
@@ -48,11 +49,11 @@ STOP_SECONDS = 4.0
 """How long a stop may take beyond `drain_seconds`, before the process ends without having left the group."""
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; readiness tells of it."""
-PIECE_SECONDS, PIECE_RECORDS, PAUSE = 0.5, 20, 0.01
-"""Seconds a piece of a chunk may take, its least size, and seconds between two, in which all else has its turn."""
+SLICE_SECONDS, MIN_SLICE_RECORDS, PAUSE = 0.5, 20, 0.01
+"""Seconds a part of a batch may take, its least size, and seconds between two, in which all else has its turn."""
 
 
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the stream layer needs to know.
 
     Attributes:
@@ -61,7 +62,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         events: topic of events.
         by_user: topic of forwarded events.
         starts: topic of announcements the processor makes to itself; `""` for none.
-        findings: topic of findings the processor publishes and consumes; `""` for none.
+        findings: topic of findings, which the processor publishes and consumes; `""` for none.
         feedback: topic of verdicts on findings; `""` for none.
         dlq: topic of records that broke the processor.
         policies: topic of tenant policies.
@@ -70,12 +71,12 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         session_timeout: seconds without heartbeat after which the group expels this worker.
         fetch_wait: seconds a broker may hold back an answer while there is nothing to fetch.
         commit_interval: seconds between commits.
-        chunk_records: most records of a chunk.
+        batch_records: most records of a batch.
         fetch_bytes: most bytes fetched of a partition at once.
-        buffered_chunks: chunks that wait for the agent.
+        buffered_batches: chunks that wait for the agent.
         limits: bounds of the delivery.
-        sweep_interval: seconds between sweeps.
-        sweep_clock: what time it is for a sweep: `wall`, as far as the group is done with what came before, or
+        timer_interval: seconds between sweeps.
+        timer_clock: what time it is for a fire_timers: `wall`, as far as the group is done with what came before, or
             `stream`, the newest record time of the partition.
         lag_interval: seconds between looks at the lag.
         drain_seconds: how long a rebalance or stop waits for batches in flight, before it abandons them.
@@ -100,12 +101,12 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_timeout: float = 10.0
     fetch_wait: float = 0.1
     commit_interval: float = 1.0
-    chunk_records: int = 2_000
+    batch_records: int = 2_000
     fetch_bytes: int = 4 << 20
-    buffered_chunks: int = 4
-    limits: Limits = Limits()
-    sweep_interval: float = 1.0
-    sweep_clock: Literal["wall", "stream"] = "wall"
+    buffered_batches: int = 4
+    limits: DeliveryLimits = DeliveryLimits()
+    timer_interval: float = 1.0
+    timer_clock: Literal["wall", "stream"] = "wall"
     lag_interval: float = 2.0
     drain_seconds: float = 5.0
     state_dir: Path | None = None
@@ -116,46 +117,12 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
-        # What a verdict is forwarded to comes after it.
+        # Feedback comes before the topic it is forwarded to.
         return [self.events, self.by_user, *filter(None, [self.feedback, self.starts, self.findings])]
 
     def stages(self) -> list[str]:
         """Return the topics an event passes through, each making records of the next."""
         return [topic for topic in (self.events, self.by_user, self.starts, self.findings) if topic]
-
-
-class Observer:
-    """What the stream layer tells of itself; override what is of interest. Called in the event loop."""
-
-    def on_batch(self, tp: TP, records: int, seconds: float, outcome: Outcome) -> None:
-        """Take in that records were processed, and how long that took."""
-
-    def on_sweep(self, partition: int, seconds: float, outcome: Outcome) -> None:
-        """Take in that a sweep found something to do."""
-
-    def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
-        """Take in that rows, counted by table, became durable, and of which time, ms, their batches' oldest were."""
-
-    def on_commit(self, tp: TP, offset: int) -> None:
-        """Take in that everything before `offset` is committed."""
-
-    def on_lag(self, tp: TP, records: int) -> None:
-        """Take in how many records of an input partition are not durable yet."""
-
-    def on_behind(self, milliseconds: int) -> None:
-        """Take in how long ago it was that all that lay on the input then is processed now, by the whole group."""
-
-    def on_assigned(self, partitions: Iterable[int]) -> None:
-        """Take in that these partitions are processed from now on, and no others."""
-
-    def on_restored(self, states: int, seconds: float) -> None:
-        """Take in that the state of the assigned partitions, so many keys, was recovered."""
-
-    def on_oversize(self, topic: str, size: int) -> None:
-        """Take in that a message was published without its value."""
-
-    def on_poison(self, record: Record, error: Exception) -> None:
-        """Take in that the processor failed on a record, which went to the dead letters."""
 
 
 def wall_clock() -> int:
@@ -166,16 +133,16 @@ def wall_clock() -> int:
 class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     """The worker. Made by `create_app`."""
 
-    settings: StreamSettings
+    settings: StreamOptions
     kafka_options: dict[str, Any]
 
     def setup(
         self,
-        settings: StreamSettings,
+        settings: StreamOptions,
         processor: Processor,
         writer: Writer,
         *,
-        observer: Observer,
+        observer: StreamObserver,
         on_policy: Callable[[str, bytes | None], None] | None,
         faults: Callable[[str], None] | None,
         clock: Callable[[], int],
@@ -205,7 +172,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.policy_reader = PolicyReader(settings.kafka, settings.policies, on_policy) if on_policy else None
         self.newest: dict[int, int] = {}
         self._next: dict[TP, int] = {}
-        self._piece_records: dict[TP, int] = {}
+        self._slice_records: dict[TP, int] = {}
         self._ends: Mapping[TP, int | None] = {}
         self.watermark = Watermark(len(settings.stages()))
         self._failure: BaseException | None = None
@@ -232,60 +199,60 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     def _declare_agent(self) -> None:
         findings = self.settings.findings
         events = [topic for topic in self.settings.inputs() if topic != findings]
-        self.agent(self.topic(*events, schema=ChunkSchema()), name="sessions")(self._consume)
+        self.agent(self.topic(*events, schema=FetchedBatchSchema()), name="sessions")(self._consume)
         if findings:
-            self.agent(self.topic(findings, schema=ChunkSchema()), name="incidents")(self._consume)
+            self.agent(self.topic(findings, schema=FetchedBatchSchema()), name="incidents")(self._consume)
 
     # The agent
 
     async def _consume(self, stream: Any) -> None:
-        # A chunk that was looked at is not durable yet: the delivery acknowledges.
+        # A batch that was looked at is not durable yet: the delivery acknowledges.
         stream.enable_acks = False
-        async for chunk in stream:
+        async for batch in stream:
             try:
-                await self._handle(chunk)
+                await self._handle(batch)
             except AbandonedError:
-                log.info("Partition %s was lost while a chunk of it was in hand", chunk.tp)
-            except Exception as error:  # noqa: BLE001  without this chunk nothing can go on
+                log.info("Partition %s was lost while a batch of it was in hand", batch.tp)
+            except Exception as error:  # noqa: BLE001  without this batch nothing can go on
                 self._on_fatal(error)
 
-    async def _handle(self, chunk: Chunk) -> None:
-        tp, records = chunk
+    async def _handle(self, batch: FetchedBatch) -> None:
+        tp, records = batch
         if not self.delivery.is_open(tp.partition):
             return
         first = self._next.get(tp, 0)
         if records[0].offset < first:
             records = [record for record in records if record.offset >= first]
         while records:
-            # Commits, probes and other partitions must not wait for a chunk that takes seconds.
-            piece = records[: self._piece_records.get(tp, self.settings.chunk_records)]
-            await self._handle_piece(tp, piece)
-            records = records[len(piece) :]
+            # Commits, probes and other partitions must not wait for a batch that takes seconds.
+            part = records[: self._slice_records.get(tp, self.settings.batch_records)]
+            await self._handle_slice(tp, part)
+            records = records[len(part) :]
             if records and not await self._goes_on(tp):
                 return
 
-    async def _handle_piece(self, tp: TP, records: Sequence[Record]) -> None:
+    async def _handle_slice(self, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = records[-1].offset + 1
         if tp.topic != self.settings.findings:
-            # Findings bear the time at which they were published.
+            # The timestamp of a finding is when it was published.
             self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
         started = time.perf_counter()
-        outcome = self._process(tp.partition, records, self.delivery.lanes[tp.partition])
+        outcome = self._process(tp.partition, records, self.delivery.queues[tp.partition])
         seconds = time.perf_counter() - started
-        self._piece_records[tp] = max(PIECE_RECORDS, int(PIECE_SECONDS * len(records) / max(seconds, 1e-6)))
+        self._slice_records[tp] = max(MIN_SLICE_RECORDS, int(SLICE_SECONDS * len(records) / max(seconds, 1e-6)))
         self.observer.on_batch(tp, len(records), seconds, outcome)
         size = sum([len(record.value) for record in records if record.value is not None])
         await self.delivery.submit(tp.partition, outcome, source=(tp, records[-1].offset), size=size)
 
     async def _goes_on(self, tp: TP) -> bool:
-        """Let everything else have its turn; say whether the rest of a chunk is still the next to be processed."""
+        """Let everything else have its turn; say whether the rest of a batch is still the next to be processed."""
         following = self._next[tp]
         await asyncio.sleep(PAUSE)
         # While partitions are being assigned it has to wait; afterwards they are read from what is committed.
         await self.flow_control.acquire()
         return self._next.get(tp) == following and self.delivery.is_open(tp.partition)
 
-    def _process(self, partition: int, records: Sequence[Record], shard: DurableShard) -> Outcome:
+    def _process(self, partition: int, records: Sequence[Record], shard: DurableShard) -> BatchResult:
         try:
             return self.processor.process(partition, records, shard)
         except UnknownFormatError:
@@ -296,12 +263,12 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
                 log.error("The processor failed on %s: %s", _where(records[0]), failure(error))  # noqa: TRY400  see there
                 log.debug("The same, whole", exc_info=error)
                 self.observer.on_poison(records[0], error)
-                return Outcome(messages=[self._dead_letter(records[0], error)])
+                return BatchResult(messages=[self._dead_letter(records[0], error)])
         return self._process_singly(partition, records, shard)
 
-    def _process_singly(self, partition: int, records: Sequence[Record], shard: DurableShard) -> Outcome:
+    def _process_singly(self, partition: int, records: Sequence[Record], shard: DurableShard) -> BatchResult:
         """Find the records that break the processor; it leaves the shard alone when it raises."""
-        whole = Outcome()
+        whole = BatchResult()
         for record in records:
             part = self._process(partition, [record], shard)
             whole.add(part)
@@ -312,22 +279,22 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     # Time
 
-    async def _sweep_forever(self) -> None:
+    async def _fire_timers_forever(self) -> None:
         while not self.should_stop:
-            await self.sleep(self.settings.sweep_interval)
+            await self.sleep(self.settings.timer_interval)
             await self._look_around()
-            for partition in list(self.delivery.lanes):
+            for partition in list(self.delivery.queues):
                 try:
-                    await self.sweep(partition, self._time_of(partition))
+                    await self.fire_timers(partition, self._time_of(partition))
                 except AbandonedError:
                     continue
-                except Exception as error:  # noqa: BLE001  state that cannot be swept must be looked at
+                except Exception as error:  # noqa: BLE001  state that cannot be by_timer must be looked at
                     self._on_fatal(error)
                     return
 
     async def _look_around(self) -> None:
         """Learn up to when the whole group is done with its input."""
-        if self.settings.sweep_clock == "stream":
+        if self.settings.timer_clock == "stream":
             return
         now, stages = self.clock(), self.settings.stages()
         tps = [TP(topic, partition) for topic in stages for partition in range(self.settings.partitions)]
@@ -339,7 +306,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             # A producer's transaction ends with an offset that is no record's, and is never committed.
             passed = {tp: at._replace(end=at.end - (tp.topic == self.settings.events)) for tp, at in progress.items()}
             self.watermark.look(now, passed)
-        self.observer.on_behind(self.watermark.behind(self.clock()))
+        self.observer.on_watermark_lag(self.watermark.behind(self.clock()))
 
     def _time_of(self, partition: int) -> int:
         """Return what time it is in a partition, milliseconds.
@@ -347,24 +314,24 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         What expired by the clock may have been refreshed by a record still to come, and who is forgotten by the clock
         may be the other half of a finding: until the whole group has caught up the clock stands still.
         """
-        if self.settings.sweep_clock == "stream":
+        if self.settings.timer_clock == "stream":
             return min(self.clock(), self.newest.get(partition, 0))
         return min(self.clock(), self.watermark.time)
 
-    async def sweep(self, partition: int, now: int) -> None:
+    async def fire_timers(self, partition: int, now: int) -> None:
         """Do what time alone asks for in a partition by `now`, milliseconds, and hand it to the delivery.
 
         Raises:
             AbandonedError: the partition is not, or no longer, processed here.
         """
         more = True
-        while more and (shard := self.delivery.lanes.get(partition)) is not None and self.flow_control.is_active():
+        while more and (shard := self.delivery.queues.get(partition)) is not None and self.flow_control.is_active():
             started = time.perf_counter()
-            outcome = self.processor.sweep(partition, now, shard)
+            outcome = self.processor.fire_timers(partition, now, shard)
             # As many as `due` gives at once: there may be more. Fewer: these were all, put off or not.
-            more = len(outcome.states) >= MAX_DUE
+            more = len(outcome.states) >= MAX_TIMERS
             if outcome.states or outcome.rows or outcome.messages:
-                self.observer.on_sweep(partition, time.perf_counter() - started, outcome)
+                self.observer.on_timers(partition, time.perf_counter() - started, outcome)
                 await self.delivery.submit(partition, outcome)
 
     async def _tell_lag_forever(self) -> None:
@@ -435,7 +402,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         """Take in that shards are complete."""
         self.observer.on_restored(sum(len(shard) for shard in shards.values()), seconds)
 
-    def open_lanes(self) -> None:
+    def open_partitions(self) -> None:
         """Accept batches of the assigned partitions, whose state is complete now.
 
         Raises:
@@ -467,7 +434,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         """Let what is in flight become durable, for a while; abandon the rest. Called before partitions go."""
         if self.failure is None and self._is_member():
             await self.delivery.drain(self.settings.drain_seconds)
-        for partition in list(self.delivery.lanes):
+        for partition in list(self.delivery.queues):
             if not await self.delivery.close(partition):
                 log.warning("Partition %s goes with batches in flight; its next owner computes them again", partition)
                 self.shards.drop(partition)
@@ -475,7 +442,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     def _on_rebalance_when_stopped(self) -> None:
         """Abandon everything: a rebalance while stopping may have given our partitions away."""
-        for partition in list(self.delivery.lanes):
+        for partition in list(self.delivery.queues):
             self.delivery.abandon(partition)
 
     async def on_start(self) -> None:
@@ -489,7 +456,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     async def on_started(self) -> None:
         """Start the timers when the state is there."""
         await super().on_started()
-        self.add_future(self._sweep_forever())
+        self.add_future(self._fire_timers_forever())
         self.add_future(self._tell_lag_forever())
 
     async def on_stop(self) -> None:
@@ -523,11 +490,11 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
 
 def create_app(
-    settings: StreamSettings,
+    settings: StreamOptions,
     processor: Processor,
     writer: Writer,
     *,
-    observer: Observer | None = None,
+    observer: StreamObserver | None = None,
     on_policy: Callable[[str, bytes | None], None] | None = None,
     faults: Callable[[str], None] | None = None,
     clock: Callable[[], int] = wall_clock,
@@ -551,14 +518,14 @@ def create_app(
         store="memory://",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=settings.fetch_bytes,
-        broker_max_poll_records=settings.chunk_records,
+        broker_max_poll_records=settings.batch_records,
         broker_max_poll_interval=FOREVER,
         broker_session_timeout=settings.session_timeout,
         broker_heartbeat_interval=settings.session_timeout / 4,
         broker_request_timeout=max(40.0, settings.session_timeout + 1),
         broker_commit_interval=settings.commit_interval,
         broker_check_crcs=False,
-        stream_buffer_maxsize=settings.buffered_chunks,
+        stream_buffer_maxsize=settings.buffered_batches,
         stream_wait_empty=False,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,
@@ -577,7 +544,7 @@ def create_app(
         settings,
         processor,
         writer,
-        observer=observer or Observer(),
+        observer=observer or StreamObserver(),
         on_policy=on_policy,
         faults=faults,
         clock=clock,
@@ -651,21 +618,21 @@ async def caught_up(
         StalledError: there was no progress for so long.
         Exception: what the worker crashed of, if it did.
     """
-    pace = Pace(poll_seconds, patience)
+    pace = PollPolicy(poll_seconds, patience)
     await _until_done(app, end_offsets, pace)
     # What is published for a record is so before its offset counts as done: after one topic's end the next's is final.
     for topic in app.settings.inputs()[1:]:
         await _until_done(app, await _own_ends(app, topic), pace)
 
 
-class Pace(NamedTuple):
+class PollPolicy(NamedTuple):
     """How often to look whether something is done, and how long to bear no progress, in seconds."""
 
     poll_seconds: float
     patience: float
 
 
-async def _until_done(app: App, ends: Mapping[TP, int], pace: Pace) -> None:
+async def _until_done(app: App, ends: Mapping[TP, int], pace: PollPolicy) -> None:
     """Wait for these offsets, and then for the end as the broker's fetch answers have told it by then.
 
     The second is for ends that were asked of Tansu, which tells the first offset of the last batch plus one.
@@ -675,7 +642,7 @@ async def _until_done(app: App, ends: Mapping[TP, int], pace: Pace) -> None:
     await _until_at(app, {tp: app.consumer.highwater(tp) for tp in ends}, pace)
 
 
-async def _until_at(app: App, ends: Mapping[TP, int], pace: Pace) -> None:
+async def _until_at(app: App, ends: Mapping[TP, int], pace: PollPolicy) -> None:
     clock = asyncio.get_running_loop().time
     done, since = -1, clock()
     while not all(_is_done(app, tp, end) for tp, end in ends.items()):

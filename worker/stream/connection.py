@@ -1,49 +1,20 @@
-"""How to reach Kafka: the settings, and what aiokafka makes of them."""
+"""Connection options of aiokafka clients, and why a broker refuses a connection."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaError
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from worker.settings import KafkaSettings
+
 ALERT_SECONDS = 1.0
-
-
-class KafkaSettings(BaseModel):
-    """Connection to Kafka."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers to start from: host:port, comma-separated.")
-    client_id: str = Field("sessionwatch", description="Name the brokers see.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="Encryption and authentication of connections."
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="SASL mechanism."
-    )
-    sasl_username: str | None = Field(None, description="SASL user.")
-    sasl_password: SecretStr | None = Field(None, description="SASL password.")
-    ssl_cafile: Path | None = Field(None, description="CA certificates (PEM); none: the system's.")
-    ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
-    ssl_keyfile: Path | None = Field(None, description="Its private key (PEM).")
-    ssl_password: SecretStr | None = Field(None, description="Password of the private key.")
-    ssl_check_hostname: bool = Field(default=True, description="Check that certificates name the host.")
-    request_timeout_ms: int = Field(40_000, gt=0, description="How long a request may take, milliseconds.")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError("SASL needs sasl_username and sasl_password")
-        return self
 
 
 def aiokafka_options(settings: KafkaSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The dead letters: read, and put back on the way of an event once what was wrong is mended."""
+"""Dead letters: read them, and replay them as events once the cause is fixed."""
 
 from __future__ import annotations
 
@@ -6,55 +6,54 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from schemas.decoding import decode
 from schemas.event import SessionEvent
-from schemas.inbound import decode
-from schemas.keys import user_key
-from worker.outcome import ERROR, FIELD, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REASON, REPLAYED
-from worker.stream.publisher import partition_of
+from schemas.keys import partition_of, user_key
+from worker.pipeline.ports import FIELD, MESSAGE, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REASON, REPLAYED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from worker.stream.topics import TopicSettings
+    from worker.settings import TopicSettings
 
 READ_MS = 1_000
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A dead letter.
 
     Attributes:
         partition, offset, time: where it lies on the topic of dead letters, and its timestamp, milliseconds.
-        error, field, reason: what was wrong with it.
-        source: topic, partition and offset it came from.
+        reason, field, message: what was wrong with it.
+        origin: topic, partition and offset it came from.
     """
 
     partition: int
     offset: int
     time: int
-    error: str
-    field: str
     reason: str
-    source: tuple[str, int, int]
+    field: str
+    message: str
+    origin: tuple[str, int, int]
     key: bytes | None
     value: bytes | None
 
     def as_json(self) -> dict[str, Any]:
         """Return all but key and value, which may be anything."""
-        topic, partition, offset = self.source
+        topic, partition, offset = self.origin
         return {
             "id": f"{self.partition}:{self.offset}",
             "time": self.time,
-            "error": self.error,
-            "field": self.field,
             "reason": self.reason,
+            "field": self.field,
+            "message": self.message,
             "source": {"topic": topic, "partition": partition, "offset": offset},
             "bytes": len(self.value or b""),
         }
 
 
-async def letters(options: Mapping[str, Any], topic: str) -> AsyncIterator[Letter]:
-    """Yield every letter there is now, partition by partition in its order.
+async def letters(options: Mapping[str, Any], topic: str) -> AsyncIterator[DeadLetter]:
+    """Yield every dead letter that is on the topic now, partition by partition, in order.
 
     Raises:
         KafkaError: Kafka is not reached.
@@ -72,12 +71,12 @@ async def letters(options: Mapping[str, Any], topic: str) -> AsyncIterator[Lette
                     yield _letter(record)
 
 
-def _letter(record: Any) -> Letter:
+def _letter(record: Any) -> DeadLetter:
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
-    source = headers.get(ORIGIN_TOPIC, ""), _number(headers, ORIGIN_PARTITION), _number(headers, ORIGIN_OFFSET)
-    error, field, reason = (headers.get(name, "") for name in (ERROR, FIELD, REASON))
-    return Letter(
-        record.partition, record.offset, record.timestamp, error, field, reason, source, record.key, record.value
+    origin = headers.get(ORIGIN_TOPIC, ""), _number(headers, ORIGIN_PARTITION), _number(headers, ORIGIN_OFFSET)
+    reason, field, message = (headers.get(name, "") for name in (REASON, FIELD, MESSAGE))
+    return DeadLetter(
+        record.partition, record.offset, record.timestamp, reason, field, message, origin, record.key, record.value
     )
 
 
@@ -86,20 +85,20 @@ def _number(headers: Mapping[str, str], name: str) -> int:
     return int(text) if text.isdigit() else -1
 
 
-class Replayed(NamedTuple):
-    """What came of a replay: how many letters went back, and those that still cannot be used."""
+class DeadLetterReplay(NamedTuple):
+    """How many dead letters were replayed, and those that still cannot be used."""
 
     sent: int
-    left: list[Letter]
+    left: list[DeadLetter]
 
 
 async def replay(
-    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[Letter], max_bytes: int
-) -> Replayed:
-    """Put letters back on the way, as forwards to their user's partition.
+    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[DeadLetter], max_bytes: int
+) -> DeadLetterReplay:
+    """Replay dead letters as forwards to their user's partition.
 
-    Rows are named after the record a letter is of, as if it had been taken at first: replayed twice, or lying there
-    twice after a crash, it gives the same row, and an event applied twice is judged once.
+    A row keeps the topic, partition and offset of the original record. A dead letter that is replayed twice, or that
+    stands twice on the topic after a crash, gives the same row, and its event is judged once.
 
     Args:
         options: aiokafka connection options.
@@ -113,25 +112,25 @@ async def replay(
     sent, left = 0, []
     async with AIOKafkaProducer(**options, acks="all", linger_ms=5) as producer:
         for letter in chosen:
-            if letter.source[0] == topics.feedback:
+            if letter.origin[0] == topics.feedback:
                 await producer.send(topics.feedback, letter.value, letter.key, timestamp_ms=letter.time)
             elif (event := decode(letter.value, record_time=letter.time, max_bytes=max_bytes)) and isinstance(
                 event, SessionEvent
             ):
                 key = user_key(event.tenant_id, event.user_id)
-                partition, headers = partition_of(key, topics.partitions), _whence(letter, topics.dlq)
+                partition, headers = partition_of(key, topics.partitions), _origin_headers(letter, topics.dlq)
                 await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
             else:
                 left.append(letter)
                 continue
             sent += 1
         await producer.flush()
-    return Replayed(sent, left)
+    return DeadLetterReplay(sent, left)
 
 
-def _whence(letter: Letter, dlq: str) -> list[tuple[str, bytes]]:
-    """Return the headers of a forward that say where it comes from: its letter when that does not say."""
-    topic, partition, offset = letter.source
+def _origin_headers(letter: DeadLetter, dlq: str) -> list[tuple[str, bytes]]:
+    """Return the origin headers of a forward; the dead letter itself is the origin when its headers name none."""
+    topic, partition, offset = letter.origin
     if not topic or partition < 0 or offset < 0:
         topic, partition, offset = dlq, letter.partition, letter.offset
     place = (ORIGIN_TOPIC, topic), (ORIGIN_PARTITION, partition), (ORIGIN_OFFSET, offset), (REPLAYED, 1)

@@ -20,10 +20,10 @@ the group, and memory is bounded by what is in flight and in these buffers. Noth
 **After a crash** between (b) and (c) the batch is computed again from the same states, with the same row keys and
 finding ids. Between (c) and (d) its states are ahead, and the processor skips records their states have seen.
 
-**When a partition is lost**, its lane is closed: no step of its batches that has not begun will run. If something
+**When a partition is lost**, its queue is closed: no step of its batches that has not begun will run. If something
 was in flight, the states in memory are ahead of what is durable, and the caller has to drop them.
 
-**Errors.** Writers retry by themselves. What they raise is final: the lanes are closed and `on_fatal` is told.
+**Errors.** Writers retry by themselves. What they raise is final: the queues are closed and `on_fatal` is told.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
-    from worker.outcome import Message, Outcome
-    from worker.stream.store import DurableShard
+    from worker.pipeline.ports import BatchResult, Message
+    from worker.stream.state_store import DurableShard
 
 Rows = dict[str, list[bytes]]
 FENCE_SECONDS = 0.05
 BUSY_SHARE, BUSY_FACTOR = 0.03, 5
-"""Share of `Limits.insert_rows` waiting after `insert_delay` that says the worker is busy; the delay is longer then."""
+"""Share of `insert_rows` waiting after `insert_delay` from which on the worker is busy and the delay is longer."""
 
 BEFORE_INSERT, AFTER_INSERT, AFTER_CHANGELOG = "before-insert", "after-insert", "after-changelog"
 
@@ -79,7 +79,7 @@ class Changelog(Protocol):
         """Drop everything of a partition that waits to be sent."""
 
 
-class Limits(NamedTuple):
+class DeliveryLimits(NamedTuple):
     """Bounds of the delivery.
 
     Attributes:
@@ -98,15 +98,15 @@ class Limits(NamedTuple):
     stall_seconds: float = 15.0
 
 
-class Batch:
+class InFlightBatch:
     """One outcome on its way."""
 
     __slots__ = (
         "at",
         "inserted",
-        "lane",
         "messages",
         "published",
+        "queue",
         "record_time",
         "rows",
         "size",
@@ -115,8 +115,10 @@ class Batch:
         "weight",
     )
 
-    def __init__(self, lane: Lane, outcome: Outcome, source: tuple[TP, int] | None, size: int, at: float) -> None:
-        self.lane = lane
+    def __init__(
+        self, queue: PartitionQueue, outcome: BatchResult, source: tuple[TP, int] | None, size: int, at: float
+    ) -> None:
+        self.queue = queue
         self.messages = outcome.messages
         self.rows = outcome.rows
         self.states = outcome.states
@@ -134,7 +136,7 @@ class Batch:
         return self.published and self.inserted
 
 
-class Lane:
+class PartitionQueue:
     """The batches of one partition in their order, oldest first."""
 
     __slots__ = ("batches", "news", "open", "partition", "shard", "tasks", "to_publish", "work", "writing")
@@ -144,8 +146,8 @@ class Lane:
         self.shard = shard
         self.open = True
         self.writing = False
-        self.batches: deque[Batch] = deque()
-        self.to_publish: deque[Batch] = deque()
+        self.batches: deque[InFlightBatch] = deque()
+        self.to_publish: deque[InFlightBatch] = deque()
         self.work = asyncio.Event()
         self.news = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
@@ -178,11 +180,11 @@ class Delivery:
         is_member: Callable[[], bool],
         on_fatal: Callable[[BaseException], None],
         on_lost: Callable[[int], None],
-        limits: Limits | None = None,
+        limits: DeliveryLimits | None = None,
         on_insert: Callable[[Mapping[str, int], Sequence[int]], None] | None = None,
         faults: Callable[[str], None] | None = None,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or DeliveryLimits()
         self._writer = writer
         self._publish = publish
         self._changelog = changelog
@@ -192,8 +194,8 @@ class Delivery:
         self._on_lost = on_lost
         self._on_insert = on_insert
         self._faults = faults
-        self._lanes: dict[int, Lane] = {}
-        self._to_insert: deque[Batch] = deque()
+        self._queues: dict[int, PartitionQueue] = {}
+        self._to_insert: deque[InFlightBatch] = deque()
         self._rows_waiting = 0
         self._some_rows, self._many_rows = asyncio.Event(), asyncio.Event()
         self._room, self._empty = asyncio.Event(), asyncio.Event()
@@ -209,8 +211,8 @@ class Delivery:
         self._inserter = asyncio.create_task(self._guarded(self._insert_forever()))
 
     async def stop(self) -> None:
-        """Close all lanes and stop, whatever is in flight."""
-        for partition in list(self._lanes):
+        """Close all queues and stop, whatever is in flight."""
+        for partition in list(self._queues):
             await self.close(partition)
         if self._inserter is not None:
             self._inserter.cancel()
@@ -218,29 +220,29 @@ class Delivery:
 
     def open(self, partition: int, shard: DurableShard) -> None:
         """Accept batches of a partition."""
-        if partition in self._lanes:
+        if partition in self._queues:
             raise ValueError(f"partition {partition} is open already")
-        lane = self._lanes[partition] = Lane(partition, shard)
-        lane.tasks = [
-            asyncio.create_task(self._guarded(self._publish_forever(lane))),
-            asyncio.create_task(self._guarded(self._finish_forever(lane), lane)),
+        queue = self._queues[partition] = PartitionQueue(partition, shard)
+        queue.tasks = [
+            asyncio.create_task(self._guarded(self._publish_forever(queue))),
+            asyncio.create_task(self._guarded(self._finish_forever(queue), queue)),
         ]
 
     def is_open(self, partition: int) -> bool:
         """Say whether batches of a partition are accepted."""
-        return partition in self._lanes
+        return partition in self._queues
 
     @property
-    def lanes(self) -> Mapping[int, DurableShard]:
+    def queues(self) -> Mapping[int, DurableShard]:
         """The open partitions and their shards."""
-        return {partition: lane.shard for partition, lane in self._lanes.items()}
+        return {partition: queue.shard for partition, queue in self._queues.items()}
 
     async def close(self, partition: int) -> bool:
         """Abandon a partition; True when nothing was in flight, so that its shard is what is durable."""
-        writing = (lane := self._lanes.get(partition)) is not None and lane.writing
+        writing = (queue := self._queues.get(partition)) is not None and queue.writing
         clean = self.abandon(partition)
-        if lane is not None:
-            await asyncio.gather(*lane.tasks, return_exceptions=True)
+        if queue is not None:
+            await asyncio.gather(*queue.tasks, return_exceptions=True)
         if writing:
             # What waits in the producer would still be sent, some time.
             await self._changelog.release(partition)
@@ -248,16 +250,16 @@ class Delivery:
 
     def abandon(self, partition: int) -> bool:
         """Do what `close` does, without waiting for it to have happened."""
-        lane = self._lanes.pop(partition, None)
-        if lane is None:
+        queue = self._queues.pop(partition, None)
+        if queue is None:
             return True
-        lane.open = False
-        for task in lane.tasks:
+        queue.open = False
+        for task in queue.tasks:
             task.cancel()
-        clean = not lane.batches
-        self._rows_waiting -= sum(batch.weight for batch in self._to_insert if batch.lane is lane)
-        self._to_insert = deque(batch for batch in self._to_insert if batch.lane is not lane)
-        self._account(lane.batches)
+        clean = not queue.batches
+        self._rows_waiting -= sum(batch.weight for batch in self._to_insert if batch.queue is queue)
+        self._to_insert = deque(batch for batch in self._to_insert if batch.queue is not queue)
+        self._account(queue.batches)
         self._room.set()
         return clean
 
@@ -273,7 +275,7 @@ class Delivery:
     @property
     def stalled_for(self) -> float:
         """Seconds the oldest batch has been in flight; 0 when there is none."""
-        oldest = [lane.batches[0].at for lane in self._lanes.values() if lane.batches]
+        oldest = [queue.batches[0].at for queue in self._queues.values() if queue.batches]
         return _now() - min(oldest) if oldest else 0.0
 
     @property
@@ -283,8 +285,8 @@ class Delivery:
 
     def is_idle(self, partition: int) -> bool:
         """Say whether nothing of a partition is in flight."""
-        lane = self._lanes.get(partition)
-        return lane is None or not lane.batches
+        queue = self._queues.get(partition)
+        return queue is None or not queue.batches
 
     @property
     def full(self) -> bool:
@@ -294,7 +296,7 @@ class Delivery:
     # Steps
 
     async def submit(
-        self, partition: int, outcome: Outcome, *, source: tuple[TP, int] | None = None, size: int = 0
+        self, partition: int, outcome: BatchResult, *, source: tuple[TP, int] | None = None, size: int = 0
     ) -> None:
         """Take over an outcome; waits while too much is in flight.
 
@@ -307,26 +309,26 @@ class Delivery:
         Raises:
             AbandonedError: the partition is, or became while waiting, no longer ours.
         """
-        lane = self._lanes.get(partition)
-        await self._room_for(lane)
-        if lane is None or not lane.open:
+        queue = self._queues.get(partition)
+        await self._room_for(queue)
+        if queue is None or not queue.open:
             self._account(())
             raise AbandonedError(f"partition {partition}")
-        batch = Batch(lane, outcome, source, size, _now())
-        lane.batches.append(batch)
+        batch = InFlightBatch(queue, outcome, source, size, _now())
+        queue.batches.append(batch)
         self._account((), (batch,))
         if not batch.published:
-            lane.to_publish.append(batch)
-            lane.work.set()
+            queue.to_publish.append(batch)
+            queue.work.set()
         if not batch.inserted:
             self._queue_rows(batch)
         if batch.durable:
-            lane.news.set()
+            queue.news.set()
 
-    async def _room_for(self, lane: Lane | None) -> None:
+    async def _room_for(self, queue: PartitionQueue | None) -> None:
         self._waiting += 1
         try:
-            while self.full and lane is not None and lane.open:
+            while self.full and queue is not None and queue.open:
                 self._room.clear()
                 await self._room.wait()
         except asyncio.CancelledError:
@@ -335,7 +337,7 @@ class Delivery:
             raise
         self._waiting -= 1
 
-    def _account(self, gone: Iterable[Batch], come: Iterable[Batch] = ()) -> None:
+    def _account(self, gone: Iterable[InFlightBatch], come: Iterable[InFlightBatch] = ()) -> None:
         for sign, batches in ((1, come), (-1, gone)):
             for batch in batches:
                 self.inflight_batches += sign
@@ -348,7 +350,7 @@ class Delivery:
         else:
             self._empty.set()
 
-    def _queue_rows(self, batch: Batch) -> None:
+    def _queue_rows(self, batch: InFlightBatch) -> None:
         self._to_insert.append(batch)
         self._rows_waiting += batch.weight
         self._some_rows.set()
@@ -377,8 +379,8 @@ class Delivery:
             await asyncio.wait([task := asyncio.ensure_future(self._many_rows.wait())], timeout=delay)
             task.cancel()
 
-    def _take_rows(self) -> list[Batch]:
-        group: list[Batch] = []
+    def _take_rows(self) -> list[InFlightBatch]:
+        group: list[InFlightBatch] = []
         count = 0
         while self._to_insert and count < self.limits.insert_rows:
             batch = self._to_insert.popleft()
@@ -389,7 +391,7 @@ class Delivery:
             self._some_rows.clear()
         return group
 
-    async def _insert(self, group: list[Batch]) -> None:
+    async def _insert(self, group: list[InFlightBatch]) -> None:
         rows: Rows = {}
         for batch in group:
             for table, added in batch.rows.items():
@@ -403,69 +405,69 @@ class Delivery:
             self._on_insert({table: len(added) for table, added in rows.items()}, times)
         for batch in group:
             batch.inserted = True
-            batch.lane.news.set()
+            batch.queue.news.set()
 
-    async def _publish_forever(self, lane: Lane) -> None:
+    async def _publish_forever(self, queue: PartitionQueue) -> None:
         while True:
-            await lane.work.wait()
-            lane.work.clear()
-            batches, lane.to_publish = lane.to_publish, deque()
+            await queue.work.wait()
+            queue.work.clear()
+            batches, queue.to_publish = queue.to_publish, deque()
             await self._publish(message for batch in batches for message in batch.messages)
             for batch in batches:
                 batch.messages = []
                 batch.published = True
-            lane.news.set()
+            queue.news.set()
 
-    async def _finish_forever(self, lane: Lane) -> None:
+    async def _finish_forever(self, queue: PartitionQueue) -> None:
         while True:
-            await lane.news.wait()
-            lane.news.clear()
-            while done := list(takewhile(lambda batch: batch.durable, lane.batches)):
-                await self._write_states(lane, done)
-                self._acknowledge(lane, done)
+            await queue.news.wait()
+            queue.news.clear()
+            while done := list(takewhile(lambda batch: batch.durable, queue.batches)):
+                await self._write_states(queue, done)
+                self._acknowledge(queue, done)
 
-    async def _write_states(self, lane: Lane, batches: list[Batch]) -> None:
+    async def _write_states(self, queue: PartitionQueue, batches: list[InFlightBatch]) -> None:
         states: dict[bytes, bytes | None] = {}
         for batch in batches:
             states.update(batch.states)
         if not states:
             return
-        lane.writing = True
+        queue.writing = True
         try:
-            _, last = await self._changelog.write(lane.partition, states, lambda: self._may_send(lane))
+            _, last = await self._changelog.write(queue.partition, states, lambda: self._may_send(queue))
         finally:
-            lane.writing = False
-        lane.shard.persist(states, last)
+            queue.writing = False
+        queue.shard.persist(states, last)
         self._pass(AFTER_CHANGELOG)
 
-    async def _may_send(self, lane: Lane) -> None:
+    async def _may_send(self, queue: PartitionQueue) -> None:
         """Wait until it is certain that the partition is ours.
 
         Raises:
             AbandonedError: it is not.
         """
-        while lane.open and not self._is_member():  # noqa: ASYNC110  the age of a heartbeat is waited for
+        while queue.open and not self._is_member():  # noqa: ASYNC110  the age of a heartbeat is waited for
             await asyncio.sleep(FENCE_SECONDS)
-        if not lane.open:
-            raise AbandonedError(f"partition {lane.partition}")
+        if not queue.open:
+            raise AbandonedError(f"partition {queue.partition}")
 
-    def _acknowledge(self, lane: Lane, batches: list[Batch]) -> None:
+    def _acknowledge(self, queue: PartitionQueue, batches: list[InFlightBatch]) -> None:
         last = dict(batch.source for batch in batches if batch.source is not None)
         for _ in batches:
-            lane.batches.popleft()
+            queue.batches.popleft()
         for tp, offset in last.items():
             self._ack(tp, offset)
         self._account(batches)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None], lane: Lane | None = None) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None], queue: PartitionQueue | None = None) -> None:
         try:
             await work
         except AbandonedError:
-            if lane is not None and lane.open:
-                self.abandon(lane.partition)
-                self._on_lost(lane.partition)
+            if queue is not None and queue.open:
+                self.abandon(queue.partition)
+                self._on_lost(queue.partition)
         except Exception as error:  # noqa: BLE001  whatever it is, nothing can go on
-            for partition in list(self._lanes):
+            for partition in list(self._queues):
                 self.abandon(partition)
             self._on_fatal(error)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.keys import user_key
-from worker.stream.publisher import home_partitions
+from worker.pipeline.privacy import home_partitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.stream.topics import TopicSettings
+    from worker.settings import TopicSettings
 
 POLL_SECONDS = 0.2
 

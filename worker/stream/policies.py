@@ -18,7 +18,7 @@ from worker.stream.connection import aiokafka_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker.stream.connection import KafkaSettings
+    from worker.settings import KafkaSettings
 
 log = get_logger(__name__)
 

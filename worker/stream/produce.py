@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from worker.stream.connection import aiokafka_options
 
 if TYPE_CHECKING:
-    from worker.stream.connection import KafkaSettings
+    from worker.settings import KafkaSettings
 
 
 async def produce(kafka: KafkaSettings, topic: str, key: str, value: bytes | None) -> None:

@@ -28,12 +28,10 @@ from aiokafka.errors import (
     UnknownError,
     UnsupportedVersionError,
 )
-from aiokafka.partitioner import murmur2
 from mode import get_logger
 
-from schemas.keys import user_key
-from worker.outcome import Message
-from worker.privacy import is_user_pseudonym
+from schemas.keys import partition_of
+from worker.pipeline.ports import Message
 from worker.stream.delivery import AbandonedError
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ log = get_logger(__name__)
 BATCH_BYTES = 512 << 10
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 TRUNCATED = "sw-truncated"
-MARK = b""
+FENCE_MARKER = b""
 """Key of the records in the changelog that say that a new owner begins."""
 NO_IDEMPOTENCE = (UnknownError, IncompatibleBrokerVersion, UnsupportedVersionError, ClusterAuthorizationFailedError)
 FENCED = (ProducerFenced, InvalidProducerEpoch)
@@ -61,19 +59,6 @@ class StateTooLargeError(Exception):
     """A state does not fit into a changelog record: the bounds of states and of the topic disagree."""
 
 
-@lru_cache(maxsize=1 << 16)
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a key, as Kafka's default partitioner does.
-
-    aiokafka's murmur2 is pure Python, about 10 µs a key, hence the cache.
-
-    >>> partition_of(b"acme/u1", 4) in range(4)
-    True
-    """
-    hashed: int = murmur2(key)
-    return (hashed & 0x7FFFFFFF) % partitions
-
-
 def _place_of(key: bytes, partitions: int) -> int:
     """Return the partition of a message; keys with a slash in front are our own, and any hash does, so a quick one.
 
@@ -83,14 +68,7 @@ def _place_of(key: bytes, partitions: int) -> int:
     return crc32(key) % partitions if key.startswith(b"/") else partition_of(key, partitions)
 
 
-def home_partitions(tenant_id: str, user_id: str, partitions: int) -> list[int]:
-    """Return where the state of a user may be: in one partition, or, of a pseudonym, in any."""
-    if is_user_pseudonym(user_id):
-        return list(range(partitions))
-    return [partition_of(user_key(tenant_id, user_id), partitions)]
-
-
-class Producer:
+class RecoveringProducer:
     """An aiokafka producer that is replaced when it fails for good.
 
     aiokafka gives up a producer after errors like an unexpected sequence number; a new one has a new producer id.
@@ -209,7 +187,7 @@ async def _kill(producer: AIOKafkaProducer) -> None:
 class _Sequence:
     """Sends entries to one topic-partition, in order, in as few batches as they fit into."""
 
-    def __init__(self, producer: Producer, topic: str, partition: int) -> None:
+    def __init__(self, producer: RecoveringProducer, topic: str, partition: int) -> None:
         self._producer = producer
         self._topic = topic
         self._partition = partition
@@ -292,7 +270,7 @@ class Publisher:
         *,
         on_oversize: Callable[[str, int], None] | None = None,
     ) -> None:
-        self._producer = Producer(options)
+        self._producer = RecoveringProducer(options)
         self._on_oversize = on_oversize or (lambda _topic, _size: None)
         self._partitions: dict[str, int] = {}
         self._spread = 0
@@ -392,7 +370,7 @@ class ChangelogWriter:
         self._options = options
         self._topic = topic
         self._name = name
-        self._producers: dict[int, Producer] = {}
+        self._producers: dict[int, RecoveringProducer] = {}
         self._marks: dict[int, int] = {}
         self._taking: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closing: set[asyncio.Task[None]] = set()
@@ -406,11 +384,11 @@ class ChangelogWriter:
             return self._marks[partition]
 
     async def _take(self, partition: int) -> None:
-        producer = Producer(self._options, fencing_id=f"{self._name}-{partition}")
+        producer = RecoveringProducer(self._options, fencing_id=f"{self._name}-{partition}")
         self._producers[partition] = producer
         try:
             sequence = _Sequence(producer, self._topic, partition)
-            _, self._marks[partition] = await sequence.send([Message(self._topic, MARK, b"")], None)
+            _, self._marks[partition] = await sequence.send([Message(self._topic, FENCE_MARKER, b"")], None)
         except BaseException:
             await self.release(partition)
             raise

@@ -26,8 +26,8 @@ from mode import Service, get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker.outcome import Record
-    from worker.stream.store import DurableShard
+    from worker.pipeline.ports import Record
+    from worker.stream.state_store import DurableShard
 
 log = get_logger(__name__)
 
@@ -181,7 +181,7 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
         if self.app.consumer_generation_id != generation_id:
             return
         await self._seek_streams(consumer)
-        self.app.open_lanes()
+        self.app.open_partitions()
         self.completed.set()
         self.app.flow_control.resume()
         consumer.resume_flow()

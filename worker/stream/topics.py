@@ -9,36 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
-from pydantic import BaseModel, ConfigDict, Field
 
 from worker.stream.connection import refusals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from worker.settings import TopicSettings
+
 DAY_MS = 86_400_000
 VISIBLE_SECONDS = 15.0
 POLL_SECONDS = 0.05
 LARGEST = 8 << 20
 """Bytes a record may have, so that even what is far too large for a session finds its way to the dead letters."""
-
-
-class TopicSettings(BaseModel):
-    """Names and shape of the topics."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    events: str = Field("auth.sessions", description="Input: session events.")
-    by_user: str = Field("auth.sessions.by-user", description="Events forwarded to their user's partition.")
-    starts: str = Field("auth.sessions.starts", description="Starts of sessions, by uid and by network.")
-    dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
-    findings: str = Field("session.findings", description="Findings (OCSF).")
-    incidents: str = Field("session.incidents", description="Incidents (OCSF).")
-    feedback: str = Field("session.feedback", description="Verdicts on findings: true or false positives.")
-    policies: str = Field("session.policies", description="Tenant policies, compacted.")
-    partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input and all that goes with it.")
-    replication: int = Field(1, ge=1, description="Replicas of each partition.")
-    retention_days: int = Field(7, ge=1, description="How long events, findings and dead letters are kept.")
 
 
 class TopicSpec(NamedTuple):

@@ -3,7 +3,7 @@
 Faust spends some 250 µs on each message it carries from the consumer to an agent. Carrying a chunk of up to
 `broker_max_poll_records` records of one partition in each message makes that cost vanish. What follows from it:
 
-- A message's value is a `Chunk`, its offset that of the chunk's last record. Offsets of consecutive messages have
+- A message's value is a `FetchedBatch`; its offset is that of the batch's last record. Offsets of messages have
   gaps, so Faust's bookkeeping of acknowledged offsets and gaps is replaced by one number a partition: the next
   offset to commit, given by `Consumer.done` in order.
 - Whether a message object was acknowledged says nothing: agents use `stream.noack()`.
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
-    from worker.outcome import Record
+    from worker.pipeline.ports import Record
 
 
 LAST_COMMIT_SECONDS = 2.0
 PROGRESS_SECONDS = 5.0
 
 
-class Chunk(NamedTuple):
+class FetchedBatch(NamedTuple):
     """Consecutive records of one topic-partition, in their order; never empty."""
 
     tp: TP
     records: Sequence[Record]
 
 
-class ChunkSchema(faust.Schema):  # type: ignore[misc]  # Faust is untyped
+class FetchedBatchSchema(faust.Schema):  # type: ignore[misc]  # Faust is untyped
     """Hands chunks through undecoded."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
         """Return nothing: keys are the records'."""
 
-    def loads_value(self, app: Any, message: Any, **_: Any) -> Chunk:  # noqa: ARG002  Faust's signature
+    def loads_value(self, app: Any, message: Any, **_: Any) -> FetchedBatch:  # noqa: ARG002  Faust's signature
         """Return the chunk."""
-        chunk: Chunk = message.value
+        chunk: FetchedBatch = message.value
         return chunk
 
 
@@ -227,7 +227,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         last = records[-1]
         return ConsumerMessage(
             tp.topic, tp.partition, last.offset, last.timestamp / 1000, 0, [], None,
-            Chunk(tp, records), None, 0, 0, tp, generation_id=generation,
+            FetchedBatch(tp, records), None, 0, 0, tp, generation_id=generation,
         )  # fmt: skip
 
     async def progress(self, *tps: TP) -> Mapping[TP, Progress]:

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.support.records import CHROME, T0, TOPICS, Taken, session
+from worker.detections.policies import Policies
+from worker.detections.registry import detections
+from worker.enrich.enricher import build_enricher
+from worker.pipeline.batch import Pipeline
+from worker.pipeline.ports import BatchResult
+from worker.pipeline.readers import KafkaReader
+from worker.sessions.budget import DAYS, Budget, Day, count, decode_budget, encode_budget
+from worker.sessions.limits import DAY, HOUR, Limits
+from worker.sessions.state import UnknownFormatError
+from worker.stream.state_store import MemoryShard
+
+KEY = b"/budget/acme"
+
+
+def moved(user: str, at: int = T0) -> list[bytes]:
+    """A session that goes from Paris to Tokyo, to another device: several alerts."""
+    other = {"location": "Tokyo, JP", "ip": "198.51.100.9", "user_agent": CHROME.replace("Windows NT 10.0", "X11")}
+    return [
+        session(uid=f"s-{user}", user_id=user, created_at=at, last_used_at=at),
+        session(uid=f"s-{user}", user_id=user, created_at=at, last_used_at=at + 60_000, **other),
+    ]
+
+
+def take(values: list[bytes], policy: bytes, shard: MemoryShard | None = None) -> BatchResult:
+    policies = Policies(detections().values())
+    policies.set("acme", policy)
+    heart = Pipeline(reader=KafkaReader(build_enricher(None, None)), engine_for=policies.engine_for, topics=TOPICS,
+                     partition_of=lambda _key: 0, limits=Limits())  # fmt: skip
+    records = [Taken(value, number, timestamp=T0 + 2 * DAY) for number, value in enumerate(values)]
+    return heart.process(0, records, MemoryShard() if shard is None else shard)
+
+
+def alerts(outcome: BatchResult) -> set[str]:
+    return {finding.uid for finding in outcome.findings if finding.is_alert()}
+
+
+def test_alerts_beyond_the_budget_are_stored_and_not_raised() -> None:
+    lines = [line for number in range(20) for line in moved(f"u{number}")]
+    free, bound = take(lines, b"{}"), take(lines, b'{"alert_budget": 200}')
+    # 20 users, 200 alerts per 1,000: four a day, less one or so that the estimate of the users leaves out.
+    assert len(alerts(free)) > 20
+    assert 3 <= len(alerts(bound)) <= 4
+    assert len(bound.rows["findings"]) == len(free.rows["findings"])
+    held = [each for each in bound.findings if each.suppressed_by == ("alert-budget",)]
+    assert {each.status for each in held} == {"suppressed"}
+    assert len({each.uid for each in held} | alerts(bound)) == len(alerts(free))
+    assert sum(n for key, n in bound.counters.items() if key[0] == "over-budget") == len({each.uid for each in held})
+
+
+def test_one_alert_a_day_is_always_allowed() -> None:
+    outcome = take([*moved("a"), *moved("b", T0 + DAY)], b'{"alert_budget": 0.001}')
+    assert len(alerts(outcome)) == 2
+
+
+def test_hard_invariants_are_exempt() -> None:
+    revoked = [
+        session(uid="r", user_id="z", is_deleted=True, updated_at=T0),
+        session(uid="r", user_id="z", last_used_at=T0 + 10 * 60_000),
+    ]
+    outcome = take([*moved("a"), *revoked], b'{"alert_budget": 0.001}')
+    told = {each.detection for each in outcome.findings if each.is_alert()}
+    assert "use-after-revocation" in told
+    assert len(told) == 2
+
+
+def test_without_a_budget_nothing_is_counted() -> None:
+    assert KEY not in take(moved("a"), b"{}").states
+    assert KEY in take(moved("a"), b'{"alert_budget": 5}').states
+
+
+def test_what_is_applied_again_after_a_crash_counts_once() -> None:
+    """States are written in their order; a crash may keep the budget's and lose the users'."""
+    lines = [line for number in range(10) for line in moved(f"u{number}")]
+    shard, policy = MemoryShard(), b'{"alert_budget": 300}'
+    once = take(lines, policy, shard)
+    again = MemoryShard()
+    again.put(KEY, shard.get(KEY))
+    assert alerts(take(lines, policy, again)) == alerts(once)
+    assert again.get(KEY) == shard.get(KEY)
+
+
+def test_time_alone_forgets_it() -> None:
+    shard = MemoryShard()
+    take(moved("a"), b'{"alert_budget": 5}', shard)
+    policies = Policies(detections().values())
+    heart = Pipeline(reader=KafkaReader(build_enricher(None, None)), engine_for=policies.engine_for, topics=TOPICS,
+                     partition_of=lambda _key: 0, limits=Limits())  # fmt: skip
+    assert KEY not in heart.fire_timers(0, T0 + 2 * DAY, shard).states
+    assert heart.fire_timers(0, T0 + (DAYS + 2) * DAY, shard).states[KEY] is None
+    assert shard.get(KEY) is None
+
+
+@pytest.mark.parametrize("users", [0, 1, 100, 5_000, 20_000])
+def test_users_are_estimated(users: int) -> None:
+    budget = Budget(days={0: Day()})
+    for number in range(users):
+        budget.see(f"tenant/{number}".encode(), 0)
+        assert not budget.see(f"tenant/{number}".encode(), HOUR)
+    assert count(budget.days[0]) == pytest.approx(users, rel=0.04, abs=1)
+
+
+def test_the_day_before_counts_when_it_had_more_users() -> None:
+    budget = Budget()
+    for number in range(1_000):
+        budget.see(str(number).encode(), DAY)
+    assert [budget.admit(str(number), 2 * DAY, 3) for number in range(5)] == [True, True, False, False, False]
+    assert budget.admit("0", 2 * DAY + HOUR, 3)
+
+
+def test_days_are_bounded_and_what_is_older_is_free() -> None:
+    budget, chance = Budget(), random.Random(1)
+    for _ in range(500):
+        time = chance.randrange(60) * DAY
+        budget.see(b"user", time)
+        budget.admit(str(chance.random()), time, 1)
+        assert len(budget.days) <= DAYS
+    assert all(budget.admit(str(number), DAY, 1) for number in range(5))
+    assert decode_budget(encode_budget(budget)) == budget
+    with pytest.raises(UnknownFormatError):
+        decode_budget(b"\x09" + encode_budget(budget)[1:])

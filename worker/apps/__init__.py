@@ -1,0 +1,1 @@
+"""Composition: one file a program. These modules know every part; nothing below imports them."""

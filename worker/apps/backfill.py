@@ -1,0 +1,67 @@
+"""`backfill`: detections over stored events."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
+from worker.clickhouse import migrations
+from worker.clickhouse.writer import connect
+from worker.detections.policies import Policies, read_policies
+from worker.detections.registry import detection, detections
+from worker.pipeline.batch import Pipeline
+from worker.pipeline.local import LocalPipeline
+from worker.stream.policies import read_all
+from worker.stream.state_store import MemoryShard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.apps.stored_events import BackfillRange, BackfillResult
+    from worker.settings import Settings
+
+
+def backfill(
+    settings: Settings, asked: BackfillRange, *, policies: Path | None = None, dry_run: bool = False
+) -> BackfillResult:
+    """Find in stored events what detections would have found; no live state is touched.
+
+    Args:
+        settings: where the store is, and the policies on their topic; the embedded store has none.
+        asked: what is looked at.
+        policies: a JSON list of policies, each with its `tenant_id`, in place of those.
+        dry_run: store nothing.
+
+    Raises:
+        UnknownDetectionError: there is no detection of an id asked for.
+        BadPolicyError: a policy cannot be used.
+        StoreUnreachableError: ClickHouse does not answer.
+        KafkaConnectionError: Kafka does not answer.
+    """
+    for uid in asked.detections:
+        detection(uid)
+    engines = Policies(detections().values())
+    for tenant, document in _policies(settings, policies).items():
+        engines.set(tenant, enabling(document, asked.detections))
+    pipeline = Pipeline(
+        reader=StoredEventReader(),
+        engine_for=engines.engine_for,
+        topics=settings.topics,
+        partition_of=lambda _key: 0,
+        limits=settings.state.limits(),
+    )
+    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
+        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
+        return find_retroactively(
+            client, LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run
+        )
+
+
+def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:
+    if file is not None:
+        return read_policies(file.read_bytes())
+    if settings.store_dsn().startswith("chdb:"):
+        return {}
+    return asyncio.run(read_all(settings.kafka, settings.topics.policies))

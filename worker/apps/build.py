@@ -1,0 +1,164 @@
+"""Builds a worker from settings: the one place that knows every part."""
+
+from __future__ import annotations
+
+import gc
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from schemas.keys import partition_of
+from worker.clickhouse.writer import ClickHouseWriter, connect
+from worker.detections.policies import BadPolicyError, Policies
+from worker.detections.registry import detections
+from worker.enrich.enricher import build_enricher
+from worker.observe.recorder import Recorder
+from worker.observe.web import add_pages
+from worker.observe.writer import StoreObserver
+from worker.pipeline.batch import Pipeline
+from worker.pipeline.readers import KafkaReader
+from worker.stream.app import TABLE, StreamOptions, create_app
+from worker.stream.connection import aiokafka_options
+from worker.stream.delivery import DeliveryLimits
+from worker.stream.topics import create, specs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.enrich.enricher import Enricher
+    from worker.settings import Settings
+    from worker.stream.app import App
+log = structlog.get_logger(__name__)
+
+
+class WorkerParts(NamedTuple):
+    """A worker's parts, wired."""
+
+    app: App
+    writer: ClickHouseWriter
+    recorder: Recorder
+
+
+def wall_clock() -> int:
+    """Return milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
+    """Return the pure heart as the settings want it."""
+    return Pipeline(
+        reader=KafkaReader(enricher, settings.stream.max_record_bytes, settings.state.limits().clock_skew),
+        engine_for=policies.engine_for,
+        topics=settings.topics,
+        partition_of=partial(partition_of, partitions=settings.topics.partitions),
+        limits=settings.state.limits(),
+        incidents=settings.incident.limits(),
+        max_bytes=settings.stream.max_record_bytes,
+        pseudonyms=settings.privacy.pseudonyms(),
+    )
+
+
+def build_worker(settings: Settings, *, timer_clock: str = "wall", web: bool = True) -> WorkerParts:
+    """Return a worker that is not started yet; call it in the loop that will run it.
+
+    Raises:
+        worker.enrich.geoip.GeoFileError: a geo file is given and cannot be read.
+    """
+    recorder = Recorder(wall_clock, settings.stream.max_reject_share)
+    policies = Policies(detections().values())
+    enricher = build_enricher(settings.geo.city_db, settings.geo.asn_db)
+    enricher.warm()
+    writer = ClickHouseWriter(
+        lambda: connect(settings.store_dsn(), **settings.store_options()),
+        observer=StoreObserver(),
+        clock=time.monotonic,
+        longest_wait=settings.delivery.retry_max_delay_s,
+    )
+    app = create_app(
+        stream_options(settings, timer_clock, web=web),
+        build_pipeline(settings, policies, enricher),
+        writer,
+        observer=recorder,
+        on_policy=_policy_taker(policies),
+    )
+    if web:
+        add_pages(
+            app,
+            table=TABLE,
+            limits=settings.state.limits(),
+            clock=wall_clock,
+            sources=enricher.sources,
+            reasons=lambda: [*_store_problems(writer), *recorder.rejects.problems()],
+            token=settings.web.token.get_secret_value() if settings.web.token else "",
+            pseudonyms=settings.privacy.pseudonyms(),
+        )
+    return WorkerParts(app, writer, recorder)
+
+
+def _store_problems(writer: ClickHouseWriter) -> list[str]:
+    since = writer.failing_since
+    return [] if since is None else [f"ClickHouse has refused writes for {time.monotonic() - since:.0f} s"]
+
+
+def _policy_taker(policies: Policies) -> Callable[[str, bytes | None], None]:
+    def take(tenant_id: str, document: bytes | None) -> None:
+        try:
+            policies.set(tenant_id, document)
+        except BadPolicyError as error:
+            log.warning("policy refused, the tenant's last good one stays in force", tenant=tenant_id, why=str(error))
+
+    return take
+
+
+def stream_options(settings: Settings, timer_clock: str, *, web: bool) -> StreamOptions:
+    """Return what the stream layer needs of the settings."""
+    delivery, stream = settings.delivery, settings.stream
+    return StreamOptions(
+        kafka=aiokafka_options(settings.kafka),
+        group=stream.group_id,
+        events=settings.topics.events,
+        by_user=settings.topics.by_user,
+        starts=settings.topics.starts,
+        findings=settings.topics.findings,
+        feedback=settings.topics.feedback,
+        dlq=settings.topics.dlq,
+        policies=settings.topics.policies,
+        partitions=settings.topics.partitions,
+        replication=settings.topics.replication,
+        session_timeout=stream.session_timeout_s,
+        fetch_wait=stream.fetch_max_wait_ms / 1000,
+        commit_interval=stream.commit_interval_s,
+        batch_records=stream.max_batch_records,
+        limits=DeliveryLimits(
+            insert_rows=delivery.max_rows,
+            insert_delay=delivery.max_delay_ms / 1000,
+            max_rows=delivery.max_inflight_rows,
+            max_bytes=delivery.max_inflight_bytes,
+            stall_seconds=delivery.stall_s,
+        ),
+        timer_interval=stream.timer_interval_s,
+        timer_clock="stream" if timer_clock == "stream" else "wall",
+        drain_seconds=stream.drain_s,
+        state_dir=settings.data_dir / "state" if settings.state.store == "rocksdb" else None,
+        web=web,
+        web_bind=settings.web.host,
+        web_host=settings.web.reachable_host(),
+        web_port=settings.web.port,
+    )
+
+
+def settle_memory() -> None:
+    """Take what start-up made out of the garbage collector's sight.
+
+    States are decoded and encoded by the million and hold no cycles; collecting them costs a third of the speed.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1000)
+
+
+async def create_topics(settings: Settings) -> None:
+    """Create the topics that are missing."""
+    await create(aiokafka_options(settings.kafka), specs(settings.topics, settings.stream.group_id))

@@ -1,0 +1,84 @@
+"""`demo`: broker, store, worker and labelled traffic in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from worker.apps.build import build_worker, settle_memory
+from worker.apps.demo_view import Watcher, demo_settings, traffic_of, watch
+from worker.apps.embedded import embedded
+from worker.apps.run import finish, producing, summary_of
+from worker.stream.app import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.observe.recorder import Recorder
+    from worker.observe.snapshot import Snapshot, Summary
+    from worker.settings import Settings
+
+
+def demo(
+    settings: Settings,
+    *,
+    duration: float | None,
+    rate: float,
+    on_tick: Callable[[Snapshot], None],
+) -> Summary:
+    """Show everything at work in one process: broker, store, worker and labelled traffic.
+
+    Args:
+        settings: `data_dir` is where the store and the geo files are kept.
+        duration: seconds; None until interrupted.
+        rate: events per second.
+        on_tick: shown a snapshot a few times a second.
+    """
+    with embedded(demo_settings(settings)) as (changed, addresses):
+        started = time.perf_counter()
+        recorder, sent, interrupted = asyncio.run(_demo(changed, addresses, duration, rate, on_tick))
+        return summary_of(changed, recorder, sent, time.perf_counter() - started, interrupted=interrupted)
+
+
+async def _demo(
+    settings: Settings,
+    addresses: dict[str, str],
+    duration: float | None,
+    rate: float,
+    on_tick: Callable[[Snapshot], None],
+) -> tuple[Recorder, int, bool]:
+    interrupted, done = _on_interrupt(), asyncio.Event()
+    feed = traffic_of(settings, rate, duration)
+    settle_memory()
+    parts = build_worker(settings)
+    web = f"http://{settings.web.host}:{settings.web.port}"
+    shown = {"metrics": f"{web}/metrics", "sessions": f"{web}/api/tenants/t-0000", **addresses}
+    async with producing(settings) as producer, running(parts.app):
+        watching = asyncio.create_task(watch(Watcher(parts, shown, feed), on_tick, done))
+        feeding = asyncio.create_task(feed.run(producer))
+        stopped = asyncio.create_task(interrupted.wait())
+        await asyncio.wait([feeding, stopped, watching], return_when=asyncio.FIRST_COMPLETED)
+        feeding.cancel()
+        stopped.cancel()
+        await producer.flush()
+        await finish(settings, parts)
+        done.set()
+        await watching
+    await parts.writer.close()
+    return parts.recorder, feed.sent, interrupted.is_set()
+
+
+def _on_interrupt() -> asyncio.Event:
+    """Return what is set by the first Ctrl-C or SIGTERM; the next ends the process."""
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def ask() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    return asked

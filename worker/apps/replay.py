@@ -1,0 +1,94 @@
+"""`replay`: the whole pipeline, embedded, over a file of JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from worker.apps.build import build_worker, settle_memory
+from worker.apps.embedded import embedded
+from worker.apps.replay_file import ReplayFile, export_findings, export_letters
+from worker.apps.run import finish, producing, summary_of
+from worker.detections.policies import read_policies
+from worker.stream.app import running
+from worker.stream.connection import aiokafka_options
+from worker.stream.produce import produce
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from worker.observe.recorder import Recorder
+    from worker.observe.snapshot import Summary
+    from worker.settings import Settings
+PROGRESS_SECONDS = 0.3
+
+
+def replay(
+    settings: Settings,
+    file: Path,
+    *,
+    findings: Path | None = None,
+    dead_letters: Path | None = None,
+    policies: Path | None = None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """Run a file of JSON lines through the whole pipeline; return when everything is durable.
+
+    Args:
+        settings: `data_dir` is where the store is kept.
+        file: JSON lines of any accepted shape; `-` is standard input.
+        findings: where to write the findings as JSON lines.
+        dead_letters: where to write the rejected lines, likewise, each with its reason.
+        policies: a JSON list of tenant policies, each with its `tenant_id`.
+        on_progress: told now and then how far it is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        BadPolicyError: a policy cannot be used.
+    """
+    started = time.perf_counter()
+    lines = ReplayFile(file, settings.topics.events, settings.stream.max_record_bytes)
+    documents = read_policies(policies.read_bytes()) if policies else {}
+    with embedded(settings) as (changed, _):
+        settle_memory()
+        recorder = asyncio.run(_replay(changed, lines, documents, on_progress))
+        if dead_letters is not None:
+            options = aiokafka_options(changed.kafka)
+            asyncio.run(export_letters(options, changed.topics.dlq, lines.numbers, dead_letters))
+        if findings is not None:
+            export_findings(changed.store_dsn(), findings)
+        return summary_of(changed, recorder, lines.read, time.perf_counter() - started, interrupted=False)
+
+
+async def _replay(
+    settings: Settings, lines: ReplayFile, documents: Mapping[str, bytes], on_progress: Callable[[str], None]
+) -> Recorder:
+    for tenant, document in documents.items():
+        await produce(settings.kafka, settings.topics.policies, tenant, document)
+    async with _telling(lambda: f"{lines.read:,} lines sent", on_progress), producing(settings) as producer:
+        await lines.send(producer, settings.topics.partitions)
+    parts = build_worker(settings, timer_clock="stream", web=False)
+    done = parts.recorder
+    async with _telling(lambda: f"{done.read:,} of {lines.read:,} lines judged", on_progress), running(parts.app):
+        await finish(settings, parts)
+    await parts.writer.close()
+    return done
+
+
+@asynccontextmanager
+async def _telling(text: Callable[[], str], tell: Callable[[str], None]) -> AsyncIterator[None]:
+    """Tell how far it is, a few times a second, for as long as it takes."""
+
+    async def keep_telling() -> None:
+        while True:
+            tell(text())
+            await asyncio.sleep(PROGRESS_SECONDS)
+
+    task = asyncio.create_task(keep_telling())
+    try:
+        yield
+    finally:
+        task.cancel()

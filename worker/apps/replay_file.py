@@ -1,0 +1,145 @@
+"""The lines of a file as records of the input topic, and the results as JSON lines."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import orjson
+
+from schemas.decoding import decode
+from schemas.event import SessionEvent
+from schemas.keys import user_key
+from worker.clickhouse.writer import connect
+from worker.stream.deadletters import letters
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.structs import RecordMetadata
+
+    from worker.stream.deadletters import DeadLetter
+
+SKEW_MS = 60_000
+EXPORT = """
+SELECT * FROM findings FINAL ORDER BY tenant_id, event_time, finding_uid
+"""
+
+
+class ReplayFile:
+    """The records of a file of JSON lines.
+
+    A record's timestamp is stream time: the newest time named so far, but none later than the file itself, so that
+    a second run gives the same, and a date far ahead does not become now. Before any, it is the file's time.
+
+    Args:
+        file: `-` is standard input, whose time is now.
+        topic: where records go.
+        max_bytes: a longer line is no event.
+
+    Attributes:
+        read: lines sent so far; blank ones do not count.
+        numbers: partition and offset -> number in the file, from 1, of the lines that are no events.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+
+    def __init__(self, file: Path, topic: str, max_bytes: int) -> None:
+        self.read = 0
+        self.numbers: dict[tuple[int, int], int] = {}
+        self._max_bytes = max_bytes
+        self._topic = topic
+        self._file = file
+        self._ceiling = time.time_ns() // 1_000_000 if str(file) == "-" else file.stat().st_mtime_ns // 1_000_000
+        self._newest = 0
+
+    async def send(self, producer: AIOKafkaProducer, partitions: int) -> None:
+        """Produce every line; keyed by user where there is one, else in turn."""
+        for number, line in self._lines():
+            key, timestamp = self._place(line)
+            partition = None if key else self.read % partitions
+            sent = await producer.send(self._topic, value=line, key=key, partition=partition, timestamp_ms=timestamp)
+            if key is None:
+                sent.add_done_callback(partial(self._number, number))
+            self.read += 1
+        await producer.flush()
+
+    def _number(self, number: int, sent: Future[RecordMetadata]) -> None:
+        if not (sent.cancelled() or sent.exception()):
+            self.numbers[sent.result().partition, sent.result().offset] = number
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        if str(self._file) == "-":
+            yield from _not_blank(sys.stdin.buffer)
+            return
+        with self._file.open("rb") as file:
+            yield from _not_blank(file)
+
+    def _place(self, line: bytes) -> tuple[bytes | None, int]:
+        """Return key and timestamp of a line."""
+        now = self._newest or self._ceiling
+        event = decode(line, record_time=self._ceiling, skew_ms=0, max_bytes=self._max_bytes)
+        if not isinstance(event, SessionEvent):
+            return None, now
+        if not event.future_by and _has_time(event):
+            self._newest = max(self._newest, event.event_time)
+        return user_key(event.tenant_id, event.user_id), self._newest or self._ceiling
+
+
+def _has_time(event: SessionEvent) -> bool:
+    return bool(event.created_at or event.updated_at or event.last_used_at)
+
+
+def _not_blank(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(file, 1):
+        stripped = line.strip()
+        if stripped:
+            yield number, stripped
+
+
+async def export_letters(
+    options: Mapping[str, Any], topic: str, numbers: Mapping[tuple[int, int], int], path: Path
+) -> None:
+    """Write every dead letter as a JSON line, in order of the lines they were.
+
+    Args:
+        options: aiokafka connection options.
+        topic: of dead letters.
+        numbers: see `ReplayFile`.
+        path: where to.
+    """
+    found = [(numbers.get(letter.origin[1:]), letter) async for letter in letters(options, topic)]
+    found.sort(key=lambda item: item[0] or 0)
+    with path.open("wb") as out:
+        out.writelines(_letter_line(number, letter) for number, letter in found)
+
+
+def _letter_line(number: int | None, letter: DeadLetter) -> bytes:
+    """Say which line it was, what is wrong with it, and what stood there, byte for byte."""
+    value = letter.value or b""
+    try:
+        body = {"value": value.decode()}
+    except UnicodeDecodeError:
+        body = {"value_base64": base64.b64encode(value).decode()}
+    error = {"line": number, "error": letter.reason, "field": letter.field, "reason": letter.message}
+    return orjson.dumps(error | body, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def export_findings(dsn: str, path: Path) -> None:
+    """Write every finding as a JSON line, in order of tenant, time and uid."""
+    with closing(connect(dsn)) as client:
+        found = client.query(EXPORT)
+    names = found.column_names
+    with path.open("wb") as out:
+        for row in found.result_rows:
+            finding = dict(zip(names, row, strict=True))
+            finding["evidence"] = orjson.loads(finding["evidence"])
+            out.write(orjson.dumps(finding, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC))

@@ -1,0 +1,66 @@
+"""A worker that runs inside a command: its producer, its end and its summary."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING
+
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from worker.clickhouse.writer import connect
+from worker.observe.snapshot import Summary
+from worker.stream.app import caught_up
+from worker.stream.connection import aiokafka_options
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from worker.apps.build import WorkerParts
+    from worker.observe.recorder import Recorder
+    from worker.settings import Settings
+    from worker.stream.app import App
+NO_LIMIT = 86_400.0
+"""Seconds. A command waits until everything is durable."""
+
+
+@asynccontextmanager
+async def producing(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """Connect a producer for input records."""
+    options = aiokafka_options(settings.kafka)
+    producer = AIOKafkaProducer(**options, acks="all", linger_ms=5, max_batch_size=1 << 19, max_request_size=64 << 20)
+    async with producer:
+        yield producer
+
+
+async def _ends(settings: Settings, app: App) -> dict[TP, int]:
+    tps = {TP(settings.topics.events, partition) for partition in range(settings.topics.partitions)}
+    found = await app.consumer.highwaters(*tps)
+    return {tp: end or 0 for tp, end in found.items()}
+
+
+async def finish(settings: Settings, parts: WorkerParts) -> None:
+    """Wait until all input is durable, then end what expired by the newest event time."""
+    await caught_up(parts.app, await _ends(settings, parts.app))
+    for partition, now in list(parts.app.newest.items()):
+        await parts.app.fire_timers(partition, now)
+    await parts.app.delivery.drain(NO_LIMIT)
+
+
+def summary_of(settings: Settings, recorder: Recorder, read: int, seconds: float, *, interrupted: bool) -> Summary:
+    """Return what the run did, with the rows and findings that the store holds."""
+    with closing(connect(settings.store_dsn())) as client:
+        rows, found = client.query(
+            "SELECT (SELECT count() FROM session_events FINAL), (SELECT count() FROM findings FINAL)"
+        ).result_rows[0]
+    return Summary(
+        read=read,
+        accepted=recorder.count("accepted"),
+        rejected=recorder.count("rejected"),
+        ignored=recorder.count("ignored"),
+        rows=int(rows),
+        findings=int(found),
+        seconds=seconds,
+        interrupted=interrupted,
+        reasons=dict(recorder.rejected),
+    )

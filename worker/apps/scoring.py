@@ -1,0 +1,236 @@
+"""The catalogue on labelled traffic: recall and precision of each detection, false alarms of each benign class.
+
+The labels come from the simulator, which knows what it did; nothing here asks a detection's code what it should find.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from schemas.finding import SEVERITIES, Activity, Finding, Severity, Status
+from worker.apps.local import as_records
+from worker.pipeline.local import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from worker.pipeline.local import LocalPipeline
+    from worker.simulator import SimEvent
+
+BEFORE_MS, AFTER_MS = 60_000, 600_000
+"""How far outside an attack, by event time, a finding may lie and still be about it."""
+EXAMPLES = 5
+
+
+class Tally(msgspec.Struct):
+    """How one detection did.
+
+    Attributes:
+        attacks: whole attacks it had to find. `found`: those it found.
+        right: findings above informational, not suppressed, that an attack explains. `wrong`: that nothing explains.
+        by_definition: that are no attack and yet what the definition asks for, such as a country changed in flight.
+        missed, wrongs: a few of each, for a look.
+    """
+
+    attacks: int = 0
+    found: int = 0
+    right: int = 0
+    by_definition: int = 0
+    wrong: int = 0
+    missed: list[str] = msgspec.field(default_factory=list)
+    wrongs: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the attacks found; None when there were none."""
+        return self.found / self.attacks if self.attacks else None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of right findings among right and wrong ones; None when there were none."""
+        judged = self.right + self.wrong
+        return self.right / judged if judged else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return {**msgspec.to_builtins(self), "recall": self.recall, "precision": self.precision}
+
+
+class BenignTally(msgspec.Struct):
+    """Sessions of one benign class, and alerts (medium and above) that they raised."""
+
+    sessions: int = 0
+    alerts: int = 0
+    detections: dict[str, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def per_thousand(self) -> float:
+        """Alerts per 1,000 sessions."""
+        return 1_000 * self.alerts / self.sessions if self.sessions else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return {**msgspec.to_builtins(self), "per_thousand": round(self.per_thousand, 3)}
+
+
+class Evaluation(msgspec.Struct):
+    """What came of it. `total` is over all benign sessions."""
+
+    events: int
+    detections: dict[str, Tally]
+    benign: dict[str, BenignTally]
+    total: BenignTally
+
+    def below_the_bar(self) -> list[str]:
+        """Return what does not reach the project's own bar: recall 0.99, precision 0.98, 0.5 alerts in 1,000."""
+        short = [
+            f"{uid} recall {each.recall:.3f}"
+            for uid, each in self.detections.items()
+            if each.recall is not None and each.recall < 0.99
+        ]
+        short += [
+            f"{uid} precision {each.precision:.3f}"
+            for uid, each in self.detections.items()
+            if each.precision is not None and each.precision < 0.98
+        ]
+        many = self.total.per_thousand
+        return [*short, f"{many:.2f} alerts in 1,000 benign sessions"] if many >= 0.5 else short
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return {
+            "events": self.events,
+            "detections": {uid: tally.as_json() for uid, tally in sorted(self.detections.items())},
+            "benign": {name: tally.as_json() for name, tally in sorted(self.benign.items())},
+            "total": self.total.as_json(),
+        }
+
+
+def run(events: Iterable[SimEvent], local: LocalPipeline) -> tuple[int, dict[str, Finding]]:
+    """Put simulated events through the pipeline; return their number and the last word of every finding, by uid."""
+    last: dict[str, Finding] = {}
+    count = 0
+    for records in batches(as_records(events)):
+        for outcome in local.process(records):
+            last.update((finding.uid, finding) for finding in outcome.findings)
+        count += len(records)
+    return count, last
+
+
+def score(events: int, findings: Mapping[str, Finding], labels: Mapping[str, Any]) -> Evaluation:
+    """Hold findings against labels.
+
+    Args:
+        events: how many there were.
+        findings: the last word of every finding, by uid.
+        labels: `Simulator.labels()` after the run.
+    """
+    alive = [each for each in findings.values() if each.activity is not Activity.CLOSE]
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    found = _by_subject(alive)
+    for label in labels["attacks"]:
+        if label["complete"]:
+            _recall(label, found, tallies)
+    explained = _Explanations(labels)
+    total, benign = BenignTally(len(labels["benign"])), _benign_classes(labels)
+    for finding in alive:
+        if finding.severity > Severity.INFORMATIONAL and finding.status is not Status.SUPPRESSED:
+            _precision(finding, explained, tallies[finding.detection])
+            _alarm(finding, explained, benign, total)
+    return Evaluation(events, dict(tallies), benign, total)
+
+
+def _by_subject(findings: Iterable[Finding]) -> dict[tuple[str, str, str], list[Finding]]:
+    """Index findings by (detection, tenant, session) and, with `user:` before it, by user."""
+    index: defaultdict[tuple[str, str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.session_uid:
+            index[finding.detection, finding.tenant_id, finding.session_uid].append(finding)
+        index[finding.detection, finding.tenant_id, f"user:{finding.user_id}"].append(finding)
+        for user in _crowd(finding):
+            index[finding.detection, finding.tenant_id, f"user:{user}"].append(finding)
+    return index
+
+
+def _crowd(finding: Finding) -> list[str]:
+    """Return the users of a finding that names none as its own."""
+    if finding.user_id:
+        return []
+    users: list[str] = orjson.loads(finding.evidence)["observed"].get("users", [])
+    return users
+
+
+def _recall(label: Mapping[str, Any], found: Mapping[Any, list[Finding]], tallies: dict[str, Tally]) -> None:
+    for uid in label["expected"]:
+        tally = tallies[uid]
+        tally.attacks += 1
+        if any(_in_time(finding, label) for finding in _candidates(uid, label, found)):
+            tally.found += 1
+        elif len(tally.missed) < EXAMPLES:
+            tally.missed.append(f"{label['attack']}/{label['variant']} {label['instance']} of {label['users'][:1]}")
+
+
+def _candidates(uid: str, label: Mapping[str, Any], found: Mapping[Any, list[Finding]]) -> Iterator[Finding]:
+    for tenant, user in label["users"]:
+        yield from found.get((uid, tenant, f"user:{user}"), ())
+
+
+def _in_time(finding: Finding, label: Mapping[str, Any]) -> bool:
+    since: int = label["event_time"] - BEFORE_MS
+    until: int = label["until"] + AFTER_MS
+    return finding.last_event_time >= since and finding.event_time <= until
+
+
+class _Explanations:
+    """What the labels say of findings."""
+
+    def __init__(self, labels: Mapping[str, Any]) -> None:
+        self._attacks: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+        for label in labels["attacks"]:
+            for tenant, user in label["users"]:
+                self._attacks[tenant, user].append(label)
+        self.benign = {(each["tenant_id"], each["session_uid"]): each for each in labels["benign"]}
+
+    def of(self, finding: Finding) -> tuple[bool, bool]:
+        """Return whether an attack explains a finding, and whether one was under way on that user at all."""
+        users = [finding.user_id] if finding.user_id else _crowd(finding)
+        near = [label for user in users for label in self._attacks[finding.tenant_id, user] if _in_time(finding, label)]
+        named = any(finding.detection in label["expected"] or finding.detection in label["allowed"] for label in near)
+        return named, bool(near)
+
+    def by_definition(self, finding: Finding) -> bool:
+        """Tell whether the benign session did what the definition flags, with that severity."""
+        label = self.benign.get((finding.tenant_id, finding.session_uid))
+        highest = label["allowed"].get(finding.detection) if label else None
+        return highest is not None and finding.severity <= SEVERITIES.index(highest)
+
+
+def _precision(finding: Finding, explained: _Explanations, tally: Tally) -> None:
+    named, _ = explained.of(finding)
+    if named:
+        tally.right += 1
+    elif explained.by_definition(finding):
+        tally.by_definition += 1
+    else:
+        tally.wrong += 1
+        if len(tally.wrongs) < EXAMPLES:
+            where = f"{finding.tenant_id}/{finding.user_id} {finding.session_uid}"
+            tally.wrongs.append(f"{SEVERITIES[finding.severity]} {where}: {finding.summary}")
+
+
+def _benign_classes(labels: Mapping[str, Any]) -> dict[str, BenignTally]:
+    counts = Counter(name for label in labels["benign"] for name in label["classes"])
+    return {name: BenignTally(count) for name, count in counts.items()}
+
+
+def _alarm(finding: Finding, explained: _Explanations, benign: Mapping[str, BenignTally], total: BenignTally) -> None:
+    if finding.severity < Severity.MEDIUM or explained.of(finding)[1]:
+        return
+    label = explained.benign.get((finding.tenant_id, finding.session_uid))
+    for tally in (total, *(benign[name] for name in (label["classes"] if label else ()))):
+        tally.alerts += 1
+        tally.detections[finding.detection] = tally.detections.get(finding.detection, 0) + 1

@@ -1,0 +1,264 @@
+"""The ClickHouse writer: rows in, durable when it returns. One thread of its own, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, ProgrammingError
+
+from schemas.clickhouse.tables import TABLES
+from worker.clickhouse.errors import BadDsnError, StoreRefusedError, StoreUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from clickhouse_connect.driver.client import Client
+
+
+FORMAT = "MsgPack"
+"""Rows come encoded; decoding them is the store's work, in its own threads."""
+_COLUMNS = {name: [column.name for column in table.columns] for name, table in TABLES.items()}
+
+REFUSED = frozenset({6, 16, 27, 38, 41, 43, 44, 47, 53, 60, 62, 70, 73, 81, 115, 117, 349})
+"""ClickHouse error codes that waiting does not cure: wrong types, broken bytes, unknown columns, tables, databases,
+formats or settings (https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp). All others do
+pass, or can be cured at the server: no memory (241), too many parts (252), read-only (164, 242), quota (201), …"""
+_CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
+
+INSERT_SETTINGS = {
+    # Durable when answered.
+    "async_insert": 0,
+    # … on the shards, where the tables are Distributed.
+    "distributed_foreground_insert": 1,
+    # Late events may span any number of months; the partitions are bounded by the tables.
+    "throw_on_max_partitions_per_insert_block": 0,
+    # The tables collapse what is written twice. The server's own deduplication would skip the materialized views of
+    # a block whose first try reached the table and not them.
+    "insert_deduplicate": 0,
+}
+SECURE_SCHEMES = frozenset({"clickhouses", "https"})
+SCHEMES = SECURE_SCHEMES | {"clickhouse", "http"}
+_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
+_SECRET_OPTION = re.compile(r"([?&](?:password|access_token)=)[^&]*")
+
+
+class WriterObserver(Protocol):
+    """Who is told how the store does."""
+
+    def on_insert(self, table: str, rows: int, seconds: float) -> None:
+        """Rows of a table became durable."""
+
+    def on_retry(self, error: str) -> None:
+        """A write failed and will be tried again."""
+
+
+def masked(dsn: str) -> str:
+    """Return a DSN without its password.
+
+    >>> masked("clickhouse://me:s@cret@host:8123/db")
+    'clickhouse://me:***@host:8123/db'
+    """
+    return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", dsn))
+
+
+def connect(dsn: str, **options: Any) -> Client:
+    """Connect to a store. A client is for one thread at a time.
+
+    Args:
+        dsn: `chdb:///directory` (the embedded engine) or `clickhouse://user:password@host:8123/database`;
+            `clickhouses://` or `?secure=true` mean TLS.
+        options: passed on to clickhouse-connect (TLS, timeouts, …).
+
+    Raises:
+        BadDsnError: the DSN or an option makes no sense.
+        StoreUnreachableError: nobody answers there, or the user is refused.
+    """
+    embedded = dsn.startswith("chdb:")
+    try:
+        if embedded:
+            return clickhouse_connect.get_client(dsn=dsn, **options)
+        plain, secure = _plain(dsn)
+        # No session: an insert that outlives its caller must not make the next one an error.
+        given = {"autogenerate_session_id": False, **options, "secure": secure or options.get("secure", False)}
+        return clickhouse_connect.get_client(dsn=plain, **given)
+    except (TypeError, ValueError) as error:
+        raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
+    except (ClickHouseError, OSError) as error:
+        if isinstance(error, ProgrammingError) and not embedded:
+            raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
+        raise StoreUnreachableError(f"no ClickHouse at {masked(dsn)}: {_why(error)}") from error
+
+
+def _plain(dsn: str) -> tuple[str, bool]:
+    """Return the DSN as clickhouse-connect takes it, and whether it asks for TLS."""
+    parts = urlsplit(dsn)
+    if parts.scheme not in SCHEMES or not parts.hostname:
+        raise ValueError("not chdb:///directory and not clickhouse://user:password@host:8123/database")
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("percent-encode the password: / is %2F, ? is %3F, # is %23")
+    options = dict(parse_qsl(parts.query))
+    secure = options.pop("secure", "").lower() in ("1", "true") or parts.scheme in SECURE_SCHEMES
+    return parts._replace(scheme="clickhouse", query=urlencode(options)).geturl(), secure
+
+
+def _why(error: BaseException) -> str:
+    text = str(error)
+    if "already initialized with path" in text:
+        return "this process has another embedded store open, and there can be one"
+    if "EmbeddedServer" in text:
+        return "another process has it open (ask its SQL endpoint), or it cannot be written"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def write_rows(client: Client, table: str, rows: Sequence[bytes]) -> None:
+    """Insert rows, encoded as `ClickHouseWriter.insert` takes them, once.
+
+    Raises:
+        ClickHouseError: they may not be durable.
+    """
+    client.raw_insert(table, _COLUMNS[table], b"".join(rows), settings=INSERT_SETTINGS, fmt=FORMAT, compression=None)
+
+
+def error_code(error: BaseException) -> int:
+    """Return ClickHouse's code of an error, 0 when it has none."""
+    code = getattr(error, "code", None)
+    if isinstance(code, int):
+        return code
+    found = _CODE.search(str(error))
+    return int(found.group(1)) if found else 0
+
+
+class _Thread:
+    """Runs one call after the other. Unlike an executor's, a call that hangs does not hold up the process's end."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        Thread(target=self._run, name="clickhouse", daemon=True).start()
+
+    def run_there(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Return what will be the result of a call."""
+        future: Future[Any] = Future()
+        self._calls.put((future, partial(call, *args)))
+        return asyncio.wrap_future(future)
+
+    def end(self) -> None:
+        """End the thread after the calls so far."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (item := self._calls.get()) is not None:
+            future, call = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001  whoever waits for it is told
+                future.set_exception(error)
+
+
+class ClickHouseWriter:
+    """Writes batches of rows, trying until they are durable.
+
+    `insert` may wait for as long as the store is away; that is the back-pressure. It raises `StoreRefusedError` for
+    what waiting does not cure, and whatever is no trouble of the store at all. Writing the same rows again is
+    harmless: the tables collapse them.
+
+    Args:
+        connector: makes a client; called in the writer's own thread until it succeeds once.
+        observer: told of inserts and retries.
+        sleep: waits between tries, seconds.
+        clock: monotonic, seconds.
+        first_wait, longest_wait: bounds of the exponential wait, seconds.
+
+    Attributes:
+        failing_since: the clock when the first of the tries failed that failed in a row; None while all is well.
+    """
+
+    def __init__(
+        self,
+        connector: Callable[[], Client],
+        *,
+        observer: WriterObserver | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float],
+        first_wait: float = 0.1,
+        longest_wait: float = 5.0,
+    ) -> None:
+        self._connector = connector
+        self._observer = observer
+        self._sleep = sleep
+        self._clock = clock
+        self._first_wait, self._longest_wait = first_wait, longest_wait
+        self._client: Client | None = None
+        self._thread = _Thread()
+        self.failing_since: float | None = None
+
+    async def insert(self, batch: Mapping[str, Sequence[bytes]]) -> None:
+        """Make the rows of every table durable.
+
+        Args:
+            batch: rows by table, in `FORMAT`, columns in the order of `schemas.clickhouse.tables`.
+
+        Raises:
+            StoreRefusedError: the store refuses them for good.
+            KeyError: there is no such table.
+        """
+        for table, rows in batch.items():
+            if rows:
+                await self._insert(table, rows)
+
+    async def close(self) -> None:
+        """Let the client go, after the insert that is under way."""
+        await self._thread.run_there(self._release)
+        self._thread.end()
+
+    def _release(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    async def _insert(self, table: str, rows: Sequence[bytes]) -> None:
+        wait = self._first_wait
+        while True:
+            try:
+                seconds = await self._thread.run_there(self._write, table, rows)
+            except (ClickHouseError, StoreUnreachableError, OSError) as error:
+                self._failed(error)
+                await self._sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
+                wait = min(wait * 2, self._longest_wait)
+            else:
+                self.failing_since = None
+                if self._observer is not None:
+                    self._observer.on_insert(table, len(rows), seconds)
+                return
+
+    def _write(self, table: str, rows: Sequence[bytes]) -> float:
+        begun = self._clock()
+        if self._client is None:
+            self._client = self._connector()
+        try:
+            write_rows(self._client, table, rows)
+        except DatabaseError as error:
+            if error_code(error) in REFUSED:
+                raise StoreRefusedError(f"table {table}: {_first_line(error)}") from error
+            raise
+        return self._clock() - begun
+
+    def _failed(self, error: Exception) -> None:
+        if self.failing_since is None:
+            self.failing_since = self._clock()
+        if self._observer is not None:
+            code = error_code(error)
+            self._observer.on_retry(f"code-{code}" if code else type(error).__name__)

@@ -1,0 +1,77 @@
+"""What is new to a user at the start of a session, once enough is known of the user. Unknown is never new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.detections.api import Parameters
+from worker.enrich.model import NetworkKind, is_anonymiser
+from worker.sessions import baseline as history
+from worker.sessions.baseline import LEARNED_AFTER, LEARNED_SESSIONS, device_key, network_key
+from worker.sessions.limits import DAY
+
+if TYPE_CHECKING:
+    from worker.detections.api import View
+    from worker.sessions.state import Context
+
+
+TOLD_BEFORE = "told-before"
+
+
+class Learning(Parameters):
+    """How much must be known before anything can be new; either is enough."""
+
+    sessions: int = LEARNED_SESSIONS
+    """Sessions started before."""
+    days: float = LEARNED_AFTER / DAY
+    """Days since the user's first event."""
+
+
+def is_learned(view: View, learning: Learning) -> bool:
+    """Tell whether the learning period is over."""
+    return history.is_learned(view.user.baseline, view.now, learning.sessions, learning.days * DAY)
+
+
+def is_new_country(view: View) -> bool:
+    """Tell whether the country is known, the user's own and not one the user was in before."""
+    country = view.context.place.country
+    return (
+        bool(country) and not is_anonymiser(view.context.network.kind) and country not in view.user.baseline.countries
+    )
+
+
+def is_new_network(view: View) -> bool:
+    """Tell whether the autonomous system is known and not one the user came from before.
+
+    Relays and satellites do not count: they stand for everybody.
+    """
+    network = view.context.network
+    shared = network.kind in (NetworkKind.RELAY, NetworkKind.SATELLITE)
+    return bool(network.asn) and not shared and network_key(network) not in view.user.baseline.networks
+
+
+def is_new_device(view: View) -> bool:
+    """Tell whether browser family, operating system and class together are known and new to the user."""
+    key = device_key(view.context.device)
+    return bool(key) and key not in view.user.baseline.devices
+
+
+def news(view: View) -> list[str]:
+    """Return what is new: `country`, `network`, `device`."""
+    checks = {"country": is_new_country, "network": is_new_network, "device": is_new_device}
+    return [name for name, is_new in checks.items() if is_new(view)]
+
+
+def told_before(view: View) -> tuple[str, ...]:
+    """Return why the news of a session is none any more: another session is in quarantine for the very same.
+
+    A journey is told once, not at every sign-in of its first day. Same are country, network and device together; when
+    that other session was ended, as a thief's is, the next one is told again.
+    """
+    same = _place_network_device(view.context)
+    waiting = (view.contexts[each.context] for each in view.user.waiting)
+    return (TOLD_BEFORE,) if any(_place_network_device(context) == same for context in waiting) else ()
+
+
+def _place_network_device(context: Context) -> tuple[str, str, str]:
+    return context.place.country, network_key(context.network), device_key(context.device)

@@ -1,0 +1,1 @@
+"""The built-in detections: one file a rule, and nothing else."""

@@ -1,0 +1,48 @@
+"""`audience-change`: a session is used for another audience than before."""
+
+from __future__ import annotations
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+
+
+class AudienceChange(Parameters):
+    """`audience-change` has no parameters."""
+
+
+def detect(view: View, _parameters: AudienceChange) -> Signal | None:
+    """Compare the event's audience with the session's last known one; an omitted one is unknown."""
+    before, after = view.before, view.context
+    known = before and (before.aud or (view.session and view.session.aud))
+    if not known or not after.aud or known == after.aud:
+        return None
+    return Signal(
+        subject=after.aud,
+        summary=f"session issued for audience {known} is now used for {after.aud}",
+        observed={"aud": after.aud},
+        expected={"aud": known},
+        before=before,
+    )
+
+
+DETECTION = Detection(
+    id="audience-change",
+    title="Session used for another audience",
+    description=(
+        "The audience of one session changed. An audience is fixed when a session is issued; another one under the "
+        "same id means a confused deputy, a token exchange outside the rules, or a forged session record."
+    ),
+    severity=Severity.MEDIUM,
+    score=47,
+    scope=Scope.SESSION,
+    attacks=(Attack("T1550.001", "Use Alternate Authentication Material: Application Access Token"),),
+    false_positives=("An identity provider that reuses one session record for single sign-on to several clients.",),
+    runbook=(
+        "Check whether both audiences are clients of the tenant and belong to one single sign-on group.",
+        "Look for scope or device changes of the session in the 60 minutes around the change.",
+        "If the new audience is not expected, revoke the session and review the client's grants of the last 24 hours.",
+    ),
+    sources=("RFC 8725 section 3.9: use and validate audience.", "OWASP ASVS 5.0, V9: token audience."),
+    triggers=Trigger.GRANT,
+    parameters=AudienceChange(),
+    detect=detect,
+)

@@ -1,0 +1,100 @@
+"""`concurrent-countries`: a user's sessions are used in two countries at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import apart_km, hidden
+from worker.detections.evidence import duration_name, place_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.sessions.state import Context, Session
+
+MINUTE_MS = 60_000
+
+
+class ConcurrentCountries(Parameters):
+    """Parameters of `concurrent-countries`."""
+
+    minutes: float = 30.0
+    """Last uses closer to one another than this are at once."""
+    area_km: float = 100.0
+    """Two places closer than this are one, whatever border is between them."""
+
+
+def detect(view: View, parameters: ConcurrentCountries) -> Signal | None:
+    """Hold the event's country against those in which other sessions were just used."""
+    here = view.context
+    if not view.activity or not here.place.country or hidden(here):
+        return None
+    for session, there in _others(view, parameters):
+        if there.place.country != here.place.country and not _is_near(here, there, parameters.area_km):
+            return _signal(view, session, there)
+    return None
+
+
+def _others(view: View, parameters: ConcurrentCountries) -> Iterator[tuple[Session, Context]]:
+    """Yield the other sessions used shortly before or after, ended since or not, whose country is their user's."""
+    for uid, session in view.user.sessions.items():
+        gap = abs(view.activity - session.activity)
+        if uid == view.context.uid or not session.activity or gap > parameters.minutes * MINUTE_MS:
+            continue
+        there = view.contexts[session.context]
+        if there.place.country and not hidden(there):
+            yield session, there
+
+
+def _is_near(here: Context, there: Context, area_km: float) -> bool:
+    known = here.place.latitude is not None and there.place.latitude is not None
+    return known and apart_km(here.place, there.place) <= area_km
+
+
+def _signal(view: View, session: Session, there: Context) -> Signal:
+    here, gap = view.context, abs(view.activity - session.activity)
+    return Signal(
+        subject="-".join(sorted((here.place.country, there.place.country))),
+        summary=(
+            f"sessions used in {place_name(here.place)} and in {place_name(there.place)} within {duration_name(gap)}"
+        ),
+        observed={"countries": sorted((here.place.country, there.place.country)), "gap_ms": gap},
+        expected={"countries": 1, "other_session": there.uid},
+        before=there,
+    )
+
+
+DETECTION = Detection(
+    id="concurrent-countries",
+    title="Sessions in two countries at once",
+    description=(
+        "Two sessions of one user were last used within half an hour of each other from two countries. Unlike "
+        "impossible travel it needs no speed, only two holders at a time; anonymisers and unknown places are left out, "
+        "and so are places on the two sides of a border."
+    ),
+    severity=Severity.HIGH,
+    score=73,
+    scope=Scope.USER,
+    attacks=(
+        Attack("T1078", "Valid Accounts"),
+        Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
+    ),
+    false_positives=(
+        "An account shared by people in two countries.",
+        "A remote desktop or corporate proxy abroad that no list knows.",
+    ),
+    runbook=(
+        "Compare the two sessions in the evidence: different devices as well mean two people.",
+        "Ask the user which of the two places is theirs; look at the sessions' starts in the last 24 hours.",
+        "Revoke the other session and reset the credentials it was created with.",
+    ),
+    sources=(
+        "Okta Identity Threat Protection and Elastic: successful sign-ins from several countries at a time.",
+        "Splunk: concurrent sessions from different locations.",
+    ),
+    triggers=Trigger.START | Trigger.PLACE | Trigger.TRAVEL,
+    parameters=ConcurrentCountries(),
+    detect=detect,
+    needs=("place",),
+)

@@ -1,0 +1,75 @@
+"""`concurrent-sessions`: a user has more sessions at once than the policy allows and than is usual."""
+
+from __future__ import annotations
+
+from statistics import median_high
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.sessions.fold import live_sessions
+from worker.sessions.limits import DAY
+
+
+class ConcurrentSessions(Parameters):
+    """Parameters of `concurrent-sessions`; the limit itself is in the tenant's policy."""
+
+    known_days: int = 7
+    """Days of history after which there is a usual maximum."""
+    factor: float = 2.0
+    """More than the usual daily maximum times this is unusual."""
+
+
+def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
+    """Count the user's unexpired sessions, this new one with them."""
+    if view.context.session_type == "service":
+        return None
+    live = 1 + live_sessions(view.user, view.now)
+    limit, usual = view.policy.max_sessions, usual_peak(view, parameters.known_days)
+    if live <= limit or (usual is not None and live <= usual * parameters.factor):
+        return None
+    return Signal(
+        summary=f"{live} sessions at once; allowed are {limit}, usual are {'unknown' if usual is None else usual}",
+        observed={"sessions": live},
+        expected={"limit": limit, "usual": usual},
+    )
+
+
+def usual_peak(view: View, days: int) -> int | None:
+    """Return the median of the daily maxima before today, None before there are `days` of history.
+
+    The median, so that one day of an attack does not make the next one usual.
+    """
+    today = view.now // DAY
+    peaks = [most for day, most in view.user.baseline.peaks if day < today]
+    if not peaks or today - view.user.baseline.first // DAY < days:
+        return None
+    return median_high(peaks)
+
+
+DETECTION = Detection(
+    id="concurrent-sessions",
+    title="Unusually many sessions at once",
+    description=(
+        "A user holds more unexpired sessions than the tenant's policy allows and, once there is a history, more than "
+        "twice the usual. Credentials that are sold or stuffed are used from many places at once."
+    ),
+    severity=Severity.MEDIUM,
+    score=47,
+    scope=Scope.USER,
+    attacks=(Attack("T1078", "Valid Accounts"), Attack("T1110.004", "Brute Force: Credential Stuffing")),
+    false_positives=(
+        "Automated tests or a script that signs in anew each time.",
+        "A client that loses its session store and signs in at every start.",
+    ),
+    runbook=(
+        "Group the user's active sessions by network and device: one network and client is most often a script.",
+        "If they come from several networks, compare with the user's known ones of the last 14 days.",
+        "Revoke all sessions and reset credentials when networks or devices are not the user's.",
+    ),
+    sources=(
+        "OWASP ASVS 5.0, V7: limits on concurrent sessions.",
+        "tirreno: account shared or sold; default limit of 10.",
+    ),
+    triggers=Trigger.START,
+    parameters=ConcurrentSessions(),
+    detect=detect,
+)

@@ -1,0 +1,80 @@
+"""`impossible-travel`: a user is in two places faster than anyone travels."""
+
+from __future__ import annotations
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import apart_km
+from worker.detections.evidence import duration_name, place_name
+
+
+class ImpossibleTravel(Parameters):
+    """Parameters of `impossible-travel`."""
+
+    least_km: float = 500.0
+    """Shorter distances are noise of geo data."""
+    fastest_kmh: float = 900.0
+    """Cruising speed of an airliner."""
+
+
+HOUR_MS = 3_600_000
+LEAST_MS = 1_000
+"""Equal times count as one second."""
+
+
+def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
+    """Compare with the user's neighbouring observation, in event time, whose place is known and trusted."""
+    number, when, *_ = view.user.place
+    if not number:
+        return None
+    before = view.contexts[number]
+    distance = apart_km(before.place, view.context.place)
+    elapsed = max(abs(view.activity - when), LEAST_MS)
+    speed = distance / (elapsed / HOUR_MS)
+    if distance <= parameters.least_km or speed <= parameters.fastest_kmh:
+        return None
+    return Signal(
+        subject="-".join(sorted((place_name(before.place), place_name(view.context.place)))),
+        summary=(
+            f"from {place_name(before.place)} to {place_name(view.context.place)}, {distance:,.0f} km in "
+            f"{duration_name(elapsed)}: {speed:,.0f} km/h"
+        ),
+        observed={"distance_km": round(distance), "elapsed_ms": elapsed, "speed_kmh": round(speed)},
+        expected={"fastest_kmh": parameters.fastest_kmh, "other_session": before.uid},
+        before=before,
+    )
+
+
+DETECTION = Detection(
+    id="impossible-travel",
+    title="Impossible travel",
+    description=(
+        "A user acted in two places whose distance, less the accuracy of both, no airliner covers in the time between. "
+        "Judged in event time between neighbouring observations of all the user's sessions; anonymised and unknown "
+        "places are stepped over."
+    ),
+    severity=Severity.HIGH,
+    score=73,
+    scope=Scope.USER,
+    attacks=(
+        Attack("T1078", "Valid Accounts"),
+        Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
+    ),
+    false_positives=(
+        "A corporate VPN or remote desktop in another country that no list knows.",
+        "An account shared by people in two places.",
+    ),
+    runbook=(
+        "Look at both sessions in the evidence: different devices as well mean two people.",
+        "Ask the user where they are; check for a VPN client or a remote desktop used within the last 24 hours.",
+        "If one place is not theirs, revoke that session and reset the credentials it was created with.",
+    ),
+    sources=(
+        "Microsoft Entra ID Protection: impossible travel.",
+        "Splunk and Okta: 500 miles per hour upwards; 900 km/h is an airliner's cruising speed.",
+        "500 km: geo data of carriers and providers is that wrong at times.",
+    ),
+    triggers=Trigger.TRAVEL,
+    parameters=ImpossibleTravel(),
+    detect=detect,
+    needs=("place",),
+)

@@ -1,0 +1,62 @@
+"""`lifetime-extension`: a session's lifetime grows, or is longer than the tenant allows."""
+
+from __future__ import annotations
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+
+
+class LifetimeExtension(Parameters):
+    """`lifetime-extension` has no parameters; the tenant's maximum is in its policy."""
+
+
+def detect(view: View, _parameters: LifetimeExtension) -> Signal | None:
+    """Hold `max_age_minutes` against the session's last known and the tenant's maximum."""
+    age = view.context.max_age_minutes
+    known = view.session.max_age_minutes if view.session else None
+    if age is None or (known is not None and age <= known and view.session is not None):
+        return None
+    maximum = view.policy.max_lifetime_minutes
+    grew = known is not None and age > known
+    if not grew and (maximum is None or age <= maximum):
+        return None
+    expected = known if grew else maximum
+    reason = "grew from" if grew else "is longer than the tenant's maximum of"
+    return Signal(
+        subject="grew" if grew else "maximum",
+        summary=f"lifetime of the session {reason} {expected:g} min: now {age:g} min",
+        observed={"max_age_minutes": age},
+        expected={"max_age_minutes": expected},
+        before=view.before,
+    )
+
+
+DETECTION = Detection(
+    id="lifetime-extension",
+    title="Session lifetime extended",
+    description=(
+        "The sliding lifetime of a session grew while it was in use, or exceeds what the tenant allows. Attackers "
+        "who can change session records make stolen sessions last."
+    ),
+    severity=Severity.MEDIUM,
+    score=47,
+    scope=Scope.SESSION,
+    attacks=(
+        Attack("T1098", "Account Manipulation"),
+        Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
+    ),
+    false_positives=(
+        "A policy roll-out that lengthens sessions of a whole tenant at once.",
+        "'Keep me signed in' chosen after the session began.",
+    ),
+    runbook=(
+        "Check whether other sessions of the tenant changed alike within the last 24 hours: then it is a roll-out.",
+        "Otherwise find out which service wrote the change, and restore the lifetime or revoke the session.",
+    ),
+    sources=(
+        "NIST SP 800-63B-4 section 5.2: reauthentication limits.",
+        "OWASP Session Management Cheat Sheet: expiration.",
+    ),
+    triggers=Trigger.GRANT | Trigger.START,
+    parameters=LifetimeExtension(),
+    detect=detect,
+)

@@ -1,0 +1,82 @@
+"""`network-many-users`: many users appear at once on a network that is new to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger
+from worker.sessions.limits import MINUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.sessions.announcements import Arrival, CrowdView
+
+
+class NetworkManyUsers(Parameters):
+    """Parameters of `network-many-users`."""
+
+    users: int = 5
+    """Users past their learning period, to whom the network is new, that make a crowd if they are the majority."""
+    minutes: float = 15.0
+    """Window of their arrivals."""
+    regulars: int = 5
+    """Users who came back after a day from which a network is learned as shared egress, if no more come at once."""
+
+
+def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:
+    """Look for a window in which enough users arrive for the first time."""
+    crowd = _crowd(view.arrivals, parameters)
+    if not crowd or view.regulars >= max(parameters.regulars, len(crowd)):
+        return None
+    return Signal(
+        subject=view.network,
+        summary=f"{len(crowd)} users appeared on {view.network} within {parameters.minutes:g} min, none known there",
+        observed={"users": crowd[:20], "count": len(crowd), "network": view.network},
+        expected={"new_users_below": parameters.users, "regulars": view.regulars},
+    )
+
+
+def _crowd(arrivals: Sequence[Arrival], parameters: NetworkManyUsers) -> list[str]:
+    """Return the users of the first window that is a crowd; none when there is none."""
+    for start in (arrival.time for arrival in arrivals if arrival.is_new):
+        within = [each for each in arrivals if start <= each.time < start + parameters.minutes * MINUTE]
+        new = {each.user_id for each in within if each.is_new}
+        known = {each.user_id for each in within} - new
+        if len(new) >= parameters.users and len(new) > len(known):
+            return sorted(new)
+    return []
+
+
+DETECTION = Detection(
+    id="network-many-users",
+    title="Many users on a network new to them",
+    description=(
+        "Within a quarter of an hour five or more users of a tenant start sessions from one /24 or /64 that none of "
+        "them was seen on before, and they are the majority there. This is how password spraying or credential "
+        "stuffing looks when it succeeds. Networks with regulars are learned as shared egress and left alone."
+    ),
+    severity=Severity.HIGH,
+    score=73,
+    scope=Scope.USER,
+    attacks=(
+        Attack("T1110.003", "Brute Force: Password Spraying"),
+        Attack("T1110.004", "Brute Force: Credential Stuffing"),
+    ),
+    false_positives=(
+        "The first morning in a new office, or a conference network.",
+        "A new corporate proxy or VPN exit: list it in the tenant's policy.",
+    ),
+    runbook=(
+        "Look up the network: an office or a proxy of the tenant's is benign and should be listed.",
+        "Compare devices and methods of the sessions: one client for all of them is a tool.",
+        "Revoke the sessions of the last hour from this network and reset the credentials of the users named.",
+    ),
+    sources=(
+        "Microsoft Entra ID Protection: password spray; Auth0: suspicious IP throttling.",
+        "Splunk: multiple users from one source within minutes.",
+    ),
+    triggers=Trigger.ARRIVAL,
+    parameters=NetworkManyUsers(),
+    detect=detect,
+)

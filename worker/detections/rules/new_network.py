@@ -1,0 +1,56 @@
+"""`new-network`: a session begins on a network the user was never seen on."""
+
+from __future__ import annotations
+
+from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
+from worker.detections.evidence import network_name
+from worker.detections.novelty import Learning, is_learned, is_new_network, told_before
+from worker.sessions.baseline import network_key
+
+
+class NewNetwork(Learning):
+    """Parameters of `new-network`."""
+
+
+def detect(view: View, parameters: NewNetwork) -> Signal | None:
+    """Hold the network against those the user is known by."""
+    if not is_new_network(view) or not is_learned(view, parameters):
+        return None
+    return Signal(
+        subject=network_key(view.context.network),
+        summary=f"first session from {network_name(view.context.network)}",
+        observed={"network": network_key(view.context.network)},
+        expected={"networks": sorted(view.user.baseline.networks)},
+        suppressed_by=told_before(view),
+    )
+
+
+DETECTION = Detection(
+    id="new-network",
+    title="Sign-in from a new network",
+    description=(
+        "A user starts a session from an autonomous system that none of the user's sessions came from before, after "
+        "ten sessions or two weeks of learning. By itself it is context; together with a new country or device it "
+        "weighs."
+    ),
+    severity=Severity.LOW,
+    score=21,
+    scope=Scope.USER,
+    attacks=(Attack("T1078", "Valid Accounts"),),
+    false_positives=(
+        "A new provider, a hotel or a friend's Wi-Fi.",
+        "A provider that merged its autonomous systems.",
+    ),
+    runbook=(
+        "Look at kind and organisation of the network: hosting is not where people sit.",
+        "Look for a new country or a new device in the same session of that hour.",
+    ),
+    sources=(
+        "Microsoft Entra ID Protection: unfamiliar sign-in properties, learned for 5 to 14 days.",
+        "Elastic: first time seen autonomous system for a user.",
+    ),
+    triggers=Trigger.START,
+    parameters=NewNetwork(),
+    detect=detect,
+    needs=("network",),
+)

@@ -1,0 +1,59 @@
+"""`owner-change`: one session is claimed by two users."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger
+
+if TYPE_CHECKING:
+    from worker.sessions.announcements import ClaimView
+
+
+class OwnerChange(Parameters):
+    """`owner-change` has no parameters."""
+
+
+def detect(view: ClaimView, _parameters: OwnerChange) -> Signal | None:
+    """Name the earlier owner, unless that is another tenant's user: tenants learn nothing of one another."""
+    first, claim = view.first, view.claim
+    inside = first.tenant_id == claim.tenant_id
+    earlier = f"user {first.user_id}" if inside else "a user of another tenant"
+    return Signal(
+        subject=claim.user_id,
+        summary=f"session is claimed by user {claim.user_id} and was claimed by {earlier} before",
+        observed={"user": claim.user_id, "seen": list(claim.names), "owners": view.claimants},
+        expected={"user": first.user_id, "seen": list(first.names)} if inside else {"user": earlier},
+    )
+
+
+DETECTION = Detection(
+    id="owner-change",
+    title="Session with two owners",
+    description=(
+        "One session uid is used for two users, or in two tenants. A uid belongs to whoever it was issued for; another "
+        "owner means that session records are forged or mixed up, that a token of one user is accepted for another, "
+        "or that a tenant boundary is broken."
+    ),
+    severity=Severity.CRITICAL,
+    score=99,
+    scope=Scope.SESSION,
+    attacks=(
+        Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
+        Attack("T1606.001", "Forge Web Credentials: Web Cookies"),
+    ),
+    false_positives=("A user who was renamed or merged while a session was running.",),
+    runbook=(
+        "Compare the two owners in the evidence: the same person under two ids is a migration.",
+        "Look in the identity provider at whom the session was issued for, and by which client.",
+        "Revoke the session for both owners; across tenants, treat it as an incident of the platform.",
+    ),
+    sources=(
+        "OWASP ASVS 5.0, V7: a session is bound to one user.",
+        "OWASP API Security 2023, API1 and API2: broken object level authorisation and authentication.",
+    ),
+    triggers=Trigger.CLAIM,
+    parameters=OwnerChange(),
+    detect=detect,
+    invariant=True,
+)

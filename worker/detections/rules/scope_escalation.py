@@ -1,0 +1,65 @@
+"""`scope-escalation`: a session gains scopes without re-authentication."""
+
+from __future__ import annotations
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.sessions.strength import strength
+
+
+class ScopeEscalation(Parameters):
+    """`scope-escalation` has no parameters; sensitive scopes are in the tenant's policy."""
+
+
+def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
+    """Hold the event's scopes against the widest set the session has had."""
+    session, scopes = view.session, view.context.scopes
+    if session is None or session.scopes is None or not scopes or is_reauthenticated(view):
+        return None
+    gained = sorted(set(scopes) - set(session.scopes))
+    if not gained:
+        return None
+    sensitive = sorted(set(gained) & set(view.policy.sensitive_scopes))
+    return Signal(
+        severity=Severity.HIGH if sensitive else Severity.MEDIUM,
+        subject=" ".join(gained)[:200],
+        summary=f"session gained scopes without re-authentication: {' '.join(gained)[:200]}",
+        observed={"gained": gained, "sensitive": sensitive},
+        expected={"scopes": list(session.scopes)},
+        before=view.before,
+    )
+
+
+def is_reauthenticated(view: View) -> bool:
+    """Tell whether this event re-authenticates: creation time moves forward, or the strength grows."""
+    session = view.session
+    if session is None:
+        return False
+    stronger = session.strength >= 0 and strength(view.context.amr) > session.strength
+    return stronger or view.context.created_at > session.created > 0
+
+
+DETECTION = Detection(
+    id="scope-escalation",
+    title="Session gained scopes",
+    description=(
+        "A session carries scopes it did not have before, without the user having authenticated again. Scopes only "
+        "grow through consent or step-up; growth inside a running session is privilege escalation or consent abuse."
+    ),
+    severity=Severity.MEDIUM,
+    score=47,
+    scope=Scope.SESSION,
+    attacks=(
+        Attack("T1098.003", "Account Manipulation: Additional Cloud Roles"),
+        Attack("T1550.001", "Use Alternate Authentication Material: Application Access Token"),
+    ),
+    false_positives=("Incremental consent, where an application asks for more scopes as features are used.",),
+    runbook=(
+        "Read the gained scopes in the evidence and ask the owner of the client whether incremental consent is used.",
+        "Look for device or network changes of the session in the 60 minutes before the gain.",
+        "If nobody asked for it, revoke the session and the client's refresh tokens of the last 24 hours.",
+    ),
+    sources=("RFC 6749 section 6: a refresh must not widen scope.", "Microsoft Entra ID Protection: anomalous token."),
+    triggers=Trigger.GRANT,
+    parameters=ScopeEscalation(),
+    detect=detect,
+)

@@ -1,0 +1,87 @@
+"""`session-hijack`: a session goes on from another network and another device at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import last_device, other_country, other_device, other_network, other_system
+from worker.detections.evidence import device_name, network_name, place_name
+from worker.sessions.baseline import network_key
+
+if TYPE_CHECKING:
+    from worker.enrich.model import Network
+    from worker.sessions.state import Context
+
+
+class SessionHijack(Parameters):
+    """`session-hijack` has no parameters."""
+
+
+def detect(view: View, _parameters: SessionHijack) -> Signal | None:
+    """Flag a new network together with a different device; a script after a browser is worse."""
+    before, after = last_device(view), view.context
+    if before is None or not other_device(before.device, after.device) or not _new_network(view, before):
+        return None
+    scripted = after.device.scripted and not before.device.scripted
+    return Signal(
+        severity=Severity.CRITICAL if scripted else Severity.HIGH,
+        subject=network_key(after.network),
+        summary=(
+            f"session of {device_name(before.device)} at {network_name(before.network)}, {place_name(before.place)} "
+            f"is used by {device_name(after.device)} at {network_name(after.network)}, {place_name(after.place)}"
+        ),
+        observed={"device": device_name(after.device), "network": network_key(after.network), "scripted": scripted},
+        expected={"device": device_name(before.device), "network": network_key(before.network)},
+        before=before,
+    )
+
+
+def _new_network(view: View, before: Context) -> bool:
+    after = view.context
+    if after.device.scripted and not before.device.scripted and other_network(before.network, after.network):
+        return True
+    reference = (view.same_family or before).network
+    return _is_other(reference, after.network) or other_country(before.place, after.place)
+
+
+def _is_other(before: Network, after: Network) -> bool:
+    """Tell whether two addresses of one family lie in different systems; where none is known, in different blocks."""
+    if before.asn and after.asn:
+        return before.family == after.family and other_system(before, after)
+    return other_network(before, after)
+
+
+DETECTION = Detection(
+    id="session-hijack",
+    title="Session taken over",
+    description=(
+        "One session is suddenly used by a different device from another autonomous system or country. Roaming "
+        "changes the network and keeps the device; a theft changes both. A scripted client taking over a browser's "
+        "session is the signature of a replayed cookie."
+    ),
+    severity=Severity.HIGH,
+    score=73,
+    scope=Scope.SESSION,
+    attacks=(
+        Attack("T1539", "Steal Web Session Cookie"),
+        Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
+        Attack("T1185", "Browser Session Hijacking"),
+    ),
+    false_positives=(
+        "A session handed from a browser to an application on another device by design (device pairing by QR code).",
+    ),
+    runbook=(
+        "Revoke the session now; the evidence names both holders.",
+        "List what the session did since the event time, and the user's other sessions of the last 24 hours.",
+        "Reset the user's credentials and look for an infostealer or a phishing proxy on the first device.",
+    ),
+    sources=(
+        "Okta Identity Threat Protection: session hijacking by change of IP and device.",
+        "Elastic detection rules: web session cookie replay; severities high and critical.",
+    ),
+    triggers=Trigger.DEVICE,
+    parameters=SessionHijack(),
+    detect=detect,
+    needs=("network", "device"),
+)

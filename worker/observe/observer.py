@@ -1,0 +1,122 @@
+"""What the stream layer tells of itself, as metrics."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.observe import metrics
+from worker.observe.interface import StreamObserver
+from worker.observe.writer import observe_findings
+from worker.sessions.fold import is_live
+from worker.sessions.state import decode_user, is_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from faust.types import TP
+
+    from worker.observe.interface import ObservedWorker, ReadableShard
+    from worker.pipeline.ports import BatchResult, Record
+
+SAMPLE = 250
+"""States of a partition looked at for their mean size and sessions, at a cost of some 2 ms."""
+
+
+class MetricsObserver(StreamObserver):
+    """Turns events of the stream layer into metrics.
+
+    Args:
+        clock: milliseconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def on_batch(self, tp: TP, records: int, seconds: float, result: BatchResult) -> None:
+        """Take in that records were processed, and how long that took."""
+        metrics.RECORDS_IN.labels(tp.topic).inc(records)
+        metrics.BATCH_RECORDS.observe(records)
+        metrics.BATCH_SECONDS.observe(seconds)
+        self._count(result)
+
+    def on_timers(self, partition: int, seconds: float, result: BatchResult) -> None:  # noqa: ARG002  the port's signature
+        """Take in that a fire_timers found something to do."""
+        self._count(result)
+
+    def _count(self, result: BatchResult) -> None:
+        metrics.observe_counters(result.counters)
+        metrics.CHANGELOG_RECORDS.inc(len(result.states))
+        metrics.CHANGELOG_BYTES.inc(sum([len(state) for state in result.states.values() if state is not None]))
+        observe_findings(result.findings, self._clock())
+
+    def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
+        """Take in that rows, counted by table, became durable, and of which time their batches' oldest were."""
+        for table, count in rows.items():
+            metrics.ROWS_OUT.labels(table).inc(count)
+        now = self._clock()
+        for time in record_times:
+            metrics.ROW_LATENCY.observe(max(now - time, 0.0) / 1000)
+
+    def on_lag(self, tp: TP, records: int) -> None:
+        """Take in how many records of an input partition are not durable yet."""
+        metrics.LAG.labels(tp.topic, tp.partition).set(records)
+
+    def on_watermark_lag(self, milliseconds: int) -> None:
+        """Take in how long ago it was that all that lay on the input then is processed now."""
+        metrics.WATERMARK_LAG.set(milliseconds / 1000)
+
+    def on_assigned(self, partitions: Iterable[int]) -> None:  # noqa: ARG002  the port's signature
+        """Forget what was said of partitions that may be others' now."""
+        for gauge in (metrics.LAG, metrics.STATE_USERS, metrics.STATE_BYTES, metrics.ACTIVE_SESSIONS):
+            gauge.clear()
+
+    def on_restored(self, states: int, seconds: float) -> None:  # noqa: ARG002  the port's signature
+        """Take in that the state of the assigned partitions was recovered."""
+        metrics.RECOVERY_SECONDS.set(seconds)
+
+    def on_oversize(self, topic: str, size: int) -> None:  # noqa: ARG002  the port's signature
+        """Take in that a message was published without its value."""
+        metrics.OVERSIZE.labels(topic).inc()
+
+    def on_poison(self, record: Record, error: Exception) -> None:  # noqa: ARG002  the port's signature
+        """Take in that the processor failed on a record."""
+        metrics.FAILED.inc()
+
+
+def observe_app(app: ObservedWorker) -> None:
+    """Set the gauges that are looked up rather than told: call it before metrics are read."""
+    metrics.READY.set(not app.problems)
+    metrics.IN_FLIGHT_ROWS.set(app.delivery.inflight_rows)
+
+
+def observe_state(app: ObservedWorker) -> None:
+    """Set the gauges of the state, from a sample of it: some milliseconds a partition."""
+    for partition, shard in app.delivery.queues.items():
+        found = state_sample(shard, app.clock())
+        metrics.STATE_USERS.labels(partition).set(found.users)
+        metrics.STATE_BYTES.labels(partition).set(found.size)
+        metrics.ACTIVE_SESSIONS.labels(partition).set(found.active)
+
+
+class StateSample(NamedTuple):
+    """Size of a shard's states in bytes, its users, and their active sessions."""
+
+    size: float
+    users: float
+    active: float
+
+
+def state_sample(shard: ReadableShard, now: int) -> StateSample:
+    """Return what a shard holds, extrapolated from a sample over it.
+
+    Args:
+        shard: of users' states.
+        now: milliseconds.
+    """
+    count = len(shard)
+    states = [state for _, state in islice(shard.items(), 0, None, max(count // SAMPLE, 1))]
+    scale = count / len(states) if states else 0.0
+    users = [decode_user(state) for state in states if is_user(state)]
+    active = sum(is_live(session, now) for user in users for session in user.current.sessions.values())
+    return StateSample(sum(map(len, states)) * scale, len(users) * scale, active * scale)

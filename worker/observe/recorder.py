@@ -1,0 +1,150 @@
+"""What a run did, remembered for its summary and its live view."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from schemas.finding import SEVERITIES, Activity, Finding
+from schemas.incident import Incident, Resolution
+from worker.observe.observer import MetricsObserver
+from worker.observe.snapshot import IncidentLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from faust.types import TP
+
+    from worker.pipeline.ports import BatchResult
+
+NEWEST = 50
+LATENCIES = 2_000
+RECENT_MS = 60_000
+"""Older latencies say nothing of how fast the present is."""
+
+
+class RejectRate:
+    """How much of the last minute's input was rejected.
+
+    Args:
+        clock: milliseconds since the epoch.
+        limit: share above which that is a problem, of `FEWEST` records at least.
+    """
+
+    FEWEST = 100
+
+    def __init__(self, clock: Callable[[], float], limit: float) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._recent: deque[tuple[float, int, int]] = deque()
+
+    def add(self, records: int, rejected: int) -> None:
+        """Take in a batch; those of one second are kept together."""
+        second = self._clock() // 1000
+        if self._recent and self._recent[-1][0] == second:
+            _, others, bad = self._recent.pop()
+            records, rejected = records + others, rejected + bad
+        self._recent.append((second, records, rejected))
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, for readiness."""
+        while self._recent and self._recent[0][0] <= (self._clock() - RECENT_MS) // 1000:
+            self._recent.popleft()
+        records = sum(count for _, count, _ in self._recent)
+        rejected = sum(bad for _, _, bad in self._recent)
+        if records < self.FEWEST or rejected <= self._limit * records:
+            return []
+        return [f"{rejected:,} of {records:,} records of the last minute were rejected: `sessionwatch dlq list`"]
+
+
+class Recorder(MetricsObserver):
+    """A metrics observer that also remembers, within bounds.
+
+    Attributes:
+        read: records processed. rows: durable rows by table. rejected: records by reason.
+        severities: new findings by severity. incidents: the newest, by id, newest last.
+    """
+
+    def __init__(self, clock: Callable[[], float], max_reject_share: float = 1.0) -> None:
+        super().__init__(clock)
+        self.rejects = RejectRate(clock, max_reject_share)
+        self.read = 0
+        self.rows: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.severities: Counter[str] = Counter()
+        self.incidents: dict[str, IncidentLine] = {}
+        self._started = clock()
+        self._counts: Counter[str] = Counter()
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
+
+    def on_batch(self, tp: TP, records: int, seconds: float, result: BatchResult) -> None:
+        """Take in a batch."""
+        super().on_batch(tp, records, seconds, result)
+        # Announcements and findings are the worker's own.
+        self.read += records - result.counters["starts-correlated",] - result.counters["findings-correlated",]
+        rejected = sum(count for key, count in result.counters.items() if key[0] == "rejected")
+        self.rejects.add(records, rejected)
+        for (name, *labels), count in result.counters.items():
+            self._counts[name] += count
+            if name == "rejected":
+                self.rejected[labels[0]] += count
+        for finding in result.findings:
+            self._remember(finding)
+        self._remember_incidents(result)
+
+    def on_timers(self, partition: int, seconds: float, result: BatchResult) -> None:
+        """Take in what timers brought about."""
+        super().on_timers(partition, seconds, result)
+        self._remember_incidents(result)
+
+    def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
+        """Take in that rows became durable."""
+        super().on_insert(rows, record_times)
+        self.rows.update(rows)
+
+    def count(self, name: str) -> int:
+        """Return how often something happened, over all its labels."""
+        return self._counts[name]
+
+    def latency(self, quantile: float) -> float | None:
+        """Return a quantile of the last minute's findings' latencies in seconds; None without any."""
+        since = self._clock() - RECENT_MS
+        known = sorted(latency for at, latency in self._latencies if at >= since)
+        return known[min(int(len(known) * quantile), len(known) - 1)] if known else None
+
+    def forget_latencies(self) -> None:
+        """Begin anew: what was behind is no longer."""
+        self._latencies.clear()
+
+    def _remember(self, finding: Finding) -> None:
+        if finding.activity is not Activity.CREATE:
+            return
+        severity = SEVERITIES[finding.severity]
+        self.severities[severity] += 1
+        if finding.detected_at >= self._started:
+            # What is read of the past says nothing of how fast the present is.
+            now = self._clock()
+            self._latencies.append((now, max(now - finding.detected_at, 0.0) / 1000))
+
+    def _remember_incidents(self, result: BatchResult) -> None:
+        """Keep the newest incidents, each with its last state."""
+        for incident in result.incidents:
+            self.incidents.pop(incident.uid, None)
+            if incident.resolution not in _GONE:
+                self.incidents[incident.uid] = _line(incident)
+        while len(self.incidents) > NEWEST:
+            self.incidents.pop(next(iter(self.incidents)))
+
+
+_GONE = (Resolution.MERGED, Resolution.WITHDRAWN)
+
+
+def _line(incident: Incident) -> IncidentLine:
+    return IncidentLine(
+        time=incident.started_at,
+        severity=SEVERITIES[incident.severity],
+        state=incident.state,
+        tenant_id=incident.tenant_id,
+        user_id=incident.user_id or incident.subject,
+        text=incident.title.partition(": ")[2],
+    )

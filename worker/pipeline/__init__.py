@@ -1,0 +1,1 @@
+"""The pure heart: records and state in; rows, findings, messages and new state out. No I/O, no clock."""

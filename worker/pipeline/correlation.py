@@ -1,0 +1,134 @@
+"""The correlation stage: session starts, announced under their uid and under their network, to findings across users.
+
+Announcements come at least once, and after a crash again at other offsets. The state keeps them as a set, so that a
+repeated one changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import DecodeError
+
+from schemas.keys import user_key
+from worker.detections.evidence import device_name, network_name, place_name
+from worker.pipeline.findings import Cause, FindingCollector
+from worker.pipeline.ports import BatchResult, Message
+from worker.sessions.announcements import SessionStart, decode_start, encode_start
+from worker.sessions.correlation import (
+    NETWORK,
+    UID,
+    CorrelationState,
+    arrive,
+    claim,
+    decode_correlation,
+    encode_correlation,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from schemas.event import SessionEvent
+    from worker.enrich.model import Enrichment, Network
+    from worker.pipeline.ports import Origin, Record, Shard
+    from worker.sessions.contracts import RuleEngine
+    from worker.sessions.limits import Limits
+    from worker.sessions.reorder import FindingChange, StartHistory
+
+MAX_STARTS = 500
+"""Starts of one user within five minutes above which no more are announced. No person signs in so often, and each
+announcement is kept for days."""
+
+
+def start_of(
+    event: SessionEvent, known: Enrichment, history: StartHistory, origin: Origin, record_time: int
+) -> SessionStart:
+    """Return the announcement of the session that an event starts."""
+    names = (network_name(known.network), place_name(known.place), device_name(known.device))
+    return SessionStart(
+        event.tenant_id, event.user_id, event.session_uid, event.event_time, names,
+        *history, origin, record_time,
+    )  # fmt: skip
+
+
+def announcements(start: SessionStart, network: Network, topic: str, *, is_derived: bool) -> Iterator[Message]:
+    """Yield the messages that announce a session's start.
+
+    One under its uid, unless the uid was derived, because then it names its user; one under its network when that is
+    public and the user has a baseline, because other users do not count there. Keys begin with a slash, as no user's
+    does: tenants have names.
+    """
+    value = encode_start(start)
+    if not is_derived:
+        yield Message(topic, f"/{UID}/{start.session_uid}".encode(), value, timestamp=start.record_time)
+    if start.has_baseline and network.prefix:
+        key = f"/{NETWORK}/{network.prefix}/{start.tenant_id}".encode()
+        yield Message(topic, key, value, timestamp=start.record_time)
+
+
+class CorrelationStage:
+    """Applies announcements to state.
+
+    Args:
+        engine_for: returns the rule engine of a tenant.
+        findings: topic of findings.
+        limits: bounds and times.
+    """
+
+    def __init__(self, engine_for: Callable[[str], RuleEngine], findings: str, limits: Limits) -> None:
+        self._engine_for = engine_for
+        self._findings = findings
+        self._limits = limits
+
+    def process(self, records: Sequence[Record], shard: Shard) -> BatchResult:
+        """Apply announcements of one partition, in their order; the shard is left alone until nothing can fail."""
+        result, states = BatchResult(), dict[bytes, CorrelationState]()
+        collector = FindingCollector(result, self._findings, self._engine_for, shard)
+        for record in records:
+            if record.key is not None and record.value is not None:
+                self._apply(record.key, record, states, shard, collector)
+        for key, state in states.items():
+            result.states[key] = encoded = encode_correlation(state)
+            shard.put(key, encoded)
+        collector.settle()
+        if rows := collector.rows():
+            result.rows["findings"] = rows
+        result.counters["starts-correlated",] += len(records)
+        return result
+
+    def _apply(
+        self,
+        key: bytes,
+        record: Record,
+        states: dict[bytes, CorrelationState],
+        shard: Shard,
+        collector: FindingCollector,
+    ) -> None:
+        state = states.get(key) or _load(shard.get(key))
+        if record.offset <= state.offset:
+            return
+        states[key] = state
+        state.offset = record.offset
+        try:
+            start = decode_start(record.value or b"")
+        except DecodeError:
+            # Only workers write to this topic.
+            return
+        changes = self._changes(key, state, start)
+        cause = Cause(start.origin, start.record_time, state.applied)
+        for change in changes:
+            # A user's findings lie on one partition, whichever stage makes them.
+            own = user_key(change.tenant_id, change.user_id) if change.user_id else key
+            collector.add(change, own, cause)
+
+    def _changes(self, key: bytes, state: CorrelationState, start: SessionStart) -> list[FindingChange]:
+        engine = self._engine_for(start.tenant_id)
+        _, kind, rest = key.decode().split("/", 2)
+        if kind == UID:
+            return claim(state, start, engine, self._limits)
+        network = rest.removesuffix(f"/{start.tenant_id}")
+        return arrive(state, start, network, engine, self._limits)
+
+
+def _load(state: bytes | None) -> CorrelationState:
+    return CorrelationState() if state is None else decode_correlation(state)

@@ -1,0 +1,123 @@
+"""What the pure heart hands to the edge for one batch, and what the edge asks of it.
+
+The stream layer knows these shapes and nothing of detection; the pipeline knows nothing of Kafka or ClickHouse.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+from schemas.finding import Finding
+from schemas.incident import Incident
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Origin = tuple[str, int, int]
+    """Topic, partition and offset a record first came from."""
+
+ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET = "sw-topic", "sw-partition", "sw-offset"
+REPLAYED = "sw-replayed"
+"""On a forward: it was a dead letter, so that its origin's offset says nothing of what was applied."""
+REASON, MESSAGE, FIELD = "sw-reason", "sw-message", "sw-field"
+
+
+class Record(Protocol):
+    """One Kafka record as consumed (aiokafka's `ConsumerRecord` is one). `timestamp` is in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Message(NamedTuple):
+    """One Kafka message to publish. `partition` None: by the key; `timestamp` None: the broker's clock."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
+    timestamp: int | None = None
+
+
+def dead_letter(topic: str, record: Record, reason: str, message: str, field: str = "") -> Message:
+    """Return a record that cannot be used as a message for the dead-letter topic.
+
+    Args:
+        topic: of dead letters.
+        record: as it was consumed; key and value stay as they are.
+        reason: the kind of error, one of a known few.
+        message: what is wrong, for people.
+        field: path of the field that is wrong.
+    """
+    error = (REASON, reason), (FIELD, field), (MESSAGE, message)
+    origin = (ORIGIN_TOPIC, record.topic), (ORIGIN_PARTITION, record.partition), (ORIGIN_OFFSET, record.offset)
+    headers = tuple((name, str(value).encode()) for name, value in (*error, *origin))
+    return Message(topic, record.key, record.value, headers, timestamp=record.timestamp)
+
+
+class BatchResult(msgspec.Struct):
+    """Everything one batch of one partition gives.
+
+    Attributes:
+        messages: findings, dead letters and forwarded records, to be published before anything is committed.
+        rows: table name -> rows in ClickHouse's MsgPack format, columns in the order of `schemas.clickhouse.tables`.
+        findings: every state of a finding this batch brought about, for observers.
+        incidents: every state of an incident this batch publishes, for observers.
+        record_time: timestamp of the oldest record in it, milliseconds; 0 when there is none.
+        states: new state per key touched, last value wins; None is a deletion. The shard already holds them.
+        counters: what happened, by metric key (`("records",)`, `("rejected", "invalid-json")`, …).
+    """
+
+    messages: list[Message] = msgspec.field(default_factory=list)
+    rows: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
+    findings: list[Finding] = msgspec.field(default_factory=list)
+    incidents: list[Incident] = msgspec.field(default_factory=list)
+    record_time: int = 0
+    states: dict[bytes, bytes | None] = msgspec.field(default_factory=dict)
+    counters: Counter[tuple[str, ...]] = msgspec.field(default_factory=Counter)
+
+    def add(self, other: BatchResult) -> None:
+        """Add what another part of the same batch gives."""
+        self.messages += other.messages
+        self.findings += other.findings
+        self.incidents += other.incidents
+        self.record_time = min(filter(None, (self.record_time, other.record_time)), default=0)
+        self.states.update(other.states)
+        self.counters.update(other.counters)
+        for table, rows in other.rows.items():
+            self.rows.setdefault(table, []).extend(rows)
+
+
+class Shard(Protocol):
+    """The state of one partition: key -> bytes."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the newest state of a key, None when there is none."""
+
+    def put(self, key: bytes, state: bytes | None) -> None:
+        """Set (or with None delete) the state of a key."""
+
+    def pop_due(self, now: int) -> Iterable[bytes]:
+        """Take the keys whose wake-up time (milliseconds, in the state's header) is not after `now`."""
+
+    def __len__(self) -> int:
+        """Count the keys."""
+
+
+class Processor(Protocol):
+    """The pure heart, as the stream layer sees it. Neither method does I/O or reads a clock."""
+
+    def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
+        """Apply records of one topic-partition, in their order, to the shard of that partition number."""
+
+    def fire_timers(self, partition: int, now: int, shard: Shard) -> BatchResult:
+        """Do what time alone asks for (sessions that expired by `now`, state nobody needs)."""

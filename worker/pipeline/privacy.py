@@ -1,0 +1,111 @@
+"""Pseudonyms: keyed hashes in the place of user ids and addresses, from the edge on.
+
+Detections and look-ups see the true address of the event in hand; what is kept, written, published or logged has its
+pseudonym. The same name gives the same pseudonym for as long as the key is the same, and without the key nobody can
+tell or try out who it is: of a plain hash all 2^32 IPv4 addresses are tried in minutes.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+from msgspec.structs import replace
+
+from schemas.keys import partition_of, user_key
+from schemas.policy import ALLOWED, DENIED
+
+if TYPE_CHECKING:
+    from schemas.event import SessionEvent
+    from schemas.policy import TenantPolicy
+    from worker.enrich.model import Enrichment
+
+Addresses = Literal["keep", "address", "network"]
+USER, ADDRESS, PREFIX, SESSION = "p-", "ip-", "net-", "d-"
+"""How pseudonyms begin: of users, addresses, prefixes, and of sessions whose uid is derived."""
+DIGEST_BYTES = 16
+"""Two of a billion names get the same pseudonym with a probability of 10^-21."""
+_USER = re.compile(rf"{USER}[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+
+
+def is_user_pseudonym(user_id: str) -> bool:
+    """Tell whether a user id looks like a pseudonym.
+
+    >>> is_user_pseudonym("p-" + "0f" * 16), is_user_pseudonym("alice")
+    (True, False)
+    """
+    return _USER.fullmatch(user_id) is not None
+
+
+class Pseudonyms:
+    """Names to pseudonyms (keyed BLAKE2b, RFC 7693).
+
+    Args:
+        key: the secret; whoever has it can tell whether a pseudonym is a given user's.
+        users: user ids, and the uids derived from them, become pseudonyms.
+        addresses: `keep`; `address`: addresses become pseudonyms, their /24 or /64 stays; `network`: both do.
+        meta_data: `meta_data`, which may hold anything, is kept.
+    """
+
+    def __init__(self, key: str, *, users: bool, addresses: Addresses, meta_data: bool = True) -> None:
+        # BLAKE2b takes no longer keys than 64 bytes; the hash of a longer one is as good.
+        self._key = blake2b(key.encode()).digest()
+        self._users = users
+        self._addresses = addresses
+        self._meta_data = meta_data
+
+    def user(self, tenant_id: str, user_id: str) -> str:
+        """Return the name a user goes by; of tenants that share an id each has its own.
+
+        >>> Pseudonyms("k" * 32, users=True, addresses="keep").user("acme", "alice")
+        'p-5a73b4da2b3546ee949f0b62d709fdd0'
+        """
+        return self._hash(USER, f"{len(tenant_id)}:{tenant_id}{user_id}") if self._users else user_id
+
+    def names(self, tenant_id: str, user_id: str) -> list[str]:
+        """Return the names a user may be kept under, the present one first, given the user's own id or the pseudonym.
+
+        The others are from before there were pseudonyms.
+        """
+        if is_user_pseudonym(user_id):
+            return [user_id]
+        return list(dict.fromkeys((self.user(tenant_id, user_id), user_id)))
+
+    def address(self, ip: str) -> str:
+        """Return what an address, in its canonical form, is written as; the same for all tenants."""
+        return ip if self._addresses == "keep" else self._hash(ADDRESS, ip)
+
+    def prefix(self, prefix: str) -> str:
+        """Return what the prefix around an address is written as; unknown stays unknown."""
+        return self._hash(PREFIX, prefix) if prefix and self._addresses == "network" else prefix
+
+    def renamed(self, event: SessionEvent) -> SessionEvent:
+        """Return the event under its user's pseudonym; the address is true still."""
+        if not self._users:
+            return event
+        # What a uid is derived from names the user, and could be tried out.
+        uid = self._hash(SESSION, event.session_uid) if event.uid_derived else event.session_uid
+        return replace(event, user_id=self.user(event.tenant_id, event.user_id), session_uid=uid)
+
+    def hidden(self, event: SessionEvent, known: Enrichment, policy: TenantPolicy) -> tuple[SessionEvent, Enrichment]:
+        """Return event and network without the address, once all is known that only the true one tells."""
+        if not self._meta_data:
+            event = replace(event, meta_data=None)
+        if self._addresses == "keep":
+            return event, known
+        network = known.network
+        listed = ALLOWED * policy.allows(network.ip, 0) | DENIED * policy.denies(network.ip, 0)
+        ip = self.address(network.ip)
+        network = replace(network, ip=ip, prefix=self.prefix(network.prefix))
+        return replace(event, ip=ip, listed=listed), known._replace(network=network)
+
+    def _hash(self, kind: str, name: str) -> str:
+        return kind + blake2b(name.encode(), digest_size=DIGEST_BYTES, key=self._key, person=kind.encode()).hexdigest()
+
+
+def home_partitions(tenant_id: str, user_id: str, partitions: int) -> list[int]:
+    """Return where the state of a user may be: in one partition, or, of a pseudonym, in any."""
+    if is_user_pseudonym(user_id):
+        return list(range(partitions))
+    return [partition_of(user_key(tenant_id, user_id), partitions)]

@@ -1,0 +1,141 @@
+"""What a detection is shown of an event: the event, and everything known *before* it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntFlag
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from schemas.policy import ALLOWED, DENIED, TenantPolicy
+from worker.sessions.limits import Limits
+from worker.sessions.state import Context, Contexts, Observation, Profile, Session
+
+if TYPE_CHECKING:
+    from worker.sessions.announcements import ClaimView, CrowdView
+
+
+class Trigger(IntFlag):
+    """What is noteworthy about an event; a detection runs only on events that bear one of its triggers."""
+
+    START = 1
+    """The first event of a session (not a deletion)."""
+    NETWORK = 2
+    """Another address than the session's last of the same family, or another family."""
+    PLACE = 4
+    """Another place than the session's last."""
+    DEVICE = 8
+    """Another device than the session's last."""
+    GRANT = 16
+    """Other scopes, methods, audience, lifetime, type or creation time than the session's last."""
+    EXPIRED = 32
+    """Activity later than the session's sliding expiry plus skew."""
+    ENDED = 64
+    """The session was deleted before."""
+    TRAVEL = 128
+    """Activity elsewhere than the user's last activity at a known and trusted place."""
+    CLOCK = 256
+    """A time ahead of the record's own, or a last use before the creation."""
+    RISK = 512
+    """The findings of this event took the session's risk over the tenant's threshold."""
+    CLAIM = 1024
+    """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
+    ARRIVAL = 2048
+    """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+
+
+class View(msgspec.Struct, gc=False):
+    """One event as a detection sees it. Detections read it and never change it.
+
+    Attributes:
+        kind: `created`, `refreshed`, `changed` or `deleted`.
+        now: event time, milliseconds. `activity`: when the user acted; 0 when it is no activity.
+        context: the event's own context (network, place, device, grant).
+        session: the session before this event; None when it is new.
+        before: the session's last context; None when it is new.
+        same_family: the session's last context of the event's address family; None when there is none.
+        user: the fold before this event.
+        contexts: what `Session.context`, `Profile.place` and the like refer to.
+        verdicts: what the event was found to be: all of it with the trigger `RISK`, and for detections that sum up.
+        risk: with the trigger `RISK`, what the session's came to.
+    """
+
+    tenant_id: str
+    user_id: str
+    trigger: Trigger
+    kind: str
+    now: int
+    activity: int
+    observation: Observation
+    context: Context
+    session: Session | None
+    before: Context | None
+    same_family: Context | None
+    user: Profile
+    contexts: Contexts
+    limits: Limits
+    policy: TenantPolicy
+    verdicts: Sequence[Verdict] = ()
+    risk: float = 0.0
+
+    def is_allowed(self) -> bool:
+        """Tell whether the tenant's lists name the event's network as trusted."""
+        network = self.context.network
+        return bool(self.context.listed & ALLOWED) or self.policy.allows(network.ip, network.asn)
+
+    def is_denied(self) -> bool:
+        """Tell whether the tenant's lists name the event's network as denied."""
+        network = self.context.network
+        return bool(self.context.listed & DENIED) or self.policy.denies(network.ip, network.asn)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A detection's word on one event, ready to be grouped.
+
+    Attributes:
+        session_uid: session it is about, or `""` when the finding is about the user.
+        severity: index into `schemas.finding.SEVERITIES`. `score`: risk score 0–100.
+        evidence: JSON object.
+        before: the context it was held against; None when there is none.
+    """
+
+    detection: str
+    session_uid: str
+    subject: str
+    severity: int
+    score: int
+    summary: str
+    evidence: bytes
+    suppressed_by: tuple[str, ...]
+    before: Context | None
+
+
+class RuleEngine(Protocol):
+    """Whoever knows the detections and the tenant's policy."""
+
+    @property
+    def policy(self) -> TenantPolicy:
+        """The tenant's policy."""
+
+    @property
+    def triggers(self) -> int:
+        """The triggers any detection listens to."""
+
+    def evaluate_claim(self, view: ClaimView) -> Sequence[Verdict]:
+        """Return the verdicts on a uid that somebody else claimed before."""
+
+    def evaluate_crowd(self, view: CrowdView) -> Sequence[Verdict]:
+        """Return the verdicts on the arrivals on a network."""
+
+    def needing(self, part: str) -> tuple[str, ...]:
+        """Return the detections that cannot do without `network`, `place`, `device` or `amr`."""
+
+    def is_first_party(self, user_agent: str) -> bool:
+        """Tell whether a user agent is one of the tenant's own clients."""
+
+    def is_shadow(self, uid: str) -> bool:
+        """Tell whether a detection's findings are stored and not alerted."""
+
+    def __call__(self, view: View) -> Sequence[Verdict]:
+        """Return the verdicts on an event."""
