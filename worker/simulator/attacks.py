@@ -39,7 +39,6 @@ class AttackKind(NamedTuple):
         history: needs users with a history.
         hides: may arrive late.
         crowd: how many users it takes, of one tenant.
-        across: the further users are of another tenant.
         dormant: takes accounts that sleep.
         service: takes services, not people.
         script: plays it.
@@ -52,7 +51,6 @@ class AttackKind(NamedTuple):
     history: bool
     hides: bool
     crowd: int
-    across: bool
     dormant: bool
     service: bool
     script: Script
@@ -67,7 +65,7 @@ class AttackKind(NamedTuple):
 
     def joins(self, first: SimulatedUser, user: SimulatedUser, t: int) -> bool:
         """Tell whether the user can be a further victim beside the first."""
-        return (user.tenant is not first.tenant) is self.across and self.suits(user, t)
+        return user.tenant is first.tenant and self.suits(user, t)
 
 
 def experienced(user: SimulatedUser, t: int) -> bool:
@@ -88,7 +86,6 @@ def attack(
     history: bool = False,
     hides: bool = True,
     crowd: int = 1,
-    across: bool = False,
     dormant: bool = False,
     service: bool = False,
 ) -> Callable[[Script], Script]:
@@ -101,7 +98,7 @@ def attack(
     def register(script: Script) -> Script:
         name = script_id or script.__name__.replace("_", "-")
         KINDS[name] = AttackKind(
-            name.split("/")[0], variants, lead, fits, history, hides, crowd, across, dormant, service, script
+            name.split("/")[0], variants, lead, fits, history, hides, crowd, dormant, service, script
         )
         return script
 

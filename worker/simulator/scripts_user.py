@@ -122,19 +122,13 @@ def dormant_account(case: AttackCase) -> Acts:
     case.label.expected = {"dormant-account"}
 
 
-@attack(variants=("same-tenant",), crowd=2)
+@attack(variants=("second-user",), crowd=2)
 def owner_change(case: AttackCase) -> Acts:
     """One session uid appears under a second user."""
     session = yield from case.settle(case.strike)
     thief = case.victims[1]
     case.sign_in(case.strike, case.home(thief), user=thief, uid=session.uid)
     case.expect("owner-change")
-
-
-@attack("owner-change/other-tenant", variants=("other-tenant",), crowd=2, across=True)
-def owner_change_across(case: AttackCase) -> Acts:
-    """One session uid appears under a second tenant."""
-    yield from owner_change(case)
 
 
 @attack(variants=("hosting", "residential", "ipv6"), crowd=8, history=True, hides=False)
