@@ -7,8 +7,9 @@ COPY requirements-build.lock requirements-worker.lock ./
 RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --require-hashes -r requirements-worker.lock \
     && pip install --require-hashes -r requirements-build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY schemas schemas
+COPY tests/cases tests/cases
 COPY worker worker
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && pip --python /venv/bin/python install --no-deps /dist/*.whl \

@@ -48,9 +48,9 @@ soak: $(DEV) ## ten minutes at 70% of full speed on Apache Kafka: memory and lag
 lock: $(DEV) ## resolve the pinned ranges anew
 	$(BIN)/python -m pip --quiet install uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra embedded --extra simulate --extra rocksdb --group build pyproject.toml -o requirements.lock
+		--extra embedded --extra rocksdb --group build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra embedded --extra simulate --extra rocksdb --group build --group dev pyproject.toml -o requirements-dev.lock
+		--extra embedded --extra rocksdb --group build --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--extra rocksdb --constraint requirements.lock pyproject.toml -o requirements-worker.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -39,11 +39,14 @@ class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             activity (a deletion, or no such time). Clamped like `event_time`.
         future_by: milliseconds by which the newest timestamp lay ahead of the record's own (0 when within skew).
         max_age_minutes: None when omitted.
-        ip: canonical text; v4-mapped v6 is v4; no port, no zone id.
+        ip: canonical text; v4 within v6 is v4; no port, no zone id; `""` when it is not known.
         scopes: None when omitted; sorted, without duplicates.
         amr: None when omitted (unknown); `()` means no method at all.
         session_type: case-folded; None when omitted.
         meta_data: canonical JSON text, None when omitted.
+        shape: one of `Shape`, or the name of the mapping that read the record.
+        repaired: names of the properties that were cut, cleaned or left out because they could not be used as they
+            were, sorted.
         listed: `schemas.policy.ALLOWED` and `DENIED`, as the tenant's lists said of the address when the event came;
             used where the address itself is a pseudonym, else 0.
     """
@@ -53,7 +56,7 @@ class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     session_uid: str
     uid_derived: bool
     kind: EventKind
-    shape: Shape
+    shape: str
     event_time: int
     activity_time: int | None
     created_at: int | None
@@ -72,3 +75,4 @@ class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     session_type: str | None
     meta_data: str | None
     listed: int = 0
+    repaired: tuple[str, ...] = ()

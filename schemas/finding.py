@@ -76,17 +76,18 @@ class Attack(msgspec.Struct, frozen=True):
         }  # fmt: skip
 
 
-def finding_uid(tenant_id: str, detection: str, owner: str, subject: str, bucket: int) -> str:
+def finding_uid(tenant_id: str, detection: str, user_id: str, session_uid: str, subject: str, bucket: int) -> str:
     """Return the finding's id: 32 hex digits, the same for the same cause whoever computes it, and when.
 
     Args:
         tenant_id: the tenant.
         detection: the detection's id.
-        owner: the session uid, or `user:<id>` for findings about a user.
+        user_id: the user; empty when the finding is about no one user. Two users of one session uid have two findings.
+        session_uid: the session; empty when the finding is about the user.
         subject: what within it the finding is about (may be empty).
         bucket: start of the event-time bucket, milliseconds.
     """
-    parts = orjson.dumps([tenant_id, detection, owner, subject, bucket])
+    parts = orjson.dumps([tenant_id, detection, user_id, session_uid, subject, bucket])
     return blake2b(parts, digest_size=16).hexdigest()
 
 

@@ -2,35 +2,102 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cached_property
-from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import re2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
+from schemas.networks import NetworkSet, parse_network
+from schemas.vocabulary import DEFAULT_VOCABULARY, MAX_WORD, Method, SessionClass, Vocabulary
+
+MAX_POLICY_BYTES = 1 << 20
+"""Largest policy document; Kafka's own default for a record is the same."""
+MAX_NETWORKS = 50_000
+MAX_PATTERN = 1_000
+"""Instructions of RE2's program for one pattern. A literal has one a character."""
+MAX_PATTERNS = 2_000
+"""Instructions of all patterns of a policy. Searching takes at most instructions times characters."""
+MAX_SEARCHED = 512
+"""Characters of a user agent that patterns are searched in."""
+MAX_NUMBER = 1 << 53
+"""Largest number in a detection's parameters: beyond it JSON readers disagree about integers."""
+_LONG_REPETITION = re.compile(r"\{(?:\d{4,}|\d*,\d{4,})")
 
 
 def _cidr(text: str) -> str:
-    return str(ip_network(text, strict=False))
+    return parse_network(text).text
+
+
+def _compile(pattern: str) -> Any:
+    """Compile with RE2, whose time to search grows with the text and not with its powers.
+
+    Patterns and texts are bytes: a text that is no valid Unicode can be searched, too.
+    """
+    options = re2.Options()
+    options.max_mem = 1 << 18
+    options.log_errors = False
+    options.never_capture = True
+    return re2.compile(pattern.encode(), options=options)
 
 
 def _pattern(text: str) -> str:
     try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+        size = _compile(text).programsize
+    except (re2.error, ValueError) as error:
+        reason = error.args[0].decode(errors="replace") if isinstance(error, re2.error) else str(error)
+        raise ValueError(f"not a regular expression of RE2's syntax: {reason}") from None
+    # RE2 takes a repetition of more than 1,000 for the characters themselves.
+    if size > MAX_PATTERN or _LONG_REPETITION.search(text):
+        raise ValueError("the regular expression is too large: repetitions in it count as often as they repeat")
     return text
 
 
-Cidr = Annotated[str, AfterValidator(_cidr)]
+def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if sum(_compile(each).programsize for each in patterns) > MAX_PATTERNS:
+        raise ValueError("the regular expressions are too large together")
+    return patterns
+
+
+def _bounded(value: Any, depth: int = 4) -> Any:
+    """Return a JSON value of parameters as it is.
+
+    Raises:
+        ValueError: a number, a text or a collection in it is larger than any parameter needs.
+    """
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        if not (math.isfinite(value) and abs(value) <= MAX_NUMBER):
+            raise ValueError("a number is not finite or too large")
+    elif depth == 0 or len(value) > 1_000:
+        raise ValueError("a parameter is too long or too deep")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _bounded(key, depth - 1)
+            _bounded(each, depth - 1)
+    elif isinstance(value, list):
+        for each in value:
+            _bounded(each, depth - 1)
+    return value
+
+
+Cidr = Annotated[str, StringConstraints(max_length=64), AfterValidator(_cidr)]
 Country = Annotated[str, StringConstraints(to_upper=True, pattern=r"^[A-Za-z]{2}$")]
 Asn = Annotated[int, Field(ge=1, lt=1 << 32)]
 Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern)]
 ALLOWED, DENIED = 1, 2
 """Flags of an address that is on a tenant's list of networks."""
+Patterns = Annotated[tuple[Pattern, ...], Field(max_length=64), AfterValidator(_patterns)]
+Networks = Annotated[tuple[Cidr, ...], Field(max_length=MAX_NETWORKS)]
+Asns = Annotated[tuple[Asn, ...], Field(max_length=10_000)]
+Countries = Annotated[tuple[Country, ...], Field(max_length=300)]
+Scopes = Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], Field(max_length=1_000)]
+Parameters = Annotated[dict[str, Any], AfterValidator(_bounded)]
+DetectionId = Annotated[str, StringConstraints(max_length=128)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORD)]
 SeverityName = Literal["informational", "low", "medium", "high", "critical"]
 
 
@@ -42,52 +109,93 @@ class DetectionPolicy(BaseModel):
     enabled: bool = True
     severity: SeverityName | None = Field(None, description="Replaces the severity of every finding.")
     shadow: bool = Field(default=False, description="Findings are stored, not alerted.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Overrides of its parameters.")
+    parameters: Parameters = Field(default_factory=dict, description="Overrides of its parameters.")
 
 
 class TenantPolicy(BaseModel):
-    """A tenant's policy; every part has a default, so `{}` is a policy."""
+    """A tenant's policy; every part has a default, so `{}` is a policy. All of it is bounded."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    detections: dict[str, DetectionPolicy] = Field(default_factory=dict, description="By detection id.")
-    shadow: bool = Field(default=False, description="All findings are stored, none alerted.")
-    allowed_networks: tuple[Cidr, ...] = Field((), description="Trusted networks (CIDR): findings are suppressed.")
-    allowed_asns: tuple[Asn, ...] = Field((), description="Trusted autonomous systems.")
-    allowed_countries: tuple[Country, ...] = Field((), description="If any: all others are denied.")
-    denied_networks: tuple[Cidr, ...] = Field((), description="Networks no session may come from.")
-    denied_asns: tuple[Asn, ...] = Field((), description="Autonomous systems no session may come from.")
-    denied_countries: tuple[Country, ...] = Field((), description="Countries no session may come from.")
-    first_party_clients: tuple[Pattern, ...] = Field(
-        (), description="Regular expressions for the user agents of the tenant's own clients."
+    detections: dict[DetectionId, DetectionPolicy] = Field(
+        default_factory=dict, max_length=1_000, description="By detection id."
     )
-    sensitive_scopes: tuple[str, ...] = Field(
+    shadow: bool = Field(default=False, description="All findings are stored, none alerted.")
+    allowed_networks: Networks = Field((), description="Trusted networks (CIDR): findings are suppressed.")
+    allowed_asns: Asns = Field((), description="Trusted autonomous systems.")
+    allowed_countries: Countries = Field((), description="If any: all others are denied.")
+    denied_networks: Networks = Field((), description="Networks no session may come from.")
+    denied_asns: Asns = Field((), description="Autonomous systems no session may come from.")
+    denied_countries: Countries = Field((), description="Countries no session may come from.")
+    first_party_clients: Patterns = Field(
+        (), description="Regular expressions (RE2) for the user agents of the tenant's own clients."
+    )
+    sensitive_scopes: Scopes = Field(
         ("admin", "write:all", "offline_access"), description="Scopes whose gain is of high severity."
     )
     mfa: Literal["never", "always", "scopes"] = Field("never", description="When sessions must show MFA.")
-    mfa_scopes: tuple[str, ...] = Field((), description="Scopes that ask for MFA when `mfa` is `scopes`.")
-    max_sessions: int = Field(10, ge=1, description="Unexpired sessions a user may have.")
-    max_lifetime_minutes: float | None = Field(None, gt=0, description="Longest `max_age_minutes` allowed.")
+    mfa_scopes: Scopes = Field((), description="Scopes that ask for MFA when `mfa` is `scopes`.")
+    methods: dict[Word, Method] = Field(
+        default_factory=dict, max_length=1_000, description="What further words of `amr` mean, or other meanings."
+    )
+    session_types: dict[Word, SessionClass] = Field(
+        default_factory=dict, max_length=1_000, description="The class of further session types, or another class."
+    )
+    expiry: Literal["sliding", "absolute", "none"] = Field(
+        "sliding",
+        description="What `max_age_minutes` counts from: the last use, the creation, or nothing (it is ignored).",
+    )
+    max_sessions: int = Field(10, ge=1, le=1_000_000, description="Unexpired sessions a user may have.")
+    max_lifetime_minutes: float | None = Field(
+        None, gt=0, le=MAX_NUMBER, description="Longest `max_age_minutes` allowed."
+    )
     risk_threshold: float = Field(70.0, gt=0, le=100, description="Risk of a session at which it is a finding.")
     alert_budget: float | None = Field(
-        None, gt=0, description="Alerts per 1,000 active users a day, at least one a partition; none: unlimited."
+        None,
+        gt=0,
+        le=MAX_NUMBER,
+        description="Alerts per 1,000 active users a day, at least one a partition; none: unlimited.",
     )
 
     @cached_property
-    def _allowed(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        return tuple(map(ip_network, self.allowed_networks))
+    def _allowed(self) -> tuple[frozenset[int], NetworkSet]:
+        return frozenset(self.allowed_asns), NetworkSet(self.allowed_networks)
 
     @cached_property
-    def _denied(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        return tuple(map(ip_network, self.denied_networks))
+    def _denied(self) -> tuple[frozenset[int], NetworkSet]:
+        return frozenset(self.denied_asns), NetworkSet(self.denied_networks)
+
+    @cached_property
+    def _clients(self) -> tuple[Any, ...]:
+        return tuple(map(_compile, self.first_party_clients))
+
+    def prepare(self) -> None:
+        """Build the indexes and the patterns now, and not when the first event asks for them."""
+        self.allows("", 0)
+        self.denies("", 0)
+        self.is_first_party("")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the tenant's words for authentication methods and session types mean."""
+        if self.methods or self.session_types:
+            return Vocabulary(self.methods, self.session_types)
+        return DEFAULT_VOCABULARY
 
     def allows(self, ip: str, asn: int) -> bool:
         """Tell whether an address is on the tenant's own lists of trusted networks."""
-        return asn in self.allowed_asns or _in_any(ip, self._allowed)
+        asns, networks = self._allowed
+        return asn in asns or ip in networks
 
     def denies(self, ip: str, asn: int) -> bool:
         """Tell whether an address is on the tenant's lists of denied networks."""
-        return asn in self.denied_asns or _in_any(ip, self._denied)
+        asns, networks = self._denied
+        return asn in asns or ip in networks
+
+    def is_first_party(self, user_agent: str) -> bool:
+        """Tell whether a user agent is one of the tenant's own clients."""
+        text = user_agent[:MAX_SEARCHED].encode(errors="replace")
+        return any(each.search(text) is not None for each in self._clients)
 
     def denies_country(self, country: str) -> bool:
         """Tell whether a known country is denied."""
@@ -95,14 +203,6 @@ class TenantPolicy(BaseModel):
             return False
         outside = bool(self.allowed_countries) and country not in self.allowed_countries
         return outside or country in self.denied_countries
-
-
-def _in_any(ip: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    if not networks or not (":" in ip or "." in ip):
-        # None, or a pseudonym, which lies in none.
-        return False
-    address = ip_address(ip)
-    return any(address in network for network in networks)
 
 
 DEFAULT_POLICY = TenantPolicy.model_validate({})

@@ -14,28 +14,77 @@ from typing_extensions import TypedDict
 EARLIEST, LATEST = 631_152_000_000, 4_102_444_800_000
 """The years 1990 and 2100 begin: a time outside is no session's. Milliseconds."""
 _IPV4_PORT = re.compile(r"^(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}$")
+# What PostgreSQL's `inet` writes after a single address.
+_HOST_LENGTH = re.compile(r"/(?:32|128)$")
 _IPV6_PORT = re.compile(r"^\[([^\]]+)\](?::\d{1,5})?$")
 
 
 def milliseconds(stamp: str | float) -> int:
-    """Return milliseconds since the epoch of a timestamp.
+    """Return milliseconds since the epoch of a timestamp; 0 for the values that systems write for "no time".
 
     Args:
-        stamp: ISO 8601 text (UTC without a zone), or epoch seconds, milliseconds, micro- or nanoseconds, told apart
-            by their size (up to 1e11, 1e14, 1e17), as a number or as digits.
+        stamp: RFC 3339 or ISO 8601 text (UTC without a zone), or epoch seconds, milliseconds, micro- or nanoseconds,
+            told apart by their size (up to 1e11, 1e14, 1e17), as a number or as text.
 
     Raises:
         ValueError: it is none of these.
         OutOfRangeError: it lies before 1990 or after 2099.
     """
     if isinstance(stamp, str) and not stamp.isdigit():
-        moment = _parse(stamp)
+        try:
+            moment = _parse(stamp)
+        except ValueError:
+            return _bounded(_parse_loosely(stamp))
         found = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     else:
         found = _scaled(int(stamp[:20]) if isinstance(stamp, str) else stamp)
     if EARLIEST <= found < LATEST:
         return found
+    return _bounded(found)
+
+
+def _bounded(found: int) -> int:
+    if EARLIEST <= found < LATEST:
+        return found
+    if found in _UNSET or found < _YEAR_2:
+        return 0
     raise OutOfRangeError("a time before 1990 or after 2099 is no session's")
+
+
+_YEAR_2 = -62_104_060_800_000
+"""Milliseconds. Before it lies the zero time of Go and .NET, in whatever zone and unit it is written."""
+_UNSET = frozenset({0, -11_644_473_600_000, -6_847_804_800_000, -2_209_161_600_000, -2_208_988_800_000})
+"""Zero times: of Unix, Windows' file times (1601), SQL Server (1753), OLE (1899-12-30) and Excel (1900)."""
+_NUMBER = re.compile(r"[-+]?\d{1,20}(?:\.\d*)?(?:[eE][-+]?\d{1,2})?")
+_STAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt_ ](\d\d:\d\d)(?::(\d\d)([.,]\d+)?)?\s*(?:([zZ])|([-+]\d\d)(?::?(\d\d))?)?"
+    r"(?:\s*\(?(?:UTC|GMT|Z)\)?)?(?:\s+m=\S+)?",
+    re.IGNORECASE,
+)
+"""RFC 3339 with the liberties of databases and languages: `2026-03-02 08:41:07.25 +0000 UTC` is Go's."""
+_NOTHING = frozenset({"", "null", "none", "never", "infinity", "-infinity", "n/a", "-"})
+
+
+def _parse_loosely(text: str) -> int:
+    """Return milliseconds of a timestamp that the standard library does not read; 0 for "no time".
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = text.strip()
+    if text.lower() in _NOTHING or text.startswith("0000-"):
+        return 0
+    if _NUMBER.fullmatch(text):
+        return _scaled(float(text))
+    found = _STAMP.fullmatch(text)
+    if found is None:
+        raise ValueError("is no timestamp")
+    day, minute, second, fraction, _, hours, minutes = found.groups()
+    # A leap second is the first instant of the next minute to clocks that know none.
+    leap, second = (1000, "59") if second == "60" else (0, second or "00")
+    zone = f"{hours}:{minutes or '00'}" if hours else "+00:00"
+    moment = _parse(f"{day}T{minute}:{second}{(fraction or '').replace(',', '.')[:7]}{zone}")
+    return round(moment.timestamp() * 1000) + leap
 
 
 def _scaled(stamp: float) -> int:
@@ -53,11 +102,14 @@ class OutOfRangeError(ValueError):
 
 _parse = datetime.fromisoformat
 _MAPPED = bytes(10) + b"\xff\xff"
+_NAT64 = bytes.fromhex("0064ff9b") + bytes(8)
+_NAT64_LOCAL = bytes.fromhex("0064ff9b0001")
+_6TO4 = bytes.fromhex("2002")
 
 
 @lru_cache(maxsize=1 << 16)
 def canonical_ip(text: str) -> str:
-    """Return an address in its canonical form: no port, no zone id, v4-mapped v6 as v4.
+    """Return an address in its canonical form: no port, zone id or host's prefix length; v4 within v6 as v4.
 
     Raises:
         ValueError: it is not an IP address.
@@ -66,6 +118,7 @@ def canonical_ip(text: str) -> str:
         return _canonical_ip(text)
     except (OSError, ValueError):
         bare = text.strip()
+    bare = _HOST_LENGTH.sub("", bare)
     ported = _IPV4_PORT.match(bare) or _IPV6_PORT.match(bare)
     try:
         return _canonical_ip((ported.group(1) if ported else bare).partition("%")[0])
@@ -78,9 +131,20 @@ def _canonical_ip(text: str) -> str:
     if ":" not in text:
         return inet_ntop(AF_INET, inet_pton(AF_INET, text))
     packed = inet_pton(AF_INET6, text)
-    if packed.startswith(_MAPPED):
-        return inet_ntop(AF_INET, packed[12:])
-    return inet_ntop(AF_INET6, packed)
+    inner = _embedded(packed)
+    return inet_ntop(AF_INET6, packed) if inner is None else inet_ntop(AF_INET, inner)
+
+
+def _embedded(packed: bytes) -> bytes | None:
+    """Return the IPv4 address that an IPv6 address stands for, None when it stands for none.
+
+    v4-mapped (RFC 4291), NAT64 (RFC 6052, and RFC 8215 with its usual /96), 6to4 (RFC 3056).
+    """
+    if packed.startswith((_MAPPED, _NAT64)):
+        return packed[12:]
+    if packed.startswith(_NAT64_LOCAL) and any(packed[12:]):
+        return packed[12:]
+    return packed[2:6] if packed.startswith(_6TO4) else None
 
 
 Identifier = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=256)]

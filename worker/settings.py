@@ -1,7 +1,7 @@
 """Settings: environment `SESSIONWATCH_…` (nested with `__`) over a TOML file over defaults.
 
-The file is the one named by `--config`, else by `SESSIONWATCH_CONFIG`, else `./sessionwatch.toml` if there is
-one. What nobody knows is reported: an error in the file, a warning in the environment, which others share.
+The file is the one named by `--config`, else by `SESSIONWATCH_CONFIG`, else `./sessionwatch.toml` if it exists. An
+unknown setting is an error in the file, and a warning in the environment.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Name = Annotated[str, Field(pattern=r"^\w*$")]
 
 
 class SettingsError(Exception):
-    """The settings cannot be used as they are; the message says which and why, and shows no value."""
+    """The settings are invalid; the message names the setting and the reason, and shows no value."""
 
 
 class SettingsGroup(BaseModel):
@@ -58,8 +58,8 @@ class KafkaSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers to start from: host:port, comma-separated.")
-    client_id: str = Field("sessionwatch", description="Name the brokers see.")
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Bootstrap brokers: host:port, comma-separated.")
+    client_id: str = Field("sessionwatch", description="Client id that brokers log.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Encryption and authentication of connections."
     )
@@ -68,12 +68,12 @@ class KafkaSettings(BaseModel):
     )
     sasl_username: str | None = Field(None, description="SASL user.")
     sasl_password: SecretStr | None = Field(None, description="SASL password.")
-    ssl_cafile: Path | None = Field(None, description="CA certificates (PEM); none: the system's.")
+    ssl_cafile: Path | None = Field(None, description="CA certificates (PEM); unset: the system's.")
     ssl_certfile: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
     ssl_keyfile: Path | None = Field(None, description="Its private key (PEM).")
     ssl_password: SecretStr | None = Field(None, description="Password of the private key.")
     ssl_check_hostname: bool = Field(default=True, description="Check that certificates name the host.")
-    request_timeout_ms: int = Field(40_000, gt=0, description="How long a request may take, milliseconds.")
+    request_timeout_ms: int = Field(40_000, gt=0, description="Time-out of a request, milliseconds.")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -89,15 +89,15 @@ class TopicSettings(BaseModel):
 
     events: str = Field("auth.sessions", description="Input: session events.")
     by_user: str = Field("auth.sessions.by-user", description="Events forwarded to their user's partition.")
-    starts: str = Field("auth.sessions.starts", description="Starts of sessions, by uid and by network.")
+    starts: str = Field("auth.sessions.starts", description="Session starts, by uid and by network.")
     dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
     findings: str = Field("session.findings", description="Findings (OCSF).")
     incidents: str = Field("session.incidents", description="Incidents (OCSF).")
-    feedback: str = Field("session.feedback", description="Verdicts on findings: true or false positives.")
+    feedback: str = Field("session.feedback", description="Feedback on findings: true or false positives.")
     policies: str = Field("session.policies", description="Tenant policies, compacted.")
-    partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input and all that goes with it.")
+    partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input, forward and changelog topics.")
     replication: int = Field(1, ge=1, description="Replicas of each partition.")
-    retention_days: int = Field(7, ge=1, description="How long events, findings and dead letters are kept.")
+    retention_days: int = Field(7, ge=1, description="Days that events, findings and dead letters are kept.")
 
 
 class ClickHouseSettings(SettingsGroup):
@@ -116,26 +116,26 @@ class ClickHouseSettings(SettingsGroup):
     verify: bool = True
     """Verify the server's certificate."""
     connect_timeout_s: Positive = 10
-    """Seconds to wait for a connection."""
+    """Time-out of a connection, seconds."""
     send_receive_timeout_s: Positive = 60
-    """Seconds to wait for an insert or a query."""
+    """Time-out of an insert or a query, seconds."""
     manage_access: bool = False
-    """`migrate up` makes roles, limits and row policies, too; needs a server, and a user who may."""
+    """`migrate up` also creates roles, quotas and row policies; needs a server and a user with access management."""
     cluster: Name = ""
-    """Cluster that migrations run `ON CLUSTER`; empty: one server."""
+    """Cluster on which migrations run (`ON CLUSTER`); empty: one server."""
     replicated: bool = False
-    """Make tables with Replicated engines, at the path and replica the servers' configuration gives."""
+    """Create tables with Replicated engines, with path and replica from the servers' configuration. Experimental."""
     shard_database: Name = ""
-    """Database of each shard's own tables; those of the DSN's database are then Distributed over the cluster."""
+    """Database of each shard's local tables; the DSN's then holds Distributed ones. Experimental: tested on one."""
     event_partitions: Literal["month", "week", "day"] = "month"
-    """Period of one partition of `session_events`; counts when the table is made."""
+    """Period of one partition of `session_events`; applies when the table is created."""
     finding_partitions: Literal["month", "week", "day"] = "month"
-    """Period of one partition of `findings`; counts when the table is made."""
+    """Period of one partition of `findings`; applies when the table is created."""
 
     @model_validator(mode="after")
     def _sharded_over_something(self) -> Self:
         if self.shard_database and not self.cluster:
-            raise ValueError("clickhouse.shard_database needs a cluster: clickhouse.cluster")
+            raise ValueError("clickhouse.shard_database requires clickhouse.cluster")
         return self
 
     def options(self) -> dict[str, Any]:
@@ -151,27 +151,27 @@ class ClickHouseSettings(SettingsGroup):
 
 
 class RetentionSettings(SettingsGroup):
-    """Days ClickHouse keeps rows; `migrate up` sees to it. Unset: as it is; 0: for good."""
+    """Days that ClickHouse keeps rows; `migrate up` applies them. Unset: unchanged; 0: without limit."""
 
     session_events_days: NotNegative | None = None
-    """Days of event time that `session_events` keeps."""
+    """Days, by event time, that `session_events` keeps."""
     sessions_days: NotNegative | None = None
-    """Days since its last event that `sessions` keeps a session."""
+    """Days after its last event that `sessions` keeps a session."""
     findings_days: NotNegative | None = None
-    """Days since its first occurrence that `findings` keeps a finding."""
+    """Days after its first occurrence that `findings` keeps a finding."""
     incidents_days: NotNegative | None = None
-    """Days since its last change that `incidents` keeps an incident."""
+    """Days after its last change that `incidents` keeps an incident."""
     feedback_days: NotNegative | None = None
-    """Days that `feedback` keeps a verdict."""
+    """Days that `feedback` keeps an entry."""
     events_by_minute_days: NotNegative | None = None
-    """Days of the rollup by minute; longer than `session_events` if you like."""
+    """Days of the rollup by minute; may be longer than `session_events`."""
     networks_by_day_days: NotNegative | None = None
     """Days of the rollup by network and day."""
     users_by_day_days: NotNegative | None = None
     """Days of the rollup by user and day."""
 
     def by_table(self) -> dict[str, int]:
-        """Return the days of the tables there is a wish for."""
+        """Return the days of the tables that have a setting."""
         return {name.removesuffix("_days"): days for name, days in self if days is not None}
 
 
@@ -190,20 +190,22 @@ class WebSettings(SettingsGroup):
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 6066
-    """Port of metrics, health and the live views; 0 takes a free one, and the log says which."""
+    """Port of metrics, health and live views; 0: a free one, which the log names."""
     advertised_host: str | None = None
-    """Name or address by which other workers reach this one; unset: `host`, or this machine's name if that is any."""
+    """Name or address at which other workers reach this one; unset: `host`, or the machine's name for a wildcard."""
     token: SecretStr | None = None
-    """Bearer token that metrics and live views ask for; needed to listen on anything but loopback."""
+    """Bearer token for metrics and live views; required to listen on anything but loopback."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
         if not (_is_loopback(self.host) or (self.token and self.token.get_secret_value())):
-            raise ValueError("web.token is needed to listen on anything but loopback: live views show personal data")
+            raise ValueError(
+                "web.token is required to listen on anything but loopback, because live views show personal data"
+            )
         return self
 
     def reachable_host(self) -> str:
-        """Return where other workers reach this one, as URLs write it; nobody reaches `0.0.0.0`."""
+        """Return the host at which other workers reach this one, as written in URLs."""
         host = self.advertised_host or (gethostname() if _is_any(self.host) else self.host)
         return f"[{host}]" if ":" in host else host
 
@@ -223,45 +225,45 @@ class DeliverySettings(SettingsGroup):
     """SettingsGroup commits into ClickHouse."""
 
     max_rows: Positive = 20_000
-    """Rows that make a group commit leave at once."""
+    """Rows at which a group commit is inserted at once."""
     max_delay_ms: Positive = 150
-    """Milliseconds the first row of a group commit waits at most."""
+    """Milliseconds that the first row of a group commit waits at most."""
     max_inflight_rows: Positive = 60_000
     """Rows and messages not durable yet at which the worker stops reading."""
     max_inflight_bytes: Positive = 67_108_864
     """Bytes of records whose outputs are not durable yet at which the worker stops reading."""
     stall_s: Seconds = 15.0
-    """Seconds the oldest of them may be under way before the worker counts as not ready."""
+    """Seconds the oldest of them may be in flight before the worker is not ready."""
     retry_max_delay_s: Seconds = 5.0
-    """Seconds between two tries of an insert, at most; the first retry comes after a fraction of one."""
+    """Longest delay between two attempts of an insert, seconds; the first retry comes after a fraction of a second."""
 
 
 class StateSettings(SettingsGroup):
-    """What is remembered of users."""
+    """State of users."""
 
     store: Literal["memory", "rocksdb"] = "memory"
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     allowed_lateness_minutes: Positive = 120
-    """How much later than the user's newest event an event may come and still be judged; see `window_events`."""
+    """Minutes an event may be later than the user's newest and still be judged; see `window_events`."""
     window_events: Annotated[int, Field(ge=4)] = 64
-    """Newest events per user that late ones are put in order among, at least a quarter of them; older ones are late."""
+    """Newest events per user among which late events are put in order; at least a quarter is always available."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""
     clock_skew_s: NotNegative = 60
-    """Tolerance between clocks, in seconds, everywhere."""
+    """Tolerated difference between clocks, seconds."""
     revocation_grace_s: NotNegative = 30
-    """Activity this many seconds after a deletion is still a request under way."""
+    """Seconds after a deletion in which activity counts as a request that was in progress."""
     ended_ttl_days: Positive = 7
-    """Days ended sessions are remembered."""
+    """Days that ended sessions are kept in the state."""
     idle_ttl_days: Positive = 400
-    """Days a user without any event is remembered; also the longest dormancy that can be noticed."""
+    """Days that a user without events is kept in the state; also the longest dormancy that can be detected."""
     quarantine_hours: NotNegative = 24
-    """Hours after a finding of medium or above that its session's observations stay out of the history."""
+    """Hours after a finding of medium or above in which its session's observations stay out of the baseline."""
     sessions: Positive = 64
-    """Sessions remembered per user; the least alive goes first."""
+    """Sessions kept per user; ended and oldest ones are evicted first."""
 
     def limits(self) -> Limits:
-        """Return the bounds and times the state lives by."""
+        """Return the bounds and times of the state."""
         return Limits(
             clock_skew=self.clock_skew_s * SECOND,
             allowed_lateness=self.allowed_lateness_minutes * MINUTE,
@@ -281,10 +283,10 @@ class IncidentSettings(SettingsGroup):
     quiet_minutes: Positive = 240
     """Minutes between alerting findings of a user within which they are one incident; after them it is resolved."""
     retention_days: Positive = 7
-    """Days a resolved incident is remembered; until then another finding of the same session opens it again."""
+    """Days a resolved incident is kept in the state; until then another finding of the same session reopens it."""
 
     def limits(self) -> IncidentLimits:
-        """Return the bounds and times incidents live by."""
+        """Return the bounds and times of incidents."""
         return IncidentLimits(quiet=self.quiet_minutes * MINUTE, retention=self.retention_days * DAY)
 
 
@@ -292,36 +294,50 @@ class StreamSettings(SettingsGroup):
     """The consumer group."""
 
     group_id: str = "sessionwatch"
-    """Consumer group; workers of one group share the partitions."""
+    """Consumer group; the workers of a group share the partitions."""
     session_timeout_s: Seconds = 10.0
-    """Seconds without a heartbeat after which a worker's partitions go to the others."""
+    """Seconds without a heartbeat after which a worker's partitions are assigned to others."""
     fetch_max_wait_ms: Positive = 100
-    """Milliseconds a broker may hold an answer back while there is nothing to fetch; Tansu always does."""
+    """Milliseconds that a broker may delay a fetch response while it has no records; Tansu always does."""
     commit_interval_s: Seconds = 1.0
     """Seconds between commits of offsets."""
     timer_interval_s: Seconds = 1.0
-    """Seconds between looks for sessions that expired before the time up to which the group is done with its input."""
+    """Seconds between two rounds of timers, which end expired sessions up to the group's watermark."""
     drain_s: Seconds = 5.0
-    """Seconds a stop or a rebalance waits for what is under way to become durable."""
+    """Seconds that a stop or a rebalance waits for batches in flight."""
     max_batch_records: Positive = 2_000
-    """Records of one partition computed at once, at most."""
+    """Most records of one partition in a fetched batch."""
     max_record_bytes: Positive = 1_048_576
-    """Bytes a record's value may have; longer ones go to the dead letters unread."""
+    """Longest record value, bytes; longer ones are rejected without being parsed."""
     max_reject_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of rejects among the last minute's records, of 100 at least, above which the worker is not ready."""
+    """Share of rejected records in the last minute, of at least 100, above which the worker is not ready."""
+
+
+class InputSettings(SettingsGroup):
+    """What records on the input topic look like; see docs/input.md."""
+
+    mapping: str = "auto"
+    """How records that do not have the native schema are read: `auto` (recognised by each record), `none`, the name of
+    a built-in mapping, or the path of your own (`./acme.yaml`)."""
+    tenant_id: str = ""
+    """Tenant of records whose source does not name one; unset: such records are rejected."""
+    end_words: tuple[str, ...] = ()
+    """Words of a CloudEvents `type` that mean the end of a session, beside the built-in ones."""
+    unavailable_placeholder: str = "__debezium_unavailable_value"
+    """Debezium's `unavailable.value.placeholder`: a property with this value is unknown."""
 
 
 class PrivacySettings(SettingsGroup):
-    """Pseudonyms in the place of user ids and addresses: in ClickHouse, findings, state and logs."""
+    """Pseudonyms instead of user ids and addresses: in ClickHouse, findings, state and logs."""
 
     key: SecretStr | None = None
-    """Secret of the pseudonyms, 32 characters at least (`openssl rand -hex 32`); another key makes other pseudonyms."""
+    """Secret key of pseudonyms, at least 32 characters (`openssl rand -hex 32`); another key gives other pseudonyms."""
     users: bool = False
     """User ids are replaced by pseudonyms."""
     addresses: Addresses = "keep"
-    """`address` replaces addresses and leaves their /24 or /64, `network` replaces these, too."""
+    """`address` replaces addresses and keeps their /24 or /64; `network` replaces these as well."""
     meta_data: Literal["keep", "drop"] = "keep"
-    """`drop` leaves out `meta_data`, which may hold anything."""
+    """`drop` removes `meta_data`, which may contain anything."""
 
     @model_validator(mode="after")
     def _keyed(self) -> Self:
@@ -333,7 +349,7 @@ class PrivacySettings(SettingsGroup):
         return self.key.get_secret_value() if self.key else ""
 
     def pseudonyms(self) -> Pseudonyms | None:
-        """Return what makes pseudonyms; None when nothing is to be replaced."""
+        """Return the pseudonyms; None when nothing is replaced."""
         if not self.users and self.addresses == "keep" and self.meta_data == "keep":
             return None
         meta_data = self.meta_data == "keep"
@@ -344,13 +360,32 @@ class LogSettings(SettingsGroup):
     """Logging, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least severity that is logged."""
+    """Lowest severity that is logged."""
     format: Literal["auto", "json", "console"] = "auto"
-    """`auto` is readable on a terminal and JSON elsewhere."""
+    """`auto`: readable text on a terminal, JSON elsewhere."""
+
+
+class CorrelationSettings(SettingsGroup):
+    """What is compared across users."""
+
+    across_tenants: bool = False
+    """Session uids are unique over all tenants: one uid in two tenants is a finding of `operator_tenant`."""
+    operator_tenant: str = ""
+    """Tenant of findings that concern several tenants: the operator's own, since its readers see users of all."""
+
+    @model_validator(mode="after")
+    def _has_a_tenant(self) -> Self:
+        if self.across_tenants and not self.operator_tenant:
+            raise ValueError("correlation.across_tenants needs correlation.operator_tenant, whose the findings are")
+        return self
+
+    def operator(self) -> str:
+        """Return the tenant of findings that concern several tenants; empty: tenants are not compared."""
+        return self.operator_tenant if self.across_tenants else ""
 
 
 class Settings(BaseSettings):
-    """Everything that can be set."""
+    """All settings."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -365,15 +400,17 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
+    correlation: CorrelationSettings = CorrelationSettings()
     incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
+    input: InputSettings = InputSettings()
     privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")
-    """Directory of everything kept on this machine: the embedded store, the on-disk state."""
+    """Directory of all files kept on this machine: the embedded store, the state on disk."""
 
     @classmethod
     def settings_customise_sources(
@@ -408,7 +445,7 @@ class Settings(BaseSettings):
 
 
 class Setting(NamedTuple):
-    """One setting: its dotted name, environment variable, type, default and meaning, all as text."""
+    """One setting: its dotted name, environment variable, type, default and description, all as text."""
 
     path: str
     variable: str
@@ -511,7 +548,7 @@ def load(config: Path | None = None) -> Settings:
 
 
 def explained(error: ValidationError) -> str:
-    """Return what is wrong, without the values (they may be secrets)."""
+    """Return the errors without the values, which may be secrets."""
     wrong = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in wrong)
 

@@ -38,9 +38,9 @@ def _columns(*columns: tuple[str, str, str]) -> tuple[Column, ...]:
 
 
 _SOURCE = (
-    ("kafka_topic", WORD, "Topic the record first as_records on"),
-    ("kafka_partition", "UInt32", "Partition the record first as_records in"),
-    ("kafka_offset", "UInt64", "Offset the record first as_records at"),
+    ("kafka_topic", WORD, "Topic the record first arrived on"),
+    ("kafka_partition", "UInt32", "Partition the record first arrived in"),
+    ("kafka_offset", "UInt64", "Offset the record first arrived at"),
 )
 _NETWORK = (
     ("ip", TEXT, "Canonical address"),
@@ -96,6 +96,7 @@ SESSION_EVENTS = Table(
         ("max_age_minutes", FLOAT, "As the event says"),
         ("expires_at", TIME_OR_NULL, "Effective sliding expiry after this event"),
         ("meta_data", TEXT, "JSON text"),
+        ("repaired", WORDS, "Properties that were cut, cleaned or left out, as they could not be used as they were"),
         ("future_by", "UInt64", "Milliseconds the newest time lay ahead of the record's own"),
         ("risk_score", "Float64", "Risk of the session after this event, 0 to 100"),
         ("user_risk_score", "Float64", "Risk of the user after this event, 0 to 100"),
@@ -122,7 +123,7 @@ SESSIONS = Table(
         ("started_at", TIME, "Event time of the first event"),
         ("last_seen_at", TIME, "Event time of the newest event"),
         ("ended_at", TIME_OR_NULL, "When it ended"),
-        ("end_reason", WORD, "deleted, expired, evicted or empty"),
+        ("end_reason", WORD, "deleted, expired, idle, evicted or empty"),
         ("expires_at", TIME_OR_NULL, "Effective sliding expiry"),
         ("session_type", WORD, "Case-folded; empty when omitted"),
         ("ip", TEXT, "Newest address"),

@@ -1,8 +1,7 @@
 """The production worker with faults inside: it ends without a word at a step of the delivery, or its clock steps.
 
 `CHAOS_STEP` names the step, `CHAOS_PASSES` the how many-th pass. `CHAOS_CLOCK` is by how many milliseconds its clock is
-off every other second. With `CHAOS_FORMAT=1` it writes users' states as the first version did.
-Without them it is `sessionwatch worker` as it is.
+off every other second. Without them it is `sessionwatch worker` as it is.
 """
 
 from __future__ import annotations
@@ -13,12 +12,9 @@ import time
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from worker import pipeline, runtime
+from worker.apps import build
 from worker.cli import main
-from worker.sessions.state import User
-from worker.stream.app import wall_clock
+from worker.stream.clock import wall_clock
 
 
 def _fault(step: str, passes: int) -> Any:
@@ -37,11 +33,6 @@ def _stepping(milliseconds: int) -> Any:
     return lambda: wall_clock() + milliseconds * (int(time.monotonic()) % 2)
 
 
-def _encode_1(user: User, wake: int) -> bytes:
-    user.touched.clear()
-    return b"\x01" + wake.to_bytes(8, "big") + msgspec.msgpack.encode(user)
-
-
 def _faults() -> dict[str, Any]:
     faults = {}
     if step := os.environ.get("CHAOS_STEP"):
@@ -53,8 +44,6 @@ def _faults() -> dict[str, Any]:
 
 if __name__ == "__main__":
     if faults := _faults():
-        runtime.create_app = partial(runtime.create_app, **faults)
-    if os.environ.get("CHAOS_FORMAT") == "1":
-        pipeline.encode_user = _encode_1
+        build.create_app = partial(build.create_app, **faults)
     sys.argv = ["sessionwatch", "worker"]
     main()

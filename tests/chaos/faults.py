@@ -6,11 +6,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.chaos.feed import POISONS
+from tests.chaos.feed import FLOOD, POISONS, POLICIES
 from tests.chaos.proxy import FAULTS as STORE_FAULTS
 from tests.chaos.world import STALL_SECONDS
 from worker.stream.app import AFTER_COMMIT
-from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT
+from worker.stream.delivery import AFTER_CHANGELOG
+from worker.stream.inserter import AFTER_INSERT, BEFORE_INSERT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,6 @@ WORKERS = 2
 HOUR_MS = 3_600_000
 REJECTS_SECONDS = 90.0
 """Seconds after which nobody talks of rejected records any more: a minute, and some for a busy machine."""
-OLD_ROWS = 3_000
-"""Rows a worker of an earlier version writes at least."""
 SMALL = {
     "SESSIONWATCH_DELIVERY__MAX_ROWS": "500",
     "SESSIONWATCH_DELIVERY__MAX_INFLIGHT_ROWS": "1000",
@@ -166,22 +165,6 @@ def rocksdb(world: World, chance: Random, size: Size, broker: Any) -> None:
     world.start()
 
 
-def upgrade(world: World, chance: Random, size: Size, broker: Any) -> None:
-    """A worker of an earlier state format is followed by those of this one, one of them killed half way."""
-    world.more["CHAOS_FORMAT"] = "1"
-    old = world.start()
-    # What is in the store is in the changelog, but for the last batches.
-    world.until(lambda: world.metric(old, "sessionwatch_rows_out_total") > OLD_ROWS, "rows of the old worker")
-    time.sleep(chance.uniform(0.5, 2))
-    del world.more["CHAOS_FORMAT"]
-    world.kill(old)
-    new = world.start()
-    world.until_ready(new)
-    time.sleep(chance.uniform(1, 3))
-    world.kill(new)
-    several(world, chance, size, broker)
-
-
 def unheard(world: World, chance: Random, size: Size, broker: Any) -> None:
     """Nothing but broken records for a while: the workers have to say so, and then that all is well again."""
     several(world, chance, size, broker)
@@ -191,6 +174,20 @@ def unheard(world: World, chance: Random, size: Size, broker: Any) -> None:
     world.until(world.done, "the end of the input")
     for worker in world.workers:
         world.until(lambda one=worker: world.ready(one), "readiness after that", REJECTS_SECONDS)  # type: ignore[misc]
+
+
+def policies(world: World, chance: Random, size: Size, broker: Any) -> None:
+    """Tenants publish policies that mean no good, before workers start and while they run, and events to go with it."""
+    world.publish_policies({f"{FLOOD}-{number}": document for number, document in enumerate(POLICIES)})
+    several(world, chance, size, broker)
+    for worker in world.workers:
+        world.until_ready(worker)
+    for _ in range(size.times):
+        for number in range(len(POLICIES)):
+            world.publish_policies({f"{FLOOD}-{number}": chance.choice(POLICIES)})
+    for worker in world.workers:
+        assert worker.poll() is None, "a tenant's policy ended a worker"
+        world.until_ready(worker)
 
 
 def store(fault: str) -> Run:
@@ -266,13 +263,12 @@ FAULTS: dict[str, Fault] = {
     "stops": Fault(stops),
     "clock-steps": Fault(clock_steps, lasts=False),
     "rocksdb": Fault(rocksdb),
-    # When a session last changed the earlier version does not say, so that rows of its time have later versions.
-    "upgrade": Fault(upgrade, but=("version", "user_risk_score")),
     **{f"store-{fault}": Fault(store(fault)) for fault in STORE_FAULTS},
     "broker-restart": Fault(broker_restart, broker="kafka"),
     "broker-freeze": Fault(broker_freeze, broker="kafka"),
     "leader-moves": Fault(leader_moves, broker="cluster"),
     **{f"poison-{poison}": Fault(several, poison=poison, lasts=False) for poison in POISONS},
     "poison-only-malformed": Fault(unheard, poison="only-malformed", lasts=False),
+    "poison-policies": Fault(policies, poison="policies", lasts=False),
 }
 """The embedded broker keeps its data in memory: with it goes everything, so only the others are killed."""

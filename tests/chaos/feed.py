@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import deque
 from random import Random
@@ -97,33 +98,87 @@ def _is_stray(key: bytes | None) -> bool:
 
 
 class Poison(NamedTuple):
-    """A kind of poison: what its n-th record is, and how much of it there is beside so many good records."""
+    """A kind of poison.
 
-    value: Callable[[int, int], bytes]
+    Attributes:
+        value: what its n-th record is, before some good one.
+        every, flood: there are `flood` records of it before each `every` good ones of a partition.
+        ahead: how far its records' own timestamps are in the future of the good one's, milliseconds.
+    """
+
+    value: Callable[[int, Sent], bytes]
     every: int
     flood: int
+    ahead: int = 0
 
 
-def _event(tenant: str, user: str, uid: str, now: int) -> bytes:
+def _event(tenant: str, user: str, uid: str, now: int, **more: Any) -> bytes:
     return json.dumps({
         "tenant_id": tenant, "user_id": user, "uid": uid, "ip": "203.0.113.7", "user_agent": "flood/1.0",
-        "created_at": now, "last_used_at": now, "max_age_minutes": 60,
+        "created_at": now, "last_used_at": now, "max_age_minutes": 60, **more,
     }).encode()  # fmt: skip
 
 
+def _scopes(number: int, sent: Sent) -> bytes:
+    """Return an event of one user with 1,024 scopes that no other has: a quarter of a megabyte."""
+    scopes = [f"{number}-{each}-{'s' * 230}" for each in range(1_024)]
+    return _event(FLOOD, "one", f"flood-{number % 8}", sent.time, scopes=scopes)
+
+
+def _claim(number: int, sent: Sent) -> bytes:
+    """Return an event of another tenant that uses the uid of the good record, and at times its user's name."""
+    named = dict(_NAMED.findall(sent.value))
+    uid = named.get(b"uid", b"own-%d" % number).decode()
+    user = named.get(b"user_id", b"one").decode() if number % 2 else f"thief-{number % 5}"
+    return _event(f"{FLOOD}-{number % 7}", user, uid, sent.time - number % 3 * 3_600_000)
+
+
+_NAMED = re.compile(rb'"(uid|user_id)": ?"([^"\\]+)"')
 ALL = 1 << 40
 """More records than a partition has: before these lies all of the poison."""
 LIMIT = 10
 """Unexpired sessions a user may have by the policy of tenants that have none."""
+CENTURY_MS = 36_500 * DAY_MS
+AGENT = "a" * 60 + "!"
+"""A user agent over which a backtracking engine needs longer than anybody waits."""
 POISONS = {
-    "malformed": Poison(lambda number, _now: BAD[number % len(BAD)], 10, 90),
-    "only-malformed": Poison(lambda number, _now: BAD[number % len(BAD)], ALL, 20_000),
-    "oversized": Poison(lambda number, _now: b"x" * (2 << 20 if number % 8 else LARGEST - 1024), 200, 1),
-    "uids": Poison(lambda number, now: _event(FLOOD, "one", f"flood-{number}", now), 1, 1),
-    "tenants": Poison(lambda number, now: _event(f"{FLOOD}-{number}", "one", f"own-{number}", now), 1, 1),
+    "malformed": Poison(lambda number, _sent: BAD[number % len(BAD)], 10, 90),
+    "only-malformed": Poison(lambda number, _sent: BAD[number % len(BAD)], ALL, 20_000),
+    "oversized": Poison(lambda number, _sent: b"x" * (2 << 20 if number % 8 else LARGEST - 1024), 200, 1),
+    "uids": Poison(lambda number, sent: _event(FLOOD, "one", f"flood-{number}", sent.time), 1, 1),
+    "tenants": Poison(lambda number, sent: _event(f"{FLOOD}-{number}", "one", f"own-{number}", sent.time), 1, 1),
     # Users of unknown tenants with one session more than the policy allows.
-    "limit": Poison(lambda number, now: _event(f"{FLOOD}-{number // (LIMIT + 1)}", "one", f"own-{number}", now), 1, 1),
-}
+    "limit": Poison(
+        lambda number, sent: _event(f"{FLOOD}-{number // (LIMIT + 1)}", "one", f"own-{number}", sent.time), 1, 1
+    ),
+    "scopes": Poison(_scopes, 100, 1),
+    "claims": Poison(_claim, 2, 1),
+    # Events of a hundred years from now, in records that say so themselves.
+    "future": Poison(
+        lambda number, sent: _event(FLOOD, f"u{number % 9}", f"own-{number}", sent.time + CENTURY_MS), 50, 1, CENTURY_MS
+    ),
+    "policies": Poison(
+        lambda number, sent: _event(f"{FLOOD}-{number % len(POLICIES)}", "one", f"own-{number % 99}", sent.time,
+                                    user_agent=AGENT), 20, 1,
+    ),
+}  # fmt: skip
+EVENTS = ("uids", "tenants", "limit", "scopes", "claims", "future", "policies")
+"""Poisons that are events, and not broken records."""
+POLICIES = (
+    b'{"first_party_clients":["(?i)acmeapp"]}',
+    b'{"first_party_clients":["(a+)+$"]}',
+    b'{"first_party_clients":["a{1,999999999999}"]}',
+    b'{"first_party_clients":["(?P<x>a)","(?P<x>b)"]}',
+    b"[" * 100_000,
+    b'{"detections":' + b'{"a":' * 50_000,
+    b'{"max_sessions":' + b"9" * 5_000 + b"}",
+    b'{"alert_budget":NaN}',
+    b"\xff\xfe",
+    b'{"x":"' + b"x" * 900_000 + b'"}',
+    json.dumps({"denied_networks": [f"10.{n >> 8 & 255}.{n & 255}.{n >> 16 << 6}/26" for n in range(30_000)]}).encode(),
+    b"",
+)
+"""Documents of tenants that mean no good."""
 
 
 async def produce(options: dict[str, Any], topic: str, records: list[Sent], poison: Poison | None = None) -> Input:
@@ -134,14 +189,17 @@ async def produce(options: dict[str, Any], topic: str, records: list[Sent], pois
     await create(options, [TopicSpec(topic, PARTITIONS, 1, config)])
     counts, poured, sending = [0] * PARTITIONS, 0, []
     async with AIOKafkaProducer(**options, linger_ms=20, max_batch_size=1 << 19, max_request_size=LARGEST) as producer:
+
+        def send(value: bytes, partition: int, time: int) -> Any:
+            return producer.send(topic, value, partition=partition, timestamp_ms=time)
+
         for sent in records:
             if poison and counts[sent.partition] % every == 0:
-                for number in range(poured, poured + flood):
-                    value = poison.value(number, sent.time)
-                    sending.append(await producer.send(topic, value, partition=sent.partition, timestamp_ms=sent.time))
+                bad = [poison.value(number, sent) for number in range(poured, poured + flood)]
+                sending += [await send(value, sent.partition, sent.time + poison.ahead) for value in bad]
                 poured += flood
             counts[sent.partition] += 1
-            sending.append(await producer.send(topic, sent.value, partition=sent.partition, timestamp_ms=sent.time))
+            sending.append(await send(sent.value, sent.partition, sent.time))
         await asyncio.gather(*sending)
     return Input(topic, sum(sent.is_event for sent in records), len(records), every, flood, poured)
 
@@ -151,4 +209,4 @@ def feed(options: dict[str, Any], topic: str, records: list[Sent], poison: Poiso
     return asyncio.run(produce(options, topic, records, poison))
 
 
-__all__ = ["PARTITIONS", "POISONS", "Input", "Poison", "Sent", "feed", "start_of_day", "traffic"]
+__all__ = ["EVENTS", "PARTITIONS", "POISONS", "POLICIES", "Input", "Poison", "Sent", "feed", "start_of_day", "traffic"]

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.chaos.feed import PARTITIONS, Input
 from tests.chaos.proxy import Proxy
@@ -151,6 +151,15 @@ class World:
         worker.port = port  # type: ignore[attr-defined]
         self.workers.append(worker)
         return worker
+
+    def publish_policies(self, documents: dict[str, bytes]) -> None:
+        """Publish policies, by tenant."""
+        asyncio.run(self._publish_policies(documents))
+
+    async def _publish_policies(self, documents: dict[str, bytes]) -> None:
+        async with AIOKafkaProducer(**self.options, max_request_size=4 << 20) as producer:
+            for tenant, document in documents.items():
+                await producer.send_and_wait(f"{self.name}.policies", document, tenant.encode())
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         """End a worker as a power cut would."""

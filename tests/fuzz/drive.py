@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from schemas.decoding import SKEW, Ignored, Rejected, _decode_slowly, decode
+from schemas.decoding import Decoder, Ignored, Rejected
 from schemas.event import SessionEvent
+from schemas.mappings import builtin
 from tests.fuzz.mutate import START
 from tests.support.records import TOPICS, Taken
 from worker.detections.policies import Policies
@@ -42,10 +43,11 @@ class Driver:
         self.slowest: tuple[float, bytes] = (0.0, b"")
         self._offset = 0
         self._shard = MemoryShard()
+        self._decoder = Decoder(max_bytes=LARGEST, mappings=builtin().values())
         enricher = build_enricher(None, None, cache_size=4096)
         enricher.warm()
         self._pipeline = Pipeline(
-            reader=KafkaReader(enricher, LARGEST),
+            reader=KafkaReader(enricher, self._decoder),
             engine_for=Policies(detections().values()).engine_for,
             topics=TOPICS,
             partition_of=lambda _key: 0,
@@ -65,14 +67,14 @@ class Driver:
 
     def _take(self, value: bytes) -> None:
         timestamp = START + self._offset
-        result = decode(value, record_time=timestamp, max_bytes=LARGEST)
+        result = self._decoder.decode(value, timestamp)
         outcome = self._pipeline.process(0, [Taken(value, self._offset, timestamp=timestamp)], self._shard)
         self._offset += 1
         # Nothing may depend on which of the two ways a record is decoded.
-        assert type(result) is type(_decode_slowly(value, timestamp, SKEW)) or len(value) > LARGEST
+        assert type(result) is type(self._decoder.decode_slowly(value, timestamp)) or len(value) > LARGEST
         rows, letters = len(outcome.rows.get("session_events", ())), [m for m in outcome.messages if m.topic == "dlq"]
         if isinstance(result, SessionEvent):
-            assert result == _decode_slowly(value, timestamp, SKEW)
+            assert result == self._decoder.decode_slowly(value, timestamp)
             self.outcomes["accepted"] += 1
             _check_event(result)
             assert (rows, letters) == (1, [])

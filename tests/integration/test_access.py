@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
 from worker.clickhouse.migrations import load
 
@@ -110,6 +111,14 @@ def python(program: str, *arguments: str) -> str:
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_stack_s_worker_may_what_the_writer_may() -> None:
+    text = (Path(__file__).parents[2] / "deploy/clickhouse/worker-user.yaml").read_text("utf-8")
+    user = yaml.safe_load(text)["users"]["worker"]
+    (given,) = role("sessionwatch_writer").grants
+    assert user["grants"]["query"] == given.replace(" ON default.", " ON sessionwatch.")
+    assert list(user["password"]) == ["@from_env"]
 
 
 @pytest.fixture(scope="module")

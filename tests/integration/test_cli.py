@@ -148,6 +148,14 @@ def test_cases_are_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["detections", "test", "ip-change", "--cases", str(CASES)]) == 0
 
 
+def test_the_cases_that_are_shipped_are_run_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["detections", "test", "owner-change", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cases"] >= 2
+
+
 def test_a_case_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = "{name: wrong, events: [{at: 0m, from: home}, {at: 5m, from: office}], expect: [{severity: critical}]}"
     (tmp_path / "ip-change.yaml").write_text(f"detection: ip-change\ncases: [{case}]\n", encoding="utf-8")
@@ -262,7 +270,7 @@ SUMMARY = Summary(read=10, accepted=7, rejected=2, ignored=1, rows=7, findings=3
 def test_summary_is_the_contract() -> None:
     assert SUMMARY.as_json() == {
         "read": 10, "accepted": 7, "rejected": 2, "ignored": 1, "rows": 7, "findings": 3, "seconds": 2.0,
-        "events_per_second": 5.0,
+        "events_per_second": 5.0, "reasons": {}, "unevaluated": {},
     }  # fmt: skip
     assert "7 rows, 3 findings in 2.0 s (5 events/s)" in SUMMARY.as_line()
 

@@ -17,6 +17,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from worker.cli import run
 from worker.embedded.broker import EmbeddedBroker
+from worker.settings import KafkaSettings
+from worker.stream.produce import produce
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +134,26 @@ def test_a_policy_is_set_listed_read_and_taken_back(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out) == {"policies": {"acme": policy, "b/c": policy}}
     assert run(["policy", "unset", "--tenant", "b/c"]) == 0
     assert run(["policy", "get", "--tenant", "b/c"]) == 1
+
+
+def test_a_document_that_others_put_on_the_topic_stops_no_command(
+    broker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["topics", "create"])
+    kafka = KafkaSettings(bootstrap_servers=broker)
+    for tenant, document in {"deep": b"[" * 100_000, "bytes": b"\xff\xfe", "good": b'{"max_sessions": 4}'}.items():
+        asyncio.run(produce(kafka, "session.policies", tenant, document))
+    capsys.readouterr()
+    assert run(["policy", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["policies"]["good"] == {"max_sessions": 4}
+    assert found["refused"].keys() == {"deep", "bytes"}
+    assert run(["policy", "list"]) == 0
+    assert "refused: (document): " in capsys.readouterr().out
+    assert run(["policy", "get", "--tenant", "bytes"]) == 0
+    capsys.readouterr()
+    for tenant in ("deep", "bytes", "good"):
+        assert run(["policy", "unset", "--tenant", tenant]) == 0
 
 
 @pytest.mark.parametrize(

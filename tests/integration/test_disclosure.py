@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from schemas.decoding import Rejected, decode
-from worker.stream.app import failure
+from worker.stream.processing import failure
 
 NOW = 1_790_000_000_000
 USER, IP, IP6, AGENT = "marker-user-7f3a", "203.0.113.77", "2001:db8:dead:beef::77", "marker-agent-7f3a"

@@ -29,7 +29,7 @@ BAD = [
     b"{bad",
     b"\xff\xfe",
     b"[1]",
-    b'{"user_id": 5}',
+    b'{"user_id": [5]}',
     b'{"tenant_id": "t", "user_id": "u", "user_agent": "x", "ip": "y"}',
 ]
 
@@ -43,8 +43,8 @@ WRONG = {
     b"\xff\xfe": "invalid-utf8",
     GOOD.replace(b'"t"', b'"\xff"'): "invalid-utf8",
     b"[1]": "not-an-object",
-    GOOD.replace(b'"u"', b"5"): "wrong-type",
-    GOOD.replace(b'"203.0.113.7"', b"null"): "wrong-type",
+    GOOD.replace(b'"u"', b"[5]"): "wrong-type",
+    GOOD.replace(b'"203.0.113.7"', b"5"): "wrong-type",
     GOOD.replace(b'"ip"', b'"address"'): "missing-field",
     GOOD.replace(b"203.0.113.7", b"somewhere"): "invalid-value",
     GOOD.replace(b'"x"', b'"' + b"x" * (5 << 20) + b'"'): "too-large",

@@ -7,15 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 from pydantic import SecretStr
 
 from schemas.clickhouse.tables import SHARD_BY, TABLES
+from worker.cli import run
 from worker.clickhouse import migrations
 from worker.clickhouse.errors import MigrationError
-from worker.clickhouse.migrations import RETAINED, Layout, down, layout_of, load, parse, retain, status, up
+from worker.clickhouse.migrations import RETAINED, Layout, _run, down, layout_of, load, parse, retain, status, up
 from worker.clickhouse.writer import connect
 from worker.settings import ClickHouseSettings, RetentionSettings, Settings
 
@@ -65,6 +67,31 @@ def test_up_again_does_nothing(client: Client) -> None:
     client.command("INSERT INTO findings (finding_uid) VALUES ('kept')")
     assert up(client) == []
     assert client.command("SELECT count() FROM findings") == 1
+
+
+def test_the_command_makes_the_database_of_the_dsn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = f"clickhouse://127.0.0.1:{store.endpoint.port}"
+    monkeypatch.setenv("SESSIONWATCH_CLICKHOUSE__DSN", f"{server}/made-up")
+    assert run(["migrate", "status"]) == 3
+    assert run(["migrate", "up", "--dry-run"]) == 3
+    assert run(["migrate", "up"]) == 0
+    assert run(["migrate", "up"]) == 0
+    with closing(connect(store.dsn, database="made-up")) as client:
+        assert applied(client) == [True] * len(SHIPPED)
+
+
+class _MayNot:
+    """A client whose user may do nothing."""
+
+    database = "default"
+
+    def command(self, _: str) -> None:
+        raise DatabaseError("HTTPDriver for http://c:8123 received ClickHouse error code 497")
+
+
+def test_who_may_not_migrate_is_told_who_has_to() -> None:
+    with pytest.raises(MigrationError, match=r"0001.*497.*`sessionwatch migrate up` as a user who may"):
+        _run(cast("Client", _MayNot()), SHIPPED[0], SHIPPED[0].up, applied=True)
 
 
 def test_down_and_up_again(client: Client) -> None:

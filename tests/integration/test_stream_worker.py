@@ -23,12 +23,17 @@ from faust.types import TP
 
 from tests.support import stream_counting as sc
 from tests.support.brokers import ApacheKafka, missing
+from worker.observe.interface import StreamObserver
 from worker.pipeline.ports import Message
-from worker.sessions.state import UnknownFormatError
-from worker.stream.app import AFTER_COMMIT, App, StreamObserver, caught_up, create_app, running
-from worker.stream.delivery import AFTER_CHANGELOG, AFTER_INSERT, BEFORE_INSERT, AbandonedError, DeliveryLimits
+from worker.sessions.codec import UnknownFormatError
+from worker.stream.app import AFTER_COMMIT, App, create_app
+from worker.stream.catchup import caught_up
+from worker.stream.delivery import AFTER_CHANGELOG, AbandonedError
+from worker.stream.inflight import DeliveryLimits
+from worker.stream.inserter import AFTER_INSERT, BEFORE_INSERT
 from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import restore
+from worker.stream.run import running
 from worker.stream.state_store import MemoryShard
 from worker.stream.timers import NEVER
 from worker.stream.topics import TopicSpec, changelog_name, create
@@ -204,7 +209,7 @@ def test_a_blocked_store_bounds_what_is_in_flight_and_catches_up(bootstrap: str,
             ends = await sc.produce(bootstrap, topics.events, made)
             most = 0
             for _ in range(seconds * 10):
-                most = max(most, app.delivery.inflight_rows)
+                most = max(most, app.delivery.in_flight.rows)
                 await asyncio.sleep(0.1)
             assert 10_000 <= most <= 11_000
             assert "in flight" in app.problems[0]
@@ -253,6 +258,26 @@ def test_policies_are_there_before_the_first_batch_and_change_live(bootstrap: st
             await producer.send_and_wait(topics.policies, None, b"acme", partition=0)
             await producer.stop()
             await eventually(lambda: processor.policies["acme"] is None)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_does_not_read_policies_is_unready_and_a_bad_one_is_no_reason(bootstrap: str, group: str) -> None:
+    class Picky(sc.Counting):
+        def set_policy(self, tenant: str, document: bytes | None) -> None:
+            super().set_policy(tenant, document)
+            raise RuntimeError("a document that nobody foresaw")
+
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        await sc.produce(bootstrap, topics.policies, [(0, b"acme", b"old"), (0, b"acme", b"{}"), (0, b"beta", b"1")])
+        processor = Picky(PARTITIONS, topics.by_user)
+        async with running(make(bootstrap, group, sc.ListWriter(), processor=processor)) as app:
+            await eventually(lambda: app.problems == [])
+            assert processor.policies == {"acme": b"{}", "beta": b"1"}
+            assert app.policy_reader is not None
+            await app.policy_reader.stop()
+            assert app.problems == ["the reader of tenant policies has stopped"]
 
     asyncio.run(main())
 
@@ -506,11 +531,11 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(group: str, tmp_path: P
             await eventually(lambda: len(writer.rows["events"]) > 2_000)
             await asyncio.to_thread(kafka.kill)
             await asyncio.sleep(3)
-            assert app.delivery.inflight_rows <= 600
+            assert app.delivery.in_flight.rows <= 600
             await asyncio.to_thread(kafka.start)
             back = app.clock()
             await catch_up(app, ends, 60)
-            await eventually(lambda: app.watermark.time > back)
+            await eventually(lambda: app.timers.watermark.time > back)
             assert sc.shard_totals(app.delivery.queues.values()) == sc.totals(made)
         assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
         assert await recovered(address, group) == sc.totals(made)

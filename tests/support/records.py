@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from schemas.decoding import Decoder
 from worker.detections.policies import Policies
 from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
@@ -43,7 +44,7 @@ def session(**changes: Any) -> bytes:
 def pipeline(partition_of: Any = lambda _key: 0, engine_for: Any = None, limits: Limits | None = None) -> Pipeline:
     limits = limits or Limits()
     return Pipeline(
-        reader=KafkaReader(build_enricher(None, None), clock_skew=limits.clock_skew),
+        reader=KafkaReader(build_enricher(None, None), Decoder(skew_ms=limits.clock_skew)),
         engine_for=engine_for or Policies(detections().values()).engine_for,
         topics=TOPICS,
         partition_of=partition_of,

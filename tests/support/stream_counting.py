@@ -19,10 +19,13 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from schemas.keys import partition_of
+from worker.observe.interface import StreamObserver
 from worker.pipeline.ports import BatchResult, Message
 from worker.settings import TopicSettings
-from worker.stream.app import StreamObserver, StreamOptions, create_app, run_worker
-from worker.stream.delivery import DeliveryLimits
+from worker.stream.app import create_app
+from worker.stream.inflight import DeliveryLimits
+from worker.stream.options import StreamOptions
+from worker.stream.run import run_worker
 from worker.stream.timers import NEVER
 from worker.stream.topics import create, specs
 

@@ -237,6 +237,12 @@ def test_what_is_waited_for_comes() -> None:
                 assert "restart" not in awaited, f"{name}: {other} would start again for ever"
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_takes_all_memory_or_all_processes(name: str) -> None:
+    assert re.fullmatch(r"[1-8]g", SERVICES[name]["mem_limit"])
+    assert 256 <= SERVICES[name]["pids_limit"] <= 4096
+
+
 def test_volumes_are_named_and_files_are_there() -> None:
     mounts = [mount.split(":") for service in SERVICES.values() for mount in service.get("volumes", [])]
     named = {source for source, *_ in mounts if not source.startswith(".")}
@@ -300,10 +306,11 @@ def test_our_services_settings_are_settings(name: str, monkeypatch: pytest.Monke
     assert all(each.startswith("SESSIONWATCH_") for each in variables)
     found = loaded(monkeypatch, variables)
     clickhouse = environment("clickhouse")
-    assert found.store_dsn() == (
-        f"clickhouse://{clickhouse['CLICKHOUSE_USER']}:{clickhouse['CLICKHOUSE_PASSWORD']}"
-        f"@clickhouse:8123/{clickhouse['CLICKHOUSE_DB']}"
-    )
+    administrator = clickhouse["CLICKHOUSE_USER"], clickhouse["CLICKHOUSE_PASSWORD"]
+    migrates = SERVICES[name]["command"][0] == "migrate"
+    user, password = administrator if migrates else ("worker", clickhouse["CLICKHOUSE_WORKER_PASSWORD"])
+    assert found.store_dsn() == f"clickhouse://{user}:{password}@clickhouse:8123/{clickhouse['CLICKHOUSE_DB']}"
+    assert found.manages_access() is migrates
     assert found.kafka.bootstrap_servers in environment("kafka")["KAFKA_ADVERTISED_LISTENERS"]
     assert str(found.data_dir) in SERVICES[name]["tmpfs"]
     # Without a name of its own a container is found by its host name, which is what the others can look up.
@@ -314,7 +321,8 @@ def test_our_services_settings_are_settings(name: str, monkeypatch: pytest.Monke
 
 def test_the_image_is_made_of_what_is_sent() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line and line[0] != "#"]
-    sent = {path.name for path in ROOT.iterdir() if not ignored(path.name, rules)}
+    names = [str(path.relative_to(ROOT)) for path in (*ROOT.iterdir(), *(ROOT / "tests").iterdir())]
+    sent = {name for name in names if not ignored(name, rules)}
     copied = {word for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()}
     assert copied == sent
 
@@ -461,13 +469,18 @@ def kustomization() -> dict[str, Any]:
 
 
 def resource(kind: str) -> dict[str, Any]:
-    return next(each for each in MANIFESTS if each["kind"] == kind)
+    return resources(kind)[0]
 
 
-@pytest.mark.parametrize("kind", ["Namespace", "Deployment", "Service", "PodDisruptionBudget"])
+def resources(kind: str) -> list[dict[str, Any]]:
+    return [each for each in MANIFESTS if each["kind"] == kind]
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "Deployment", "Job", "NetworkPolicy", "Service", "PodDisruptionBudget"])
 @pytest.mark.parametrize("version", [KUBERNETES, kubernetes_validate.latest_version()])
 def test_manifests_are_valid(kind: str, version: str) -> None:
-    kubernetes_validate.validate(resource(kind), version, strict=True)
+    for each in resources(kind):
+        kubernetes_validate.validate(each, version, strict=True)
 
 
 def test_a_manifest_that_is_none_is_refused() -> None:
@@ -493,9 +506,54 @@ def test_a_pods_settings_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pod_environment() -> dict[str, str]:
     (generated,) = kustomization()["configMapGenerator"]
-    secret = re.findall(r"--from-literal=(\S+?)=(\S+)", (ROOT / "deploy/kubernetes/kustomization.yaml").read_text())
     own = {each["name"]: "10.1.2.3" for each in container()["env"]}
-    return {**dict(each.split("=", 1) for each in generated["literals"]), **dict(secret), **own}
+    return {**dict(each.split("=", 1) for each in generated["literals"]), **secret("sessionwatch"), **own}
+
+
+def secret(name: str) -> dict[str, str]:
+    """Return a secret that the first lines of the kustomization show."""
+    told = re.sub(r"\\\n#", "", (ROOT / "deploy/kubernetes/kustomization.yaml").read_text("utf-8"))
+    (literals,) = re.findall(rf"create secret generic {name} (.+)", told)
+    return dict(re.findall(r"--from-literal=(\S+?)=(\S+)", literals))
+
+
+@pytest.mark.usefixtures("alone")
+def test_migrations_run_as_somebody_else_than_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    job, worker = resource("Job")["spec"]["template"]["spec"], resource("Deployment")["spec"]["template"]["spec"]
+    (migrate,) = job["containers"]
+    parse(list(migrate["args"]))
+    (generated,) = kustomization()["configMapGenerator"]
+    own = {each["name"]: each["value"] for each in migrate["env"]}
+    secrets = [each["secretRef"]["name"] for each in migrate["envFrom"] if "secretRef" in each]
+    assert secrets == ["sessionwatch-migrate"]
+    assert "sessionwatch-migrate" not in json.dumps(worker)
+    given = {**dict(each.split("=", 1) for each in generated["literals"]), **secret(*secrets), **own}
+    found = loaded(monkeypatch, given)
+    assert found.manages_access()
+    assert found.store_dsn() != loaded(monkeypatch, pod_environment()).store_dsn()
+    assert job["securityContext"] == worker["securityContext"]
+    assert migrate["securityContext"] == container()["securityContext"]
+
+
+@pytest.mark.usefixtures("alone")
+def test_pods_reach_and_are_reached_by_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone, workers = resources("NetworkPolicy")
+    assert everyone["spec"]["podSelector"] == {}
+    assert "ingress" not in everyone["spec"]
+    assert workers["spec"]["podSelector"]["matchLabels"] == resource("Deployment")["spec"]["selector"]["matchLabels"]
+    found = loaded(monkeypatch, pod_environment())
+    (ingress,) = workers["spec"]["ingress"]
+    assert [each["port"] for each in ingress["ports"]] == [found.web.port]
+    broker, port = found.kafka.bootstrap_servers.split(":")
+    assert port in {str(each) for each in reached(workers, broker.split(".")[1])}
+    assert {8123, 8443} <= reached(everyone, "clickhouse")
+    assert reached(everyone, "kube-system") == {53}
+
+
+def reached(policy: dict[str, Any], namespace: str) -> set[int]:
+    """Return the ports of a namespace that a policy lets its pods reach."""
+    label = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    return {port["port"] for rule in policy["spec"]["egress"] if label in rule["to"] for port in rule["ports"]}
 
 
 def test_what_selects_selects_the_workers() -> None:
@@ -536,7 +594,7 @@ def test_a_stop_has_the_time_it_takes() -> None:
 
 def test_the_documents_commands_are_understood() -> None:
     told = (ROOT / "docs/deploy.md").read_text("utf-8")
-    lines = re.findall(r"^docker compose run --rm worker (.+)$", told, re.MULTILINE)
+    lines = re.findall(r"^docker compose run --rm (?:worker|migrate) (.+)$", told, re.MULTILINE)
     assert lines
     for line in lines:
         parse(shlex.split(line))

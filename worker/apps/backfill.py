@@ -6,10 +6,12 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import structlog
+
 from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
-from worker.detections.policies import Policies, read_policies
+from worker.detections.policies import BadPolicyError, Policies, parse_policy, read_policies
 from worker.detections.registry import detection, detections
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.local import LocalPipeline
@@ -17,10 +19,13 @@ from worker.stream.policies import read_all
 from worker.stream.state_store import MemoryShard
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from worker.apps.stored_events import BackfillRange, BackfillResult
     from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 def backfill(
@@ -42,21 +47,37 @@ def backfill(
     """
     for uid in asked.detections:
         detection(uid)
-    engines = Policies(detections().values())
-    for tenant, document in _policies(settings, policies).items():
-        engines.set(tenant, enabling(document, asked.detections))
+    engines = _engines(_policies(settings, policies), asked, skip_bad=policies is None)
     pipeline = Pipeline(
         reader=StoredEventReader(),
         engine_for=engines.engine_for,
         topics=settings.topics,
         partition_of=lambda _key: 0,
         limits=settings.state.limits(),
+        operator=settings.correlation.operator(),
     )
     with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
         return find_retroactively(
             client, LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run
         )
+
+
+def _engines(documents: Mapping[str, bytes], asked: BackfillRange, *, skip_bad: bool) -> Policies:
+    """Return the tenants' engines, with the detections asked for enabled.
+
+    What cannot be used on the policy topic is skipped, as the workers do; in a file it is an error.
+    """
+    engines = Policies(detections().values())
+    for tenant, document in documents.items():
+        try:
+            parse_policy(document)
+            engines.set(tenant, enabling(document, asked.detections))
+        except BadPolicyError as error:
+            if not skip_bad:
+                raise
+            log.warning("policy refused, the default is used for the tenant", tenant=tenant, why=str(error))
+    return engines
 
 
 def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:

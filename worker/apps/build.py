@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from schemas.decoding import Decoder
+from schemas.decoding.mapping import BadMappingError
 from schemas.keys import partition_of
+from schemas.mappings import builtin, read_mapping
 from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, Policies
 from worker.detections.registry import detections
@@ -19,14 +23,16 @@ from worker.observe.web import add_pages
 from worker.observe.writer import StoreObserver
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.readers import KafkaReader
-from worker.stream.app import TABLE, StreamOptions, create_app
+from worker.stream.app import create_app
 from worker.stream.connection import aiokafka_options
-from worker.stream.delivery import DeliveryLimits
+from worker.stream.inflight import DeliveryLimits
+from worker.stream.options import TABLE, StreamOptions
 from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from schemas.decoding.mapping import Mapping
     from worker.enrich.enricher import Enricher
     from worker.settings import Settings
     from worker.stream.app import App
@@ -46,10 +52,49 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def build_decoder(settings: Settings, clock_skew: int | None = None) -> Decoder:
+    """Return the decoder of the input topic.
+
+    Args:
+        settings: those in force.
+        clock_skew: how far ahead of its record a time may lie, milliseconds; None: as the settings say.
+
+    Raises:
+        BadMappingError: the mapping does not exist or cannot be used.
+    """
+    given = settings.input
+    return Decoder(
+        skew_ms=settings.state.limits().clock_skew if clock_skew is None else clock_skew,
+        max_bytes=settings.stream.max_record_bytes,
+        mappings=builtin().values() if given.mapping == "auto" else (),
+        mapping=None if given.mapping in ("auto", "none") else find_mapping(given.mapping),
+        tenant_id=given.tenant_id,
+        end_words=given.end_words,
+        placeholder=given.unavailable_placeholder,
+    )
+
+
+def find_mapping(name: str) -> Mapping:
+    """Return a mapping by its name, or by the path of its file.
+
+    Raises:
+        BadMappingError: it does not exist, or cannot be used.
+    """
+    known = builtin()
+    if name in known:
+        return known[name]
+    try:
+        return read_mapping(Path(name).read_text(encoding="utf-8"))
+    except OSError:
+        raise BadMappingError(f"no mapping {name!r}: neither a file nor one of {', '.join(sorted(known))}") from None
+    except BadMappingError as error:
+        raise BadMappingError(f"{name}: {error}") from None
+
+
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
     """Return the pure heart as the settings want it."""
     return Pipeline(
-        reader=KafkaReader(enricher, settings.stream.max_record_bytes, settings.state.limits().clock_skew),
+        reader=KafkaReader(enricher, build_decoder(settings)),
         engine_for=policies.engine_for,
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
@@ -57,6 +102,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         incidents=settings.incident.limits(),
         max_bytes=settings.stream.max_record_bytes,
         pseudonyms=settings.privacy.pseudonyms(),
+        operator=settings.correlation.operator(),
     )
 
 

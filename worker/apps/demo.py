@@ -11,7 +11,7 @@ from worker.apps.build import build_worker, settle_memory
 from worker.apps.demo_view import Watcher, demo_settings, traffic_of, watch
 from worker.apps.embedded import embedded
 from worker.apps.run import finish, producing, summary_of
-from worker.stream.app import running
+from worker.stream.run import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable

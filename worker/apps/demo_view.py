@@ -67,7 +67,7 @@ class Watcher:
             speeds=tuple(self._speeds),
             read=read,
             lag=lag,
-            in_flight=app.delivery.inflight_rows,
+            in_flight=app.delivery.in_flight.rows,
             rows=dict(recorder.rows),
             rejected=dict(recorder.rejected),
             sessions=self._sessions(),

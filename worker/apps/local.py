@@ -34,8 +34,6 @@ def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
     Raises:
         ClickHouseError: the store does not take them.
     """
-    from worker.apps.local import as_records
-
     count = 0
     with local_pipeline(settings, simulator) as local:
         for records in batches(as_records(simulator.events()), size=20_000):

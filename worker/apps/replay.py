@@ -7,14 +7,14 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from worker.apps.build import build_worker, settle_memory
+from worker.apps.build import build_decoder, build_worker, settle_memory
 from worker.apps.embedded import embedded
 from worker.apps.replay_file import ReplayFile, export_findings, export_letters
 from worker.apps.run import finish, producing, summary_of
 from worker.detections.policies import read_policies
-from worker.stream.app import running
 from worker.stream.connection import aiokafka_options
 from worker.stream.produce import produce
+from worker.stream.run import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -48,9 +48,10 @@ def replay(
     Raises:
         FileNotFoundError: there is no such file.
         BadPolicyError: a policy cannot be used.
+        BadMappingError: the input's mapping cannot be used.
     """
     started = time.perf_counter()
-    lines = ReplayFile(file, settings.topics.events, settings.stream.max_record_bytes)
+    lines = ReplayFile(file, settings.topics.events, build_decoder(settings, clock_skew=0))
     documents = read_policies(policies.read_bytes()) if policies else {}
     with embedded(settings) as (changed, _):
         settle_memory()

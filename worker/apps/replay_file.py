@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from schemas.decoding import decode
 from schemas.event import SessionEvent
 from schemas.keys import user_key
 from worker.clickhouse.writer import connect
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
     from aiokafka.structs import RecordMetadata
 
+    from schemas.decoding import Decoder
     from worker.stream.deadletters import DeadLetter
 
 SKEW_MS = 60_000
@@ -42,7 +42,7 @@ class ReplayFile:
     Args:
         file: `-` is standard input, whose time is now.
         topic: where records go.
-        max_bytes: a longer line is no event.
+        decoder: reads the lines.
 
     Attributes:
         read: lines sent so far; blank ones do not count.
@@ -52,10 +52,10 @@ class ReplayFile:
         FileNotFoundError: there is no such file.
     """
 
-    def __init__(self, file: Path, topic: str, max_bytes: int) -> None:
+    def __init__(self, file: Path, topic: str, decoder: Decoder) -> None:
         self.read = 0
         self.numbers: dict[tuple[int, int], int] = {}
-        self._max_bytes = max_bytes
+        self._decoder = decoder
         self._topic = topic
         self._file = file
         self._ceiling = time.time_ns() // 1_000_000 if str(file) == "-" else file.stat().st_mtime_ns // 1_000_000
@@ -86,16 +86,13 @@ class ReplayFile:
     def _place(self, line: bytes) -> tuple[bytes | None, int]:
         """Return key and timestamp of a line."""
         now = self._newest or self._ceiling
-        event = decode(line, record_time=self._ceiling, skew_ms=0, max_bytes=self._max_bytes)
+        event = self._decoder.decode(line, self._ceiling)
         if not isinstance(event, SessionEvent):
             return None, now
-        if not event.future_by and _has_time(event):
+        # An event without a time of its own, or of its envelope, has the time of its record.
+        if event.event_time < self._ceiling:
             self._newest = max(self._newest, event.event_time)
         return user_key(event.tenant_id, event.user_id), self._newest or self._ceiling
-
-
-def _has_time(event: SessionEvent) -> bool:
-    return bool(event.created_at or event.updated_at or event.last_used_at)
 
 
 def _not_blank(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

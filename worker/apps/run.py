@@ -10,7 +10,7 @@ from faust.types import TP
 
 from worker.clickhouse.writer import connect
 from worker.observe.snapshot import Summary
-from worker.stream.app import caught_up
+from worker.stream.catchup import caught_up
 from worker.stream.connection import aiokafka_options
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ async def _ends(settings: Settings, app: App) -> dict[TP, int]:
 async def finish(settings: Settings, parts: WorkerParts) -> None:
     """Wait until all input is durable, then end what expired by the newest event time."""
     await caught_up(parts.app, await _ends(settings, parts.app))
-    for partition, now in list(parts.app.newest.items()):
-        await parts.app.fire_timers(partition, now)
+    for partition, now in list(parts.app.processing.newest.items()):
+        await parts.app.timers.fire(partition, now)
     await parts.app.delivery.drain(NO_LIMIT)
 
 
@@ -63,4 +63,5 @@ def summary_of(settings: Settings, recorder: Recorder, read: int, seconds: float
         seconds=seconds,
         interrupted=interrupted,
         reasons=dict(recorder.rejected),
+        unevaluated=dict(recorder.unevaluated),
     )

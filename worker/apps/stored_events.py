@@ -33,7 +33,7 @@ _TIMES = frozenset({"event_time", "activity_time", "created_at", "updated_at", "
 _COLUMNS = (
     "tenant_id", "user_id", "session_uid", "uid_derived", "kind", "shape", "event_time", "activity_time", "created_at",
     "updated_at", "last_used_at", "future_by", "is_deleted", "max_age_minutes", "user_agent", "location",
-    "scopes", "has_scopes", "amr", "has_amr", "aud", "workspace_id", "session_type", "meta_data",
+    "scopes", "has_scopes", "amr", "has_amr", "aud", "workspace_id", "session_type", "meta_data", "repaired",
     "kafka_topic", "kafka_partition", "kafka_offset", "record_time",
     "ip", "family", "prefix", "asn", "as_org", "network_kind",
     "country", "city", "latitude", "longitude", "place_radius_km", "place_source",

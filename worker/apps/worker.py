@@ -13,7 +13,7 @@ from worker.apps.build import build_worker, create_topics, settle_memory
 from worker.apps.embedded import sql_endpoint
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
-from worker.stream.app import run_worker
+from worker.stream.run import run_worker
 
 if TYPE_CHECKING:
     from worker.settings import Settings

@@ -32,6 +32,7 @@ from worker.cli import (
     topics,
     worker,
 )
+from worker.cli import map as mapping
 from worker.cli.common import GlobalOptions, say
 from worker.cli.errors import USAGE, ending, told
 
@@ -64,6 +65,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(detections.app, name="detections")
 app.add_typer(policy.app, name="policy")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(mapping.app, name="map")
 # What typer raises for a wrong command line; it exports the children only.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 

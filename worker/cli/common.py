@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from worker.cli.errors import INTERRUPTED
+from worker.cli.errors import INTERRUPTED, CheckFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,10 +77,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def finish(summary: Summary, *, as_json: bool) -> None:
-    """Show what a run did, and end with 130 when the user ended it.
+    """Show what a run did; end with 130 when the user ended it, and with 1 when no record could be read.
 
     Raises:
         typer.Exit: it was interrupted.
+        CheckFailedError: every record that says something was rejected.
     """
     if as_json:
         print_json(summary.as_json())
@@ -88,6 +89,9 @@ def finish(summary: Summary, *, as_json: bool) -> None:
         typer.echo(summary.as_line())
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+    if summary.rejected and not summary.accepted:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.reasons.items()))
+        raise CheckFailedError(f"no record could be read: {why}; `sessionwatch map check FILE` shows what is missing")
 
 
 def show_progress(text: str) -> None:

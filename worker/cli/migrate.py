@@ -25,11 +25,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the statements in
 
 @app.command()
 def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Apply what is not applied yet, and have the tables keep rows as `retention.…` says."""
+    """Apply what is not applied yet, and have the tables keep rows as `retention.…` says.
+
+    Creates the database first, where the server lacks it; on a cluster it has to be there.
+    """
     from worker.clickhouse import migrations  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.writer import create_database  # noqa: PLC0415  the same
 
     settings = settings_of(context)
     layout = migrations.layout_of(settings)
+    if not dry_run and not layout.cluster:
+        create_database(settings.store_dsn(), **settings.store_options())
     with _store(settings) as client:
         done = migrations.up(client, dry_run=dry_run, layout=layout, access=settings.manages_access())
         changed = migrations.retain(client, layout, dry_run=dry_run)

@@ -25,7 +25,7 @@ def get(context: typer.Context, *, tenant: Tenant) -> None:
     found = asyncio.run(policies.read_all(settings.kafka, settings.topics.policies))
     if tenant not in found:
         raise CheckFailedError(f"tenant {tenant!r} has no policy of its own: the default is in force")
-    typer.echo(found[tenant].decode())
+    typer.echo(found[tenant].decode(errors="replace"))
 
 
 @app.command("set")
@@ -58,15 +58,29 @@ def unset(context: typer.Context, *, tenant: Tenant) -> None:
 
 @app.command("list")
 def list_(context: typer.Context, *, as_json: Json = False) -> None:
-    """List the tenants that have a policy of their own."""
+    """List the tenants that have a policy of their own, and what is wrong with those that cannot be used."""
     import orjson  # noqa: PLC0415  `--help` needs none of it
 
     from worker.stream import policies  # noqa: PLC0415
 
     settings = settings_of(context)
-    found = asyncio.run(policies.read_all(settings.kafka, settings.topics.policies))
+    found = sorted(asyncio.run(policies.read_all(settings.kafka, settings.topics.policies)).items())
+    refused = {tenant: why for tenant, document in found if (why := _problem(document))}
     if as_json:
-        print_json({"policies": {tenant: orjson.loads(document) for tenant, document in sorted(found.items())}})
+        usable = {tenant: orjson.loads(document) for tenant, document in found if tenant not in refused}
+        print_json({"policies": usable, **({"refused": refused} if refused else {})})
         return
-    for tenant, document in sorted(found.items()):
-        typer.echo(f"{tenant:32} {len(document):6} bytes")
+    for tenant, document in found:
+        why = f"  refused: {refused[tenant]}" if tenant in refused else ""
+        typer.echo(f"{tenant:32} {len(document):6} bytes{why}")
+
+
+def _problem(document: bytes) -> str:
+    """Return why workers refuse a document; empty when they do not."""
+    from worker.detections.policies import BadPolicyError, check_policy  # noqa: PLC0415  as above
+
+    try:
+        check_policy(document)
+    except BadPolicyError as error:
+        return str(error)
+    return ""

@@ -19,6 +19,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.clickhouse.tables import SHARD_BY
 from worker.clickhouse.errors import MigrationError
+from worker.clickhouse.writer import ACCESS_DENIED, error_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +40,7 @@ _PERIODS = {"month": "toYYYYMM", "week": "toMonday", "day": "toYYYYMMDD"}
 _NEWEST_FIRST = """
 SELECT version, name, checksum FROM schema_migrations FINAL WHERE applied ORDER BY version DESC
 """
+NOT_ALLOWED = "; this ClickHouse user may not apply it: run `sessionwatch migrate up` as a user who may"
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations{on_cluster}
 (
@@ -377,6 +379,7 @@ def _run(client: Client, migration: Migration, statements: Iterable[str], *, app
         row = [migration.version, migration.name, migration.checksum, applied]
         client.insert("schema_migrations", [row], column_names=["version", "name", "checksum", "applied"])
     except ClickHouseError as error:
-        raise MigrationError(f"migration {_label(migration)}: {error}") from error
+        hint = NOT_ALLOWED if error_code(error) == ACCESS_DENIED else ""
+        raise MigrationError(f"migration {_label(migration)}: {error}{hint}") from error
     finally:
         client.database = home

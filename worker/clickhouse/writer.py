@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -32,6 +33,7 @@ REFUSED = frozenset({6, 16, 27, 38, 41, 43, 44, 47, 53, 60, 62, 70, 73, 81, 115,
 """ClickHouse error codes that waiting does not cure: wrong types, broken bytes, unknown columns, tables, databases,
 formats or settings (https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp). All others do
 pass, or can be cured at the server: no memory (241), too many parts (252), read-only (164, 242), quota (201), …"""
+UNKNOWN_DATABASE, ACCESS_DENIED = 81, 497
 _CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
 
 INSERT_SETTINGS = {
@@ -96,6 +98,35 @@ def connect(dsn: str, **options: Any) -> Client:
         if isinstance(error, ProgrammingError) and not embedded:
             raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
         raise StoreUnreachableError(f"no ClickHouse at {masked(dsn)}: {_why(error)}") from error
+
+
+def create_database(dsn: str, **options: Any) -> None:
+    """Create the database that the DSN names, unless the server has it.
+
+    Args:
+        dsn: as for `connect`; an embedded store has its database from the start.
+        options: as for `connect`.
+
+    Raises:
+        StoreUnreachableError: the server does not answer, or the user may not create databases.
+    """
+    name = "" if dsn.startswith("chdb:") else urlsplit(dsn).path.strip("/")
+    if not name:
+        return
+    try:
+        connect(dsn, **options).close()
+    except StoreUnreachableError as error:
+        if error_code(error) != UNKNOWN_DATABASE:
+            raise
+        _create_database(urlsplit(dsn)._replace(path="/default").geturl(), name, options)
+
+
+def _create_database(dsn: str, name: str, options: Mapping[str, Any]) -> None:
+    with closing(connect(dsn, **options)) as client:
+        try:
+            client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", parameters={"name": name})
+        except ClickHouseError as error:
+            raise StoreUnreachableError(f"database {name} at {masked(dsn)} cannot be created: {_why(error)}") from error
 
 
 def _plain(dsn: str) -> tuple[str, bool]:

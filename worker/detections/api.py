@@ -23,7 +23,7 @@ __all__ = ["Attack", "Detection", "Parameters", "Scope", "Severity", "Signal", "
 class Parameters(BaseModel):
     """Base of a detection's parameters: typed, with defaults, overridable per tenant."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Scope(StrEnum):

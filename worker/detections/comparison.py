@@ -90,3 +90,16 @@ def other_device(before: Device, after: Device) -> str:
     if before.browser_major and after.browser_major and after.browser_major < before.browser_major:
         return "older version"
     return ""
+
+
+def is_authenticated_anew(view: View) -> bool:
+    """Tell whether the event is a sign-in of a session that was there before: its creation time moves forward."""
+    return view.session is not None and view.context.created_at > view.session.created > 0
+
+
+def is_reauthenticated(view: View) -> bool:
+    """Tell whether the user authenticated with this event: a new sign-in, or a stronger method than before."""
+    session = view.session
+    if session is None:
+        return False
+    return is_authenticated_anew(view) or view.strength > session.strength >= 0

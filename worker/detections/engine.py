@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
+from pydantic import ValidationError
 
 from schemas.finding import SCORES, SEVERITIES, Severity
 from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
@@ -46,7 +46,6 @@ class TenantRuleEngine:
         self._needing = {
             part: tuple(rule.detection.id for rule in self._rules if part in rule.detection.needs) for part in PARTS
         }
-        self._clients = re.compile("|".join(f"(?:{each})" for each in policy.first_party_clients) or "(?!)")
         self.triggers = 0
         for rule in self._rules:
             self.triggers |= int(rule.detection.triggers)
@@ -80,7 +79,7 @@ class TenantRuleEngine:
 
     def is_first_party(self, user_agent: str) -> bool:
         """Tell whether a user agent is one of the tenant's own clients."""
-        return self._clients.search(user_agent) is not None
+        return self.policy.is_first_party(user_agent)
 
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""
@@ -110,7 +109,12 @@ def _parameters(each: Detection[Any], wish: DetectionPolicy) -> Parameters:
     if not wish.parameters:
         return each.parameters  # type: ignore[no-any-return]
     kind = type(each.parameters)
-    return kind.model_validate({**each.parameters.model_dump(), **wish.parameters})  # type: ignore[no-any-return]
+    try:
+        return kind.model_validate({**each.parameters.model_dump(), **wish.parameters})  # type: ignore[no-any-return]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(("detections", each.id, "parameters", *map(str, first["loc"])))
+        raise ValueError(f"{field}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _weight(rule: Rule, signal: Signal) -> tuple[int, int]:

@@ -32,12 +32,29 @@ def _known(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
+MOST_ITEMS, LONGEST_ITEM = 64, 256
+"""Items of a list in evidence, and characters of a text: evidence is kept with its finding and is read by people."""
+
+
+def bounded(value: Any) -> Any:
+    """Return a value of evidence cut to what people read; a list says how many items it leaves out."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_ITEM else value[:LONGEST_ITEM] + "…"
+    if isinstance(value, dict):
+        return {name: bounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        left_out = len(value) - MOST_ITEMS
+        kept = [bounded(each) for each in value[:MOST_ITEMS]]
+        return [*kept, f"… and {left_out} more"] if left_out > 0 else kept
+    return value
+
+
 def render(signal: Signal, view: View) -> bytes:
     """Return the evidence of a signal as JSON."""
     return orjson.dumps(
         {
-            "observed": signal.observed,
-            "expected": signal.expected,
+            "observed": bounded(signal.observed),
+            "expected": bounded(signal.expected),
             "after": context_evidence(view.context),
             "before": context_evidence(signal.before) if signal.before else None,
             "session_uid": view.context.uid,

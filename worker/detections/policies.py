@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from schemas.policy import TenantPolicy
+from schemas.policy import MAX_POLICY_BYTES, TenantPolicy
 from worker.detections.engine import TenantRuleEngine
 from worker.detections.registry import detections
 
@@ -27,12 +27,16 @@ def parse_policy(document: bytes | str) -> TenantPolicy:
     Raises:
         BadPolicyError: it is not JSON or does not fit the schema.
     """
+    if len(document) > MAX_POLICY_BYTES:
+        raise BadPolicyError(f"(document): {len(document):,} bytes, and at most {MAX_POLICY_BYTES:,} are allowed")
     try:
         return TenantPolicy.model_validate_json(document)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "(document)"
-        raise BadPolicyError(f"{field}: {first['msg']}") from None
+        raise BadPolicyError(f"{field}: {first['msg'].removeprefix('Value error, ')}") from None
+    except Exception as error:
+        raise BadPolicyError(f"(document): it cannot be read: {error}") from error
 
 
 def check_policy(document: bytes | str) -> TenantPolicy:
@@ -95,9 +99,11 @@ class Policies:
         """Return the engine a policy makes.
 
         Raises:
-            BadPolicyError: it names a detection or a parameter that does not exist.
+            BadPolicyError: it names a detection or a parameter that does not exist, or cannot be used for another
+                reason: whatever a document does, it is refused and nothing else happens.
         """
         try:
+            policy.prepare()
             return TenantRuleEngine(self._detections, policy)
-        except ValueError as error:
-            raise BadPolicyError(str(error)) from None
+        except Exception as error:
+            raise BadPolicyError(str(error) or "(document): it cannot be used") from error

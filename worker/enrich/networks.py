@@ -51,6 +51,44 @@ RELAY_ASNS = frozenset({36183})
 its other partners, use systems that carry much else (13335, 54113): of those the published ranges alone decide."""
 RELAYS = frozenset({"Apple Private Relay"})
 """Providers that iporigin counts among VPNs and that hide everybody by default, without choice of a place."""
+UNLICENSED_PROVIDERS = frozenset(
+    {
+        # 123jjck/cdn-ip-ranges
+        "BunnyCDN",
+        "BuyVM",
+        "CDN77",
+        "Cogent",
+        "Contabo",
+        "DataCamp",
+        "GTHost",
+        "GleSYS",
+        "Melbicom",
+        "Scalaxy",
+        "Vercel",
+        # SecOps-Institute/Akamai-ASN-and-IPs-List, for a part of Akamai's ranges; the table does not say which.
+        "Akamai",
+    }
+)
+"""Providers whose ranges iporigin takes from lists without a licence (section 3 of its NOTICE); they are ignored."""
+HOSTING_ASNS = frozenset(
+    {
+        16625,  # AKAMAI-AS
+        20940,  # AKAMAI-ASN1
+        200325,  # BUNNYCDN
+        53667,  # PONYNET: FranTech, BuyVM
+        60068,  # CDN77: DataCamp
+        212238,  # CDNEXT: DataCamp
+        40021,  # NL-811-40021: Contabo (US)
+        51167,  # CONTABO (DE)
+        141995,  # CAPL-AS-AP: Contabo (Asia)
+        63023,  # AS-GLOBALTELEHOST: GTHost
+        42708,  # GLESYS-AS
+        8849,  # MELBICOM-EU-AS
+        56630,  # MELBICOM-EU-AS
+        58061,  # SCALAXY-AS
+    }
+)
+"""Systems of those providers that carry nothing but servers; Cogent's (174) carries everything."""
 _KINDS_OF_RANGES = {
     iporigin.HOSTING: NetworkKind.HOSTING,
     # People do not sit in front of a CDN or a crawler: what comes from there is somebody's server.
@@ -139,6 +177,8 @@ class PublishedRanges:
     def kind(self, ip: str) -> NetworkKind:
         """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address. LocalPipeline only."""
         found = iporigin.classify(ip)  # type: ignore[no-untyped-call]
+        if found.provider in UNLICENSED_PROVIDERS:
+            return NetworkKind.UNKNOWN
         if found.provider in RELAYS:
             return NetworkKind.RELAY
         return _KINDS_OF_RANGES.get(found.kind, NetworkKind.UNKNOWN)
@@ -157,6 +197,8 @@ def kind_of(asn: int, published: NetworkKind) -> NetworkKind:
         return NetworkKind.RELAY
     if published:
         return published
+    if asn in HOSTING_ASNS:
+        return NetworkKind.HOSTING
     if asn in MOBILE_ASNS:
         return NetworkKind.MOBILE
     return NetworkKind.ISP if asn else NetworkKind.UNKNOWN

@@ -58,6 +58,10 @@ def _parser() -> Resolver:
     return Resolver((browsers, systems, []))
 
 
+_COMPACT = re.compile(r"(?P<browser>.{1,64}?) (?P<version>[0-9][0-9.]*) / (?P<os>.{1,64}?) (?P<release>[0-9][0-9.]*)")
+"""`Chrome 141.0.0 / Windows 10.0.0`: what ua-parser's ports write of an agent, and logs keep in its place (Auth0's)."""
+
+
 def device_of(user_agent: str) -> Device:
     """Return the device behind a user agent string; `UNKNOWN_DEVICE` when it cannot be told.
 
@@ -65,6 +69,9 @@ def device_of(user_agent: str) -> Device:
     """
     # Half a surrogate pair, which the engine cannot take, becomes "?".
     text = user_agent[:LONGEST].encode(errors="replace").decode()
+    compact = _COMPACT.fullmatch(text.strip())
+    if compact:
+        return _compact_device(text, compact)
     found = _parser()(text, _WANTED)
     browser, version = _family(found.user_agent)
     system, release = _family(found.os)
@@ -75,6 +82,24 @@ def device_of(user_agent: str) -> Device:
     if not browser and not system:
         return UNKNOWN_DEVICE
     return Device(browser, _number(version), system, release, kind, scripted)
+
+
+def _compact_device(text: str, found: re.Match[str]) -> Device:
+    browser, system = ("" if name == "Other" else name.strip() for name in found.group("browser", "os"))
+    version, release = (number.partition(".")[0].lstrip("0") for number in found.group("version", "release"))
+    if not browser and not system:
+        return UNKNOWN_DEVICE
+    scripted = bool(_CLIENTS.search(browser) or _AUTOMATED.search(browser))
+    kind = "script" if scripted else "bot" if _BOT.search(browser) else _compact_kind(text, browser, system)
+    return Device(browser, _number(version), system, release, kind, scripted or kind == "bot")
+
+
+def _compact_kind(text: str, browser: str, system: str) -> str:
+    if system in _TV_SYSTEMS or _TV.search(text):
+        return "tv"
+    if _TABLET.search(text) or (system == "Android" and browser in ("Chrome", "Firefox", "Edge")):
+        return "tablet"
+    return _personal(text, system)
 
 
 def _family(found: object) -> tuple[str, str]:

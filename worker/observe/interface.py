@@ -59,16 +59,6 @@ class ReadableShard(Protocol):
         """Count the keys."""
 
 
-class ObservedDelivery(Protocol):
-    """The delivery of a running worker, to be read."""
-
-    inflight_rows: int
-
-    @property
-    def queues(self) -> Mapping[int, ReadableShard]:
-        """The open partitions and their state."""
-
-
 class ObservedWorker(Protocol):
     """A running worker, to be read; Faust's own parts (`page`, `router`, `http_client`) are untyped."""
 

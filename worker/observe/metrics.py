@@ -26,31 +26,31 @@ SIZE_BUCKETS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 # --- What comes in ---
 
 RECORDS_IN = Counter("sessionwatch_records_in_total", "Records consumed from Kafka.", ["topic"], registry=REGISTRY)
-# Accepted + rejected + ignored + forwarded + skipped + failed + forgotten = records in.
+# Accepted + rejected + ignored + forwarded + deduplicated + failed + forgotten = records in.
 ACCEPTED = Counter(
-    "sessionwatch_events_accepted_total", "Events validated, judged and turned into rows.", registry=REGISTRY
+    "sessionwatch_events_accepted_total", "Events that were validated, judged and written as rows.", registry=REGISTRY
 )
 # Each of these is in the dead-letter topic, byte for byte, with its reason in the headers.
 REJECTED = Counter(
     "sessionwatch_rejected_total", "Records sent to the dead-letter topic.", ["reason"], registry=REGISTRY
 )
 IGNORED = Counter(
-    "sessionwatch_ignored_total", "Records that carry no event (tombstones, truncates, markers).", ["reason"],
+    "sessionwatch_ignored_total", "Records that carry no event: tombstones, truncates, markers.", ["reason"],
     registry=REGISTRY,
 )  # fmt: skip
 # Rises only when producers do not key by tenant_id/user_id; zero means co-location is free.
 FORWARDED = Counter(
     "sessionwatch_forwarded_total",
-    "Records sent on to the partition that keeps their user.",
+    "Records forwarded to the partition of their user.",
     registry=REGISTRY,
 )
 # Rises after a crash or a rebalance only: the delivery protocol at work.
 DEDUPLICATED = Counter(
     "sessionwatch_records_deduplicated_total",
-    "Records read again whose outputs were durable already.",
+    "Records consumed again whose outputs were already durable.",
     registry=REGISTRY,
 )
-# Late events are stored (`is_late`) but not judged: an alert belongs on the rate of this one.
+# Late events are stored (`is_late`) but not judged: alert on the rate of this metric.
 LATE = Counter(
     "sessionwatch_late_total",
     "Events later than the allowed lateness: stored, not judged.",
@@ -74,7 +74,7 @@ LAG = Gauge(
 )
 WATERMARK_LAG = Gauge(
     "sessionwatch_watermark_lag_seconds",
-    "Everything that lay on the input so long ago is processed, by all workers of the group; some seconds are usual.",
+    "Age of the watermark: the whole group has processed all input older than this. A few seconds are usual.",
     registry=REGISTRY,
 )
 
@@ -95,38 +95,48 @@ OVER_BUDGET = Counter(
     ["detection"], registry=REGISTRY,
 )  # fmt: skip
 FEEDBACK = Counter(
-    "sessionwatch_feedback_total", "Verdicts on findings, by detection (`unnamed` when it was not said).",
+    "sessionwatch_feedback_total", "Feedback on findings, by detection (`unnamed` when it is missing).",
     ["detection", "verdict"], registry=REGISTRY,
 )  # fmt: skip
-# Known gaps beat unknown gaps: which detection could not say anything, and for want of what.
+# Which detection could not evaluate an event, and what was unknown.
 UNEVALUATED = Counter(
     "sessionwatch_unevaluated_total", "Events a detection could not evaluate.", ["detection", "reason"],
     registry=REGISTRY,
 )  # fmt: skip
 STARTS_CORRELATED = Counter(
-    "sessionwatch_session_starts_correlated_total", "Starts of sessions looked at across users.", registry=REGISTRY
+    "sessionwatch_session_starts_correlated_total",
+    "Session starts that the correlation stage processed.",
+    registry=REGISTRY,
 )
 STARTS_CAPPED = Counter(
     "sessionwatch_session_starts_capped_total",
-    "Starts of sessions not looked at across users: their user had too many at once.",
+    "Session starts that were not correlated because their user had too many at once.",
     registry=REGISTRY,
 )
 EXPIRED = Counter(
-    "sessionwatch_expired_total", "Sessions ended because their sliding expiry passed.", registry=REGISTRY
+    "sessionwatch_expired_total",
+    "Sessions ended because their deadline passed (expiry, or a day without use).",
+    registry=REGISTRY,
 )
-FORGOTTEN = Counter(
-    "sessionwatch_forgotten_total", "Users erased from the state because somebody asked for it.", registry=REGISTRY
-)
-# Every collection in the state is bounded; what falls out of one is counted here.
+FORGOTTEN = Counter("sessionwatch_forgotten_total", "Users erased from the state on request.", registry=REGISTRY)
+# Every collection in the state is bounded; evictions are counted here.
 EVICTED = Counter(
-    "sessionwatch_evicted_total", "Live sessions put out of the state for want of room.", registry=REGISTRY
+    "sessionwatch_evicted_total", "Live sessions evicted from the state because a user had too many.", registry=REGISTRY
 )
-BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
+CLAMPED = Counter(
+    "sessionwatch_records_ahead_total", "Records whose timestamp was ahead of the worker's clock; it was clamped.",
+    registry=REGISTRY,
+)  # fmt: skip
+TRUNCATED = Counter(
+    "sessionwatch_states_truncated_total", "Users' states cut because they were over their bound in bytes.",
+    registry=REGISTRY,
+)  # fmt: skip
+BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records in a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
 BATCH_SECONDS = Histogram(
     "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, engine, encode.",
     buckets=LATENCY_BUCKETS, registry=REGISTRY,
 )  # fmt: skip
-# Something the counters of a batch name and this file does not: a mistake in the code, never silent.
+# A counter key without a metric is a mistake in the code; it is counted here instead of being dropped.
 UNKNOWN_COUNTS = Counter(
     "sessionwatch_unknown_counts_total", "Counts without a metric of their own.", ["name"], registry=REGISTRY
 )
@@ -141,35 +151,35 @@ INSERT_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
 )
-SINK_RETRIES = Counter("sessionwatch_sink_retries_total", "Inserts tried again.", ["error"], registry=REGISTRY)
-# At its limit the worker stops reading until ClickHouse has caught up.
+SINK_RETRIES = Counter("sessionwatch_sink_retries_total", "Inserts that were retried.", ["error"], registry=REGISTRY)
+# At its limit the worker stops consuming until ClickHouse has caught up.
 IN_FLIGHT_ROWS = Gauge(
     "sessionwatch_in_flight_rows", "Rows and messages computed and not durable yet.", registry=REGISTRY
 )
 OVERSIZE = Counter(
     "sessionwatch_oversize_total",
-    "Messages published without their value, which the broker would not take.",
+    "Messages published without their value because it was too large for the broker.",
     ["topic"],
     registry=REGISTRY,
 )
 # Publishing follows at once and takes some milliseconds more.
 FINDING_LATENCY = Histogram(
     "sessionwatch_finding_latency_seconds",
-    "From a record's timestamp to its finding on its way to Kafka.",
+    "Time from a record's timestamp to its finding being handed to Kafka.",
     buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
 )
 
 ROW_LATENCY = Histogram(
     "sessionwatch_row_latency_seconds",
-    "From the timestamp of a batch's oldest record to its rows being durable in ClickHouse.",
+    "Time from the timestamp of a batch's oldest record to its rows being durable in ClickHouse.",
     buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
 )
 
 # --- State ---
 
-STATE_USERS = Gauge("sessionwatch_state_users", "Users remembered.", ["partition"], registry=REGISTRY)
+STATE_USERS = Gauge("sessionwatch_state_users", "Users in the state.", ["partition"], registry=REGISTRY)
 ACTIVE_SESSIONS = Gauge(
     "sessionwatch_active_sessions",
     "Sessions neither deleted nor expired, extrapolated from a sample.",
@@ -184,7 +194,7 @@ STATE_BYTES = Gauge(
 )
 CHANGELOG_RECORDS = Counter(
     "sessionwatch_changelog_records_total",
-    "States computed for the changelog; of those of a key under way together the last is written.",
+    "States computed for the changelog; of several states of a key in flight, only the last is written.",
     registry=REGISTRY,
 )
 CHANGELOG_BYTES = Counter(
@@ -198,7 +208,7 @@ RECOVERY_SECONDS = Gauge(
 # --- The worker itself ---
 
 READY = Gauge(
-    "sessionwatch_ready", "1 when the worker takes part, 0 with a reason at /health/ready.", registry=REGISTRY
+    "sessionwatch_ready", "1 when the worker is ready, 0 otherwise; /health/ready gives the reason.", registry=REGISTRY
 )
 # Geo data ages: places move between networks. Weekly updates are usual.
 GEO_AGE_SECONDS = Gauge(
@@ -218,6 +228,8 @@ _PLAIN: Mapping[str, Counter] = {
     "expired": EXPIRED,
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,
+    "truncated": TRUNCATED,
+    "clamped": CLAMPED,
 }
 _LABELLED: Mapping[str, Counter] = {
     "records": RECORDS_IN,

@@ -1,4 +1,4 @@
-"""What the stream layer tells of itself, as metrics."""
+"""Turns callbacks of the stream layer into metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.pipeline.ports import BatchResult, Record
 
 SAMPLE = 250
-"""States of a partition looked at for their mean size and sessions, at a cost of some 2 ms."""
+"""States of a partition sampled for mean size and sessions; about 2 ms."""
 
 
 class MetricsObserver(StreamObserver):
@@ -34,14 +34,14 @@ class MetricsObserver(StreamObserver):
         self._clock = clock
 
     def on_batch(self, tp: TP, records: int, seconds: float, result: BatchResult) -> None:
-        """Take in that records were processed, and how long that took."""
+        """Called when records were processed."""
         metrics.RECORDS_IN.labels(tp.topic).inc(records)
         metrics.BATCH_RECORDS.observe(records)
         metrics.BATCH_SECONDS.observe(seconds)
         self._count(result)
 
     def on_timers(self, partition: int, seconds: float, result: BatchResult) -> None:  # noqa: ARG002  the port's signature
-        """Take in that a fire_timers found something to do."""
+        """Called when timers changed something."""
         self._count(result)
 
     def _count(self, result: BatchResult) -> None:
@@ -51,7 +51,7 @@ class MetricsObserver(StreamObserver):
         observe_findings(result.findings, self._clock())
 
     def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
-        """Take in that rows, counted by table, became durable, and of which time their batches' oldest were."""
+        """Called when rows are durable."""
         for table, count in rows.items():
             metrics.ROWS_OUT.labels(table).inc(count)
         now = self._clock()
@@ -59,35 +59,35 @@ class MetricsObserver(StreamObserver):
             metrics.ROW_LATENCY.observe(max(now - time, 0.0) / 1000)
 
     def on_lag(self, tp: TP, records: int) -> None:
-        """Take in how many records of an input partition are not durable yet."""
+        """Called with the lag of an input partition."""
         metrics.LAG.labels(tp.topic, tp.partition).set(records)
 
     def on_watermark_lag(self, milliseconds: int) -> None:
-        """Take in how long ago it was that all that lay on the input then is processed now."""
+        """Called with the group's watermark lag."""
         metrics.WATERMARK_LAG.set(milliseconds / 1000)
 
     def on_assigned(self, partitions: Iterable[int]) -> None:  # noqa: ARG002  the port's signature
-        """Forget what was said of partitions that may be others' now."""
+        """Called when partitions were assigned: clear the gauges of the previous ones."""
         for gauge in (metrics.LAG, metrics.STATE_USERS, metrics.STATE_BYTES, metrics.ACTIVE_SESSIONS):
             gauge.clear()
 
     def on_restored(self, states: int, seconds: float) -> None:  # noqa: ARG002  the port's signature
-        """Take in that the state of the assigned partitions was recovered."""
+        """Called when the state was recovered."""
         metrics.RECOVERY_SECONDS.set(seconds)
 
     def on_oversize(self, topic: str, size: int) -> None:  # noqa: ARG002  the port's signature
-        """Take in that a message was published without its value."""
+        """Called when a message was published without its value."""
         metrics.OVERSIZE.labels(topic).inc()
 
     def on_poison(self, record: Record, error: Exception) -> None:  # noqa: ARG002  the port's signature
-        """Take in that the processor failed on a record."""
+        """Called when the processor failed on a record."""
         metrics.FAILED.inc()
 
 
 def observe_app(app: ObservedWorker) -> None:
-    """Set the gauges that are looked up rather than told: call it before metrics are read."""
+    """Set the gauges that have no callback; call it before metrics are read."""
     metrics.READY.set(not app.problems)
-    metrics.IN_FLIGHT_ROWS.set(app.delivery.inflight_rows)
+    metrics.IN_FLIGHT_ROWS.set(app.delivery.in_flight.rows)
 
 
 def observe_state(app: ObservedWorker) -> None:
@@ -108,7 +108,7 @@ class StateSample(NamedTuple):
 
 
 def state_sample(shard: ReadableShard, now: int) -> StateSample:
-    """Return what a shard holds, extrapolated from a sample over it.
+    """Return the size of a shard's state, extrapolated from a sample.
 
     Args:
         shard: of users' states.

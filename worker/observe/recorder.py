@@ -62,7 +62,8 @@ class Recorder(MetricsObserver):
 
     Attributes:
         read: records processed. rows: durable rows by table. rejected: records by reason.
-        severities: new findings by severity. incidents: the newest, by id, newest last.
+        unevaluated: events by detection that could not evaluate them.
+        severities: new findings by severity. incidents: the newest by id, newest last.
     """
 
     def __init__(self, clock: Callable[[], float], max_reject_share: float = 1.0) -> None:
@@ -71,6 +72,7 @@ class Recorder(MetricsObserver):
         self.read = 0
         self.rows: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.unevaluated: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
         self.incidents: dict[str, IncidentLine] = {}
         self._started = clock()
@@ -88,12 +90,14 @@ class Recorder(MetricsObserver):
             self._counts[name] += count
             if name == "rejected":
                 self.rejected[labels[0]] += count
+            elif name == "unevaluated":
+                self.unevaluated[labels[0]] += count
         for finding in result.findings:
             self._remember(finding)
         self._remember_incidents(result)
 
     def on_timers(self, partition: int, seconds: float, result: BatchResult) -> None:
-        """Take in what timers brought about."""
+        """Record what timers brought about."""
         super().on_timers(partition, seconds, result)
         self._remember_incidents(result)
 

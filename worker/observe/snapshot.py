@@ -66,6 +66,7 @@ class Summary:
         seconds: wall time of the run.
         interrupted: the user ended it.
         reasons: records rejected by reason.
+        unevaluated: events by detection that lacked what it needs to evaluate them.
     """
 
     read: int
@@ -77,11 +78,12 @@ class Summary:
     seconds: float
     interrupted: bool = False
     reasons: Mapping[str, int] = field(default_factory=dict)
+    unevaluated: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
         shown = asdict(self)
-        del shown["interrupted"], shown["reasons"]
+        del shown["interrupted"]
         speed = self.read / self.seconds if self.seconds else 0.0
         return {**shown, "seconds": round(self.seconds, 3), "events_per_second": round(speed, 1)}
 

@@ -18,13 +18,17 @@ from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.incidents import INCIDENT_PREFIX, IncidentStage, split_feedback
 from worker.pipeline.ports import (
+    AHEAD,
     ORIGIN_OFFSET,
     ORIGIN_PARTITION,
     ORIGIN_TOPIC,
     REPLAYED,
+    AheadRecord,
     BatchResult,
     Message,
+    ahead_of,
     dead_letter,
+    envelope_headers,
 )
 from worker.pipeline.rows import event_row, session_row
 from worker.sessions.budget import is_budget
@@ -119,6 +123,7 @@ class Pipeline:
         incidents: bounds and times of incidents.
         max_bytes: a longer feedback record is rejected without being parsed.
         pseudonyms: what replaces user ids and addresses in state and output; None: nothing is replaced.
+        operator: tenant of findings about uids in several tenants; empty: uids of two tenants are not compared.
     """
 
     def __init__(
@@ -132,6 +137,7 @@ class Pipeline:
         incidents: IncidentLimits | None = None,
         max_bytes: int = 1 << 20,
         pseudonyms: Pseudonyms | None = None,
+        operator: str = "",
     ) -> None:
         self.reader = reader
         self.engine_for = engine_for
@@ -140,7 +146,8 @@ class Pipeline:
         self.limits = limits
         self.pseudonyms = pseudonyms
         self._max_bytes = max_bytes
-        self._correlation = CorrelationStage(engine_for, topics.findings, limits)
+        self.operator = operator
+        self._correlation = CorrelationStage(engine_for, topics.findings, limits, operator)
         self._incidents = IncidentStage(topics.incidents, incidents or IncidentLimits())
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
@@ -194,6 +201,7 @@ class _Batch:
         self._partition_of = pipeline.partition_of
         self._limits = pipeline.limits
         self._pseudonyms = pipeline.pseudonyms
+        self._operator = pipeline.operator
         self._partition = partition
         self._shard = shard
         self._users: dict[bytes, User | None] = {}
@@ -269,6 +277,10 @@ class _Batch:
         if self._pseudonyms is not None:
             result = self._pseudonyms.renamed(result)
             key = user_key(result.tenant_id, result.user_id)
+        if isinstance(record, AheadRecord):
+            self._count["clamped",] += 1
+            self._forward(record, home, origin)
+            return None
         user = self._users.get(key) or self._load(key, home, result)
         if user is None:
             self._forward(record, home, origin)
@@ -284,9 +296,13 @@ class _Batch:
         # Replayed dead letters come in any order; one that comes twice is a duplicate event, and its row the same.
         if not self._reader.may_repeat or is_replayed(record, self._topics.by_user):
             return False
-        if user.offsets.get(origin[1], -1) >= origin[2]:
+        way = origin[1]
+        if record.topic == self._topics.by_user and ahead_of(record):
+            # These come another way than the other records of their partition, and are in order among themselves.
+            way = -1 - way
+        if user.offsets.get(way, -1) >= origin[2]:
             return True
-        user.offsets[origin[1]] = origin[2]
+        user.offsets[way] = origin[2]
         return False
 
     def _handle_no_event(self, record: Record, result: Ignored | Rejected) -> None:
@@ -342,7 +358,9 @@ class _Batch:
             self._count["starts-capped",] += 1
             return
         start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp)
-        self._result.messages += announcements(start, known.network, self._topics.starts, is_derived=event.uid_derived)
+        self._result.messages += announcements(
+            start, known.network, self._topics.starts, is_derived=event.uid_derived, operator=self._operator
+        )
 
     def _add_session_rows(self, applied: Applied, user: User, key: bytes) -> None:
         self._count["accepted",] += 1
@@ -354,6 +372,8 @@ class _Batch:
             session = user.current.sessions.get(uid)
             if session is not None:
                 self._session_rows[key, uid] = session_row(user, uid, session, self._limits)
+        if applied.truncated:
+            self._count["truncated",] += 1
         for uid, session in applied.evicted:
             self._session_rows[key, uid] = session_row(user, uid, session, self._limits, evicted=True)
             self._count["evicted",] += 1
@@ -372,7 +392,8 @@ class _Batch:
         """Collect findings; return the ids of their detections."""
         user = placed.user
         cause = Cause(placed.origin, placed.record.timestamp, user.applied)
-        for change in changes:
+        # The most severe first: what is left of the alert budget is for them.
+        for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
             self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
@@ -388,11 +409,17 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *self._ahead_header(record),
+                    *envelope_headers(record),
                 ),
                 self._partition_of(key),
                 record.timestamp,
             )
         )
+
+    def _ahead_header(self, record: Record) -> tuple[tuple[str, bytes], ...]:
+        ahead = record.ahead if isinstance(record, AheadRecord) else 0
+        return ((AHEAD, str(ahead).encode()),) if ahead else ()
 
     def _reject(self, record: Record, rejected: Rejected) -> None:
         self._count["rejected", rejected.reason] += 1

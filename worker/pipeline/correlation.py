@@ -1,5 +1,9 @@
 """The correlation stage: session starts, announced under their uid and under their network, to findings across users.
 
+State is kept by tenant, so nothing that one tenant sends changes what is known or found of another. An operator whose
+uids are unique over all tenants may have uids compared over all of them as well, in a state of its own; what is found
+there is a finding of the operator's tenant.
+
 Announcements come at least once, and after a crash again at other offsets. The state keeps them as a set, so that a
 repeated one changes nothing.
 """
@@ -16,6 +20,7 @@ from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.ports import BatchResult, Message
 from worker.sessions.announcements import SessionStart, decode_start, encode_start
 from worker.sessions.correlation import (
+    EVERYWHERE,
     NETWORK,
     UID,
     CorrelationState,
@@ -51,16 +56,23 @@ def start_of(
     )  # fmt: skip
 
 
-def announcements(start: SessionStart, network: Network, topic: str, *, is_derived: bool) -> Iterator[Message]:
+def announcements(
+    start: SessionStart, network: Network, topic: str, *, is_derived: bool, operator: str = ""
+) -> Iterator[Message]:
     """Yield the messages that announce a session's start.
 
     One under its uid, unless the uid was derived, because then it names its user; one under its network when that is
     public and the user has a baseline, because other users do not count there. Keys begin with a slash, as no user's
-    does: tenants have names.
+    does: tenants have names. With an operator's tenant, one under its uid among all tenants, too.
     """
     value = encode_start(start)
     if not is_derived:
-        yield Message(topic, f"/{UID}/{start.session_uid}".encode(), value, timestamp=start.record_time)
+        # Escaped, so that a slash in a name does not make the key of another tenant's.
+        key = f"/{UID}/".encode() + user_key(start.tenant_id, start.session_uid)
+        yield Message(topic, key, value, timestamp=start.record_time)
+        if operator:
+            key = f"/{EVERYWHERE}/{start.session_uid}".encode()
+            yield Message(topic, key, value, timestamp=start.record_time)
     if start.has_baseline and network.prefix:
         key = f"/{NETWORK}/{network.prefix}/{start.tenant_id}".encode()
         yield Message(topic, key, value, timestamp=start.record_time)
@@ -73,9 +85,13 @@ class CorrelationStage:
         engine_for: returns the rule engine of a tenant.
         findings: topic of findings.
         limits: bounds and times.
+        operator: tenant of findings about uids in several tenants; empty: there are none.
     """
 
-    def __init__(self, engine_for: Callable[[str], RuleEngine], findings: str, limits: Limits) -> None:
+    def __init__(
+        self, engine_for: Callable[[str], RuleEngine], findings: str, limits: Limits, operator: str = ""
+    ) -> None:
+        self._operator = operator
         self._engine_for = engine_for
         self._findings = findings
         self._limits = limits
@@ -122,8 +138,11 @@ class CorrelationStage:
             collector.add(change, own, cause)
 
     def _changes(self, key: bytes, state: CorrelationState, start: SessionStart) -> list[FindingChange]:
-        engine = self._engine_for(start.tenant_id)
         _, kind, rest = key.decode().split("/", 2)
+        if kind == EVERYWHERE:
+            operator = self._operator
+            return claim(state, start, self._engine_for(operator), self._limits, operator) if operator else []
+        engine = self._engine_for(start.tenant_id)
         if kind == UID:
             return claim(state, start, engine, self._limits)
         network = rest.removesuffix(f"/{start.tenant_id}")

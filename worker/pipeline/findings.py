@@ -96,7 +96,7 @@ class FindingCollector:
             after: network, place, device and grant observed.
             before: those it is compared with.
         """
-        finding = self._finding(change, cause)
+        finding = self._finding(change, key, cause)
         self._result.findings.append(finding)
         self._rows[finding.uid] = finding_row(finding, after, before)
         if change.activity is not Activity.UPDATE or change.is_material or finding.count.bit_count() == 1:
@@ -105,16 +105,22 @@ class FindingCollector:
         if change.activity is Activity.CREATE:
             self._result.counters["finding", finding.detection, finding.severity.name.lower()] += 1
 
-    def _finding(self, change: FindingChange, cause: Cause) -> Finding:
+    def _finding(self, change: FindingChange, key: bytes, cause: Cause) -> Finding:
         engine = self._engine_for(change.tenant_id)
         finding = _finding(change, cause, shadow=engine.is_shadow(change.finding.detection))
         allowed = engine.policy.alert_budget
-        if allowed is None or not finding.is_alert() or detection(finding.detection).invariant:
+        if allowed is None or not finding.is_alert() or _is_exempt(finding):
             return finding
-        if self._budget(change.tenant_id).admit(finding.uid, finding.bucket_time, allowed):
+        user = key if change.user_id else b""
+        if self._budget(change.tenant_id).admit(finding.uid, user, finding.bucket_time, allowed):
             return finding
         self._result.counters["over-budget", finding.detection] += change.activity is Activity.CREATE
         return msgspec.structs.replace(finding, status=Status.SUPPRESSED, suppressed_by=(OVER_BUDGET,))
+
+
+def _is_exempt(finding: Finding) -> bool:
+    """Tell whether a finding alerts whatever the budget and takes nothing of it: a hard invariant, or critical."""
+    return finding.severity >= Severity.CRITICAL or detection(finding.detection).invariant
 
 
 def _budget_key(tenant_id: str) -> bytes:

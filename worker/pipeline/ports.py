@@ -6,6 +6,7 @@ The stream layer knows these shapes and nothing of detection; the pipeline knows
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ from schemas.finding import Finding
 from schemas.incident import Incident
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     Origin = tuple[str, int, int]
     """Topic, partition and offset a record first came from."""
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET = "sw-topic", "sw-partition", "sw-offset"
 REPLAYED = "sw-replayed"
 """On a forward: it was a dead letter, so that its origin's offset says nothing of what was applied."""
+AHEAD = "sw-ahead"
+"""On a forward: by how many milliseconds the record's timestamp was ahead of the worker that first read it."""
 REASON, MESSAGE, FIELD = "sw-reason", "sw-message", "sw-field"
 
 
@@ -37,6 +40,47 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
+class AheadRecord(msgspec.Struct):
+    """A record whose timestamp was ahead of the worker's clock when it arrived.
+
+    The edge makes it. The pipeline does not apply it: it forwards it with the time of arrival as its timestamp, and
+    applies the forward. The time of arrival is thus durable before anything depends on it, and what is computed again
+    after a crash gives the same.
+
+    Attributes:
+        timestamp: when it arrived, milliseconds.
+        ahead: by how much its own timestamp was later.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    ahead: int
+
+
+def arrived(records: Sequence[Record], now: int, tolerance: int) -> Sequence[Record]:
+    """Return records as they arrived at `now`: those with a later timestamp as `AheadRecord`s."""
+    latest = now + tolerance
+    if max([record.timestamp for record in records], default=0) <= latest:
+        return records
+    return [_ahead(record, now) if record.timestamp > latest else record for record in records]
+
+
+def _ahead(record: Record, now: int) -> AheadRecord:
+    place = record.topic, record.partition, record.offset
+    return AheadRecord(*place, now, record.key, record.value, record.headers, record.timestamp - now)
+
+
+def ahead_of(record: Record) -> int:
+    """Return by how many milliseconds a forwarded record's own timestamp was ahead of its arrival; else 0."""
+    text = next((value for name, value in record.headers if name == AHEAD), b"")
+    return int(text[:16]) if text.isdigit() else 0
+
+
 class Message(NamedTuple):
     """One Kafka message to publish. `partition` None: by the key; `timestamp` None: the broker's clock."""
 
@@ -46,6 +90,11 @@ class Message(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int | None = None
     timestamp: int | None = None
+
+
+def envelope_headers(record: Record) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that are part of what a record says: the attributes of a CloudEvent in binary mode."""
+    return tuple((name, value) for name, value in record.headers if name[:3].lower() == "ce_")
 
 
 def dead_letter(topic: str, record: Record, reason: str, message: str, field: str = "") -> Message:
@@ -60,7 +109,7 @@ def dead_letter(topic: str, record: Record, reason: str, message: str, field: st
     """
     error = (REASON, reason), (FIELD, field), (MESSAGE, message)
     origin = (ORIGIN_TOPIC, record.topic), (ORIGIN_PARTITION, record.partition), (ORIGIN_OFFSET, record.offset)
-    headers = tuple((name, str(value).encode()) for name, value in (*error, *origin))
+    headers = (*((name, str(value).encode()) for name, value in (*error, *origin)), *envelope_headers(record))
     return Message(topic, record.key, record.value, headers, timestamp=record.timestamp)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from schemas.decoding import decode
-from worker.sessions.limits import MINUTE
+import msgspec
+
+from schemas.decoding import Decoder
+from schemas.event import SessionEvent
+from worker.pipeline.ports import ahead_of
 
 if TYPE_CHECKING:
     from schemas.decoding import Ignored, Rejected
-    from schemas.event import SessionEvent
     from worker.enrich.model import Enrichment
     from worker.pipeline.ports import Record
 
@@ -42,20 +44,21 @@ class KafkaReader:
 
     Args:
         enricher: networks, places and devices.
-        max_bytes: a longer record value is rejected without being parsed.
-        clock_skew: how far ahead of its record a time may lie before it is clamped, milliseconds.
+        decoder: of the input's records.
     """
 
     may_repeat = True
 
-    def __init__(self, enricher: EventEnricher, max_bytes: int = 1 << 20, clock_skew: int = MINUTE) -> None:
+    def __init__(self, enricher: EventEnricher, decoder: Decoder | None = None) -> None:
         self._enrich = enricher.enrich
-        self._max_bytes = max_bytes
-        self._clock_skew = clock_skew
+        self._decode = (decoder or Decoder()).decode
 
     def decode(self, record: Record) -> SessionEvent | Ignored | Rejected:
         """Decode a record."""
-        return decode(record.value, record_time=record.timestamp, skew_ms=self._clock_skew, max_bytes=self._max_bytes)
+        event = self._decode(record.value, record.timestamp, record.headers)
+        if record.headers and isinstance(event, SessionEvent) and (ahead := ahead_of(record)):
+            return msgspec.structs.replace(event, future_by=max(event.future_by, ahead))
+        return event
 
     def enrich(self, record: Record, event: SessionEvent) -> Enrichment:  # noqa: ARG002  the event says it all
         """Enrich an event."""

@@ -15,6 +15,7 @@ import orjson
 from schemas.finding import SEVERITIES, STATUS_ID, Finding
 from schemas.incident import INCIDENT_STATUS_ID
 from worker.enrich.geodesy import distance_km
+from worker.sessions.fold import deadline
 from worker.sessions.reorder import user_risk
 from worker.sessions.risk import decayed
 from worker.sessions.state import Contexts
@@ -64,7 +65,8 @@ def event_row(
                     event.user_agent, event.location or "", event.scopes or (), event.amr or (),
                     event.scopes is not None, event.amr is not None, event.aud or "",
                     event.workspace_id or "", event.session_type or "", event.max_age_minutes,
-                    (session.expires or None) if session else None, event.meta_data or "", event.future_by,
+                    (session.expires or None) if session else None, event.meta_data or "", event.repaired,
+                    event.future_by,
                     session_risk(session, time, limits), risk, detections,
                     session.started if session else None, session.events if session else 0,
                     session.findings if session else 0, user.applied * 2, record_time, *origin,
@@ -113,8 +115,8 @@ def _end(user: User, uid: str, session: Session, *, evicted: bool) -> tuple[int 
         return session.ended, "deleted"
     if evicted:
         return session.seen, "evicted"
-    if session.expires and user.timed_out.get(uid) == session.expires:
-        return session.expires, "expired"
+    if user.timed_out.get(uid) == (end := deadline(session)):
+        return end, "expired" if session.expires else "idle"
     return None, ""
 
 

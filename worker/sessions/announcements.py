@@ -50,7 +50,11 @@ class Arrival(msgspec.Struct, frozen=True, order=True, array_like=True):
 
 
 class ClaimView(msgspec.Struct):
-    """A claim on a uid that somebody else claimed before, as a detection sees it."""
+    """A claim on a uid that another user claimed before, as a detection sees it.
+
+    Attributes:
+        tenant_id: owner of the finding: the users' tenant, or the operator's if they are of two tenants.
+    """
 
     tenant_id: str
     session_uid: str

@@ -8,7 +8,6 @@ from worker.enrich.model import is_anonymiser
 from worker.sessions.limits import DAY, MINUTE
 from worker.sessions.risk import decayed
 from worker.sessions.state import DecayedCount, PendingObservation
-from worker.sessions.strength import strength
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +28,11 @@ def network_key(network: Network) -> str:
 def device_key(device: Device) -> str:
     """Return the name of a device: browser, operating system and class; `""` when it is unknown."""
     return f"{device.browser}/{device.os}/{device.kind}" if device.browser else ""
+
+
+def is_interactive(key: str) -> bool:
+    """Tell whether a device, by its key, is one that people use."""
+    return key.rpartition("/")[2] not in ("script", "bot", "app", "")
 
 
 def count_start(history: Baseline, now: int, half_life: int) -> None:
@@ -61,12 +65,13 @@ def strength_mark(history: Baseline, level: int, keep: int = 10) -> None:
 
 
 def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None:
-    """Count a context's network, country and device."""
+    """Count a context's network, country, device and session type."""
     _see(history.networks, network_key(context.network), now, limits)
     if not is_anonymiser(context.network.kind):
         # An anonymiser's country is its exit's.
         _see(history.countries, context.place.country, now, limits)
     _see(history.devices, device_key(context.device), now, limits)
+    _count(history.types, context.session_type or "", now, limits)
 
 
 def known_parts(baseline: Baseline, context: Context) -> list[str]:
@@ -80,8 +85,11 @@ def known_parts(baseline: Baseline, context: Context) -> list[str]:
 
 
 def _see(seen: dict[str, DecayedCount], key: str, now: int, limits: Limits) -> None:
-    if not key:
-        return
+    if key:
+        _count(seen, key, now, limits)
+
+
+def _count(seen: dict[str, DecayedCount], key: str, now: int, limits: Limits) -> None:
     known = seen.get(key)
     if known is None:
         seen[key] = DecayedCount(now, now, 1.0)
@@ -113,7 +121,7 @@ def _learn(profile: Profile, session: Session, since: int, context: Context, lim
     """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
     learn(profile.baseline, context, profile.time, limits)
     if since == session.started:
-        strength_mark(profile.baseline, strength(context.amr))
+        strength_mark(profile.baseline, session.initial_strength)
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:

@@ -2,6 +2,9 @@
 
 Both are kept as sets, so that what is applied twice after a crash counts once. Which alert comes too late for the
 budget depends on the order of arrival: the one thing that does.
+
+A user may use a tenth of the day's budget, and at least one alert of it, so that one noisy user, or an intruder who
+makes noise on purpose, does not hold back the alerts of the others.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ from math import log
 
 import msgspec
 
+from worker.sessions.codec import BUDGET, framed, has_format, unframed
 from worker.sessions.limits import DAY
-from worker.sessions.state import UnknownFormatError
 
-FORMAT = 3
-"""Version of the encoded state: its first byte. Other states begin with another."""
 DAYS = 8
 """Days remembered. Alerts older than these are held against no budget."""
+SHARE = 10
+"""One part in so many of a day's budget is the most that one user may use."""
 BITS = 8_192
 """Of the set of users: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
 
@@ -27,11 +30,13 @@ class Day(msgspec.Struct, array_like=True):
 
     Attributes:
         users: a bit for every hash of a user who was active.
-        told: uids of the findings that alerted.
+        told: findings that alerted: uid -> hash of the user; 0 for findings about no one user.
+        by_user: hash of the user -> how many of these are the user's.
     """
 
     users: bytearray = msgspec.field(default_factory=lambda: bytearray(BITS // 8))
-    told: list[str] = msgspec.field(default_factory=list)
+    told: dict[str, int] = msgspec.field(default_factory=dict)
+    by_user: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 class Budget(msgspec.Struct, array_like=True):
@@ -44,17 +49,18 @@ class Budget(msgspec.Struct, array_like=True):
         day = self._day(time)
         if day is None:
             return False
-        byte, bit = divmod(int.from_bytes(blake2b(user, digest_size=4).digest(), "big") % BITS, 8)
+        byte, bit = divmod(_hash(user) % BITS, 8)
         if day.users[byte] >> bit & 1:
             return False
         day.users[byte] |= 1 << bit
         return True
 
-    def admit(self, uid: str, time: int, per_thousand: float) -> bool:
+    def admit(self, uid: str, user: bytes, time: int, per_thousand: float) -> bool:
         """Tell whether a finding may alert: there is still room on its day, or it has alerted before.
 
         Args:
             uid: of the finding.
+            user: key of the user it is about; empty when it is about no one user, and then no share bounds it.
             time: of its first occurrence, milliseconds.
             per_thousand: alerts a day per 1,000 users; of users there are as many as on that day or the day before,
                 whichever had more. One alert a day is always allowed.
@@ -64,9 +70,13 @@ class Budget(msgspec.Struct, array_like=True):
             return True
         before = self.days.get(time // DAY - 1)
         users = max(count(day), count(before) if before else 0.0)
-        if len(day.told) >= max(1, int(per_thousand * users / 1000)):
+        allowed = max(1, int(per_thousand * users / 1000))
+        holder = _hash(user) or 1 if user else 0
+        own = day.by_user.get(holder, 0)
+        if len(day.told) >= allowed or (holder and own >= max(1, allowed // SHARE)):
             return False
-        day.told.append(uid)
+        day.told[uid] = holder
+        day.by_user[holder] = own + 1
         return True
 
     def _day(self, time: int) -> Day | None:
@@ -77,6 +87,10 @@ class Budget(msgspec.Struct, array_like=True):
         if number > newest:
             self.days = {each: day for each, day in self.days.items() if each > number - DAYS}
         return self.days.setdefault(number, Day())
+
+
+def _hash(user: bytes) -> int:
+    return int.from_bytes(blake2b(user, digest_size=4).digest(), "big")
 
 
 def count(day: Day) -> float:
@@ -92,12 +106,12 @@ _decode = msgspec.msgpack.Decoder(Budget).decode
 def encode_budget(budget: Budget) -> bytes:
     """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
     wake = (max(budget.days, default=0) + DAYS + 1) * DAY
-    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(budget)
+    return framed(BUDGET, wake, _encode(budget))
 
 
 def is_budget(state: bytes) -> bool:
     """Tell whether a state is one of this module."""
-    return state[0] == FORMAT
+    return has_format(BUDGET, state)
 
 
 def decode_budget(state: bytes) -> Budget:
@@ -106,6 +120,4 @@ def decode_budget(state: bytes) -> Budget:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
-        raise UnknownFormatError(state[0])
-    return _decode(memoryview(state)[9:])
+    return _decode(unframed(BUDGET, state))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from schemas.policy import ALLOWED, DENIED, TenantPolicy
+from schemas.vocabulary import UNKNOWN, SessionClass
+from worker.sessions.baseline import is_interactive
 from worker.sessions.limits import Limits
 from worker.sessions.state import Context, Contexts, Observation, Profile, Session
 
@@ -78,6 +80,38 @@ class View(msgspec.Struct, gc=False):
     policy: TenantPolicy
     verdicts: Sequence[Verdict] = ()
     risk: float = 0.0
+
+    @property
+    def strength(self) -> int:
+        """How strong the authentication of the event was, see `schemas.vocabulary`.
+
+        An empty list on a refresh tells nothing: nobody authenticates then. At the start of a session it says none.
+        """
+        if self.session is not None and not self.context.amr:
+            return UNKNOWN
+        return self.policy.vocabulary.strength(self.context.amr)
+
+    @property
+    def session_class(self) -> SessionClass:
+        """The class of the session's type; of the type last told, where the event omits it."""
+        told = self.context.session_type or (self.before and self.before.session_type)
+        return self.policy.vocabulary.session_class(told or None)
+
+    def is_new_class(self) -> bool:
+        """Tell whether the user never had a session of this class; False while none is known of the user."""
+        types, vocabulary = self.user.baseline.types, self.policy.vocabulary
+        known = {vocabulary.session_class(word) for word in types if word}
+        if known:
+            return self.session_class not in known
+        # Types were never told: the user is a person where any device was one for people.
+        return bool(types) and any(is_interactive(key) for key in self.user.baseline.devices)
+
+    def is_machine(self) -> bool:
+        """Tell whether no person holds the session: its type says so, and the user is no person as far as is known.
+
+        Whoever writes a session's type must not switch off what is asked of people.
+        """
+        return self.session_class is SessionClass.MACHINE and not self.is_new_class()
 
     def is_allowed(self) -> bool:
         """Tell whether the tenant's lists name the event's network as trusted."""

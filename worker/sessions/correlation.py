@@ -12,9 +12,10 @@ import msgspec
 
 from schemas.finding import Activity, finding_uid
 from worker.sessions.announcements import Arrival, Claimant, ClaimView, CrowdView
+from worker.sessions.codec import CORRELATION, framed, has_format, unframed
 from worker.sessions.limits import DAY
 from worker.sessions.reorder import FindingChange, is_material
-from worker.sessions.state import OpenFinding, UnknownFormatError
+from worker.sessions.state import OpenFinding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
 
-FORMAT = 2
-"""Version of the encoded state: its first byte. Users' states begin with another."""
 MAX_CLAIMANTS = 16
 """Most claimants of one uid remembered: the earliest."""
 ARRIVALS, REGULARS = 128, 32
@@ -36,7 +35,8 @@ Once is not enough: the victims of a spray would make its network shared egress 
 """
 CLAIMANT_TTL = 8 * DAY
 """A day longer than ended sessions are remembered."""
-UID, NETWORK = "uid", "net"
+UID, NETWORK, EVERYWHERE = "uid", "net", "all"
+"""What state is kept by: tenant and uid; network and tenant; a uid alone, over all tenants, for operators."""
 
 
 class CorrelationState(msgspec.Struct, array_like=True):
@@ -63,12 +63,12 @@ _decode = msgspec.msgpack.Decoder(CorrelationState).decode
 def encode_correlation(state: CorrelationState) -> bytes:
     """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
     wake = state.newest + (CLAIMANT_TTL if state.claimants else REGULAR_FOR)
-    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + _encode(state)
+    return framed(CORRELATION, wake, _encode(state))
 
 
 def is_correlation(state: bytes) -> bool:
     """Tell whether a state is one of this module."""
-    return state[0] == FORMAT
+    return has_format(CORRELATION, state)
 
 
 def decode_correlation(state: bytes) -> CorrelationState:
@@ -77,40 +77,46 @@ def decode_correlation(state: bytes) -> CorrelationState:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
-        raise UnknownFormatError(state[0])
-    return _decode(memoryview(state)[9:])
+    return _decode(unframed(CORRELATION, state))
 
 
-def claim(state: CorrelationState, start: SessionStart, engine: RuleEngine, limits: Limits) -> list[FindingChange]:
-    """Add a claim on a uid; return the findings that came or went."""
+def claim(
+    state: CorrelationState, start: SessionStart, engine: RuleEngine, limits: Limits, operator: str = ""
+) -> list[FindingChange]:
+    """Add a claim on a uid; return the findings that were created, updated or closed.
+
+    Args:
+        state: of the uid in the tenant of the start; with `operator`, of the uid in all tenants.
+        start: the claim.
+        engine: rule engine of the tenant that owns these findings.
+        limits: bounds and times.
+        operator: tenant of the operator, who then owns these findings. Of each tenant only the earliest claim is kept,
+            so that no tenant's claims take the place of another's.
+    """
     state.applied += 1
     state.newest = max(state.newest, start.time)
-    before = _claims(state.claimants, start.session_uid, engine, limits)
-    known = {(claimant.tenant_id, claimant.user_id): claimant for claimant in state.claimants}
+    before = _claims(state.claimants, start.session_uid, engine, limits, operator)
+    known = {claimant.tenant_id if operator else claimant.user_id: claimant for claimant in state.claimants}
     new = Claimant(start.time, start.tenant_id, start.user_id, start.names)
-    own = known.get((new.tenant_id, new.user_id))
-    if own is None or new < own:
-        known[new.tenant_id, new.user_id] = new
+    holder = new.tenant_id if operator else new.user_id
+    known[holder] = min(new, known.get(holder, new))
     state.claimants = sorted(known.values())[:MAX_CLAIMANTS]
-    return _difference(before, _claims(state.claimants, start.session_uid, engine, limits))
+    return _difference(before, _claims(state.claimants, start.session_uid, engine, limits, operator))
 
 
 Standing = dict[str, tuple[str, str, OpenFinding]]
 """Findings by uid: tenant, user, finding."""
 
 
-def _claims(claimants: Sequence[Claimant], uid: str, engine: RuleEngine, limits: Limits) -> Standing:
+def _claims(claimants: Sequence[Claimant], uid: str, engine: RuleEngine, limits: Limits, operator: str) -> Standing:
     found: Standing = {}
     for claimant in claimants[1:]:
-        view = ClaimView(claimant.tenant_id, uid, claimants[0], claimant, len(claimants), engine.policy)
+        # The operator's finding names no user: it belongs to neither tenant.
+        tenant_id, user_id = (operator, "") if operator else (claimant.tenant_id, claimant.user_id)
+        view = ClaimView(tenant_id, uid, claimants[0], claimant, len(claimants), engine.policy)
         for verdict in engine.evaluate_claim(view):
             finding = _open_finding(verdict, uid, claimant.time, claimant.time, 1, limits)
-            found[_uid(claimant.tenant_id, f"{uid} {claimant.user_id}", finding)] = (
-                claimant.tenant_id,
-                claimant.user_id,
-                finding,
-            )
+            found[_uid(tenant_id, user_id, uid, finding)] = (tenant_id, user_id, finding)
     return found
 
 
@@ -152,7 +158,7 @@ def _crowds(state: CorrelationState, tenant_id: str, network: str, engine: RuleE
         finding = _open_finding(
             verdict, "", new[0].time, new[-1].time, len({arrival.user_id for arrival in new}), limits
         )
-        found[_uid(tenant_id, f"network:{network}", finding)] = (tenant_id, "", finding)
+        found[_uid(tenant_id, "", f"network:{network}", finding)] = (tenant_id, "", finding)
     return found
 
 
@@ -163,8 +169,8 @@ def _open_finding(verdict: Verdict, session: str, first: int, last: int, count: 
     )  # fmt: skip
 
 
-def _uid(tenant_id: str, holder: str, finding: OpenFinding) -> str:
-    return finding_uid(tenant_id, finding.detection, holder, finding.subject, finding.bucket)
+def _uid(tenant_id: str, user_id: str, holder: str, finding: OpenFinding) -> str:
+    return finding_uid(tenant_id, finding.detection, user_id, holder, finding.subject, finding.bucket)
 
 
 def _difference(old: Standing, new: Standing) -> list[FindingChange]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Severity, finding_uid
+from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import is_anonymiser
 from worker.sessions.baseline import admit, count_start, network_key, release
 from worker.sessions.contracts import Trigger, View
-from worker.sessions.limits import DAY
+from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CRITICAL, decayed, raised
 from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Observation, OpenFinding, Profile, Session
-from worker.sessions.strength import UNKNOWN, strength
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,16 +198,21 @@ def _start(profile: Profile, observation: Observation, context: Context, limits:
 
 
 def is_live(session: Session, now: int) -> bool:
-    """Tell whether a session is neither deleted nor past its sliding expiry at `now`."""
-    return not session.ended and (not session.expires or now <= session.expires)
+    """Tell whether a session is neither deleted nor past its deadline at `now`."""
+    return not session.ended and now <= deadline(session)
+
+
+def deadline(session: Session) -> int:
+    """Return when a session ends if it is not used again: its expiry, else a day after its last use.
+
+    A session whose lifetime is not known may be refreshed for ever, but one that is not used is over.
+    """
+    return session.expires or max(session.activity, session.started) + UNKNOWN_LIFETIME
 
 
 def live_sessions(profile: Profile, now: int) -> int:
     """Count the sessions that are live at `now`."""
-    # Every start asks, of up to 64 sessions: `is_live` is written out here and in `_make_room`.
-    return len(
-        [1 for each in profile.sessions.values() if not each.ended and (not each.expires or now <= each.expires)]
-    )
+    return sum(is_live(each, now) for each in profile.sessions.values())
 
 
 def _mark_peak(profile: Profile, now: int) -> None:
@@ -222,13 +227,13 @@ def _mark_peak(profile: Profile, now: int) -> None:
 def _make_room(profile: Profile, limits: Limits) -> Sequence[tuple[str, Session]]:
     """Forget sessions long over, then, if still too many, the one least alive; return the live ones put out."""
     now, horizon = profile.time, profile.time - limits.ended_ttl
-    over = [uid for uid, each in profile.sessions.items() if (each.ended or each.expires or now) < horizon]
+    over = [uid for uid, each in profile.sessions.items() if (each.ended or deadline(each)) < horizon]
     for uid in over:
         del profile.sessions[uid]
     if len(profile.sessions) < limits.sessions:
         return ()
     live, _, uid = min([
-        (not each.ended and (not each.expires or now <= each.expires), each.seen, uid)
+        (is_live(each, now), each.seen, uid)
         for uid, each in profile.sessions.items()
     ])  # fmt: skip
     session = profile.sessions.pop(uid)
@@ -256,10 +261,9 @@ def _advance(
     else:
         session.v6 = observation.context
     if trigger & (START | GRANT):
-        _grant_to(session, context)
+        _grant_to(session, context, fold_context)
     session.activity = max(session.activity, observation.activity)
-    if session.max_age_minutes is not None:
-        session.expires = session.activity + int(session.max_age_minutes * 60_000)
+    session.expires = expiry(session, fold_context.engine.policy.expiry)
     place = context.place
     if is_trusted_place(context) and observation.activity >= profile.place[1]:
         profile.place = (observation.context, observation.activity, place.latitude or 0.0, place.longitude or 0.0)
@@ -269,13 +273,33 @@ def _moved(before: Context, after: Context) -> bool:
     return network_key(before.network) != network_key(after.network) or before.device != after.device
 
 
-def _grant_to(session: Session, context: Context) -> None:
+def expiry(session: Session, kind: str) -> int:
+    """Return when a session expires: `sliding` counts from its last use, `absolute` from its creation; 0 for never."""
+    if not session.max_age_minutes or kind == "none":
+        return 0
+    since = session.activity if kind == "sliding" else session.created or session.started
+    return since + int(session.max_age_minutes * MINUTE)
+
+
+def _grant_to(session: Session, context: Context, fold_context: FoldContext) -> None:
     if context.scopes is not None:
-        session.scopes = tuple(sorted({*(session.scopes or ()), *context.scopes}))
+        session.scopes = _widest(session.scopes or (), context.scopes, fold_context.limits.scopes)
     if context.max_age_minutes is not None:
         session.max_age_minutes = context.max_age_minutes
-    session.strength = max(session.strength, strength(context.amr))
+    level = fold_context.engine.policy.vocabulary.strength(context.amr)
+    session.strength = max(session.strength, level)
+    if session.initial_strength == UNKNOWN:
+        session.initial_strength = level
     session.created = max(session.created, context.created_at)
+
+
+def _widest(known: tuple[str, ...], scopes: tuple[str, ...], most: int) -> tuple[str, ...]:
+    """Return all scopes of a session so far; of more than can be remembered, those of its newest event first."""
+    found = {*known, *scopes}
+    if len(found) > most:
+        new = set(scopes)
+        found = set(sorted(found, key=lambda scope: (scope not in new, len(scope), scope))[:most])
+    return tuple(sorted(found))
 
 
 def _judged(
@@ -317,8 +341,9 @@ def _record_verdict(
     """Put a verdict to its like; what only sums up others adds nothing to the risk."""
     limits, now = fold_context.limits, observation.time
     bucket = now - now % limits.grouping
-    holder = verdict.session_uid or f"user:{fold_context.user_id}"
-    uid = finding_uid(fold_context.tenant_id, verdict.detection, holder, verdict.subject, bucket)
+    uid = finding_uid(
+        fold_context.tenant_id, verdict.detection, fold_context.user_id, verdict.session_uid, verdict.subject, bucket
+    )
     finding = profile.open_findings.get(uid)
     if finding is None:
         session.findings += 1

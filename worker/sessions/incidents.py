@@ -16,14 +16,11 @@ from lz4.block import compress, decompress
 
 from schemas.finding import Severity
 from schemas.incident import IncidentState, Resolution, incident_uid
+from worker.sessions.codec import INCIDENTS, NEVER, framed, has_format, unframed
 from worker.sessions.limits import DAY, MINUTE
-from worker.sessions.state import NEVER, UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-FORMAT = 32
-"""Version of the encoded state: its first byte. Other states begin with another."""
 
 
 class IncidentLimits(NamedTuple):
@@ -158,14 +155,14 @@ _decode = msgspec.msgpack.Decoder(IncidentTracker).decode
 
 
 def encode_tracker(tracker: IncidentTracker, limits: IncidentLimits) -> bytes:
-    """Encode a state: format version, the time of its next timer (milliseconds), MessagePack as an LZ4 block."""
+    """Encode a state: header, and MessagePack as an LZ4 block."""
     packed: bytes = compress(_encode(tracker))
-    return bytes((FORMAT,)) + next_due(tracker, limits).to_bytes(8, "big") + packed
+    return framed(INCIDENTS, next_due(tracker, limits), packed)
 
 
 def is_tracker(state: bytes) -> bool:
     """Tell whether a state is one of this module."""
-    return state[0] == FORMAT
+    return has_format(INCIDENTS, state)
 
 
 def decode_tracker(state: bytes) -> IncidentTracker:
@@ -174,9 +171,7 @@ def decode_tracker(state: bytes) -> IncidentTracker:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
-        raise UnknownFormatError(state[0])
-    return _decode(decompress(memoryview(state)[9:]))
+    return _decode(decompress(unframed(INCIDENTS, state)))
 
 
 # What changes a tracker

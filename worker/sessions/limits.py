@@ -8,6 +8,8 @@ SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+UNKNOWN_LIFETIME = DAY
+"""A session whose lifetime is not known counts as live for so long after its last use."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +23,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         ended_ttl: how long ended sessions are remembered.
         idle_ttl: how long a user without any event is remembered.
         sessions, open_findings, trail, baseline_entries, pending: most of each kept per user (per session for `trail`).
+        scopes: most scopes remembered per session.
+        context_bytes: bytes of a user's contexts above which the state is cut; see `worker.sessions.reorder`.
         grouping: event-time bucket within which repeats are one finding.
         quarantine: how long after a finding of medium or above observations stay out of the history.
         risk_half_life: in which risk halves. history_half_life: in which the weight of history halves.
@@ -38,6 +42,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     trail: int = 8
     baseline_entries: int = 32
     pending: int = 16
+    scopes: int = 512
+    context_bytes: int = 1 << 20
     grouping: int = HOUR
     quarantine: int = DAY
     risk_half_life: int = 4 * HOUR

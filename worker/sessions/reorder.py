@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Activity
 from worker.enrich.model import is_anonymiser
 from worker.sessions.baseline import is_learned, network_key
-from worker.sessions.fold import FoldContext, is_country_alone, step
+from worker.sessions.codec import NEVER
+from worker.sessions.fold import FoldContext, deadline, expiry, is_country_alone, is_live, step
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
     DELETED,
     KIND_INDEX,
-    NEVER,
     Contexts,
     Observation,
     decode_profile,
@@ -56,6 +56,7 @@ class Applied(NamedTuple):
         current: the event is the newest of its session, which lives: its own row tells the session's state.
         sessions: uids of other sessions whose state changed. `evicted`: sessions put out for want of room.
         started: what is to be announced of a session that began, None when none did.
+        truncated: the user's state was over its bound in bytes, and was cut.
     """
 
     late: bool
@@ -65,6 +66,7 @@ class Applied(NamedTuple):
     sessions: Sequence[str]
     evicted: Sequence[tuple[str, Session]]
     started: StartHistory | None = None
+    truncated: bool = False
 
 
 class StartHistory(NamedTuple):
@@ -93,10 +95,11 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
         return LATE
     encoded = _encode_context(event, known)
     activity = event.activity_time or 0
-    if time > head.time and _routine(user, event, known, encoded, limits):
+    if time > head.time and _routine(user, event, known, encoded, engine, limits):
         _touch(user, uid, limits)
         return ROUTINE
     started = None if uid in head.sessions or event.is_deleted else _started(user, known.network, time)
+    contexts = user.next_context
     context = intern(user, uid, encoded)
     observation = Observation(time, activity, KIND_INDEX[event.kind], context, event.future_by)
     fold_context = FoldContext(user.tenant_id, user.user_id, Contexts(user.contexts), engine, limits)
@@ -105,7 +108,43 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
         if time > head.time
         else _out_of_order(user, observation, fold_context)
     )
+    if user.next_context != contexts and _is_oversized(user, limits):
+        applied = _truncated(user, applied, limits)
     return applied if started is None else applied._replace(started=started)
+
+
+def _is_oversized(user: User, limits: Limits) -> bool:
+    return sum(map(len, user.contexts.values())) > limits.context_bytes
+
+
+def _truncated(user: User, applied: Applied, limits: Limits) -> Applied:
+    """Cut a state that is over its bound: the window goes, then findings and sessions, the least alive first.
+
+    Contexts are what producers can make large; everything else is bounded in number and small. An event that is older
+    than the cut is late: it is stored and not judged. A live session that is cut is reported as evicted.
+    """
+    evicted, profile = list(applied.evicted), user.current
+    while True:
+        user.checkpoint, user.checkpoint_time = encode_profile(profile), profile.time
+        user.keep([])
+        user.midpoint, user.rotate_at = b"", NEVER
+        _collect(user, _reported(evicted, applied.changes))
+        if not _is_oversized(user, limits) or len(profile.sessions) <= 1:
+            return applied._replace(evicted=evicted, truncated=True)
+        evicted += _halve(profile)
+
+
+def _halve(profile: Profile) -> list[tuple[str, Session]]:
+    """Remove half of the sessions, findings and pending observations, the oldest first; return the live sessions."""
+    sessions, now = profile.sessions, profile.time
+    order = sorted(sessions, key=lambda uid: (is_live(sessions[uid], now), sessions[uid].seen, uid))
+    gone = [(uid, sessions.pop(uid)) for uid in order[: (len(order) + 1) // 2]]
+    findings = profile.open_findings
+    for uid in sorted(findings, key=lambda uid: (findings[uid].last, uid))[: (len(findings) + 1) // 2]:
+        del findings[uid]
+    profile.waiting = profile.waiting[(len(profile.waiting) + 1) // 2 :]
+    profile.opened().dropped += len(gone)
+    return [(uid, session) for uid, session in gone if is_live(session, now)]
 
 
 def _touch(user: User, uid: str, limits: Limits) -> None:
@@ -140,7 +179,9 @@ def _encode_context(event: SessionEvent, known: Enrichment) -> bytes:
     )  # fmt: skip
 
 
-def _routine(user: User, event: SessionEvent, known: Enrichment, encoded: bytes, limits: Limits) -> bool:
+def _routine(
+    user: User, event: SessionEvent, known: Enrichment, encoded: bytes, engine: RuleEngine, limits: Limits
+) -> bool:
     """Take in an event that changes nothing but times, the bulk of all traffic; tell whether it was one.
 
     What it does is what `fold.step` would do, at a fraction of the cost; a test holds the two together.
@@ -168,8 +209,8 @@ def _routine(user: User, event: SessionEvent, known: Enrichment, encoded: bytes,
     head.time = session.seen = time
     session.events += 1
     session.activity = max(session.activity, activity)
-    if session.max_age_minutes is not None:
-        session.expires = session.activity + int(session.max_age_minutes * 60_000)
+    if session.max_age_minutes:
+        session.expires = expiry(session, engine.policy.expiry)
     if trusted and activity >= where[1]:
         head.place = (session.context, activity, place.latitude or 0.0, place.longitude or 0.0)
     return True
@@ -368,19 +409,15 @@ def _references(profile: Profile) -> set[int]:
 
 
 def expired(user: User, now: int, limits: Limits) -> list[str]:
-    """Return the sessions whose expiry passed by `now` and was not reported yet; they count as reported."""
+    """Return the sessions whose deadline passed by `now` and was not reported yet; they count as reported."""
     found = [
         uid
         for uid, session in user.current.sessions.items()
-        if _pending_expiry(user, uid, session) and session.expires + limits.clock_skew < now
+        if not session.ended and user.timed_out.get(uid) != (end := deadline(session)) and end + limits.clock_skew < now
     ]
     for uid in found:
-        user.timed_out[uid] = user.current.sessions[uid].expires
+        user.timed_out[uid] = deadline(user.current.sessions[uid])
     return found
-
-
-def _pending_expiry(user: User, uid: str, session: Session) -> bool:
-    return bool(session.expires) and not session.ended and user.timed_out.get(uid) != session.expires
 
 
 def is_forgotten(user: User, now: int, limits: Limits) -> bool:
@@ -390,10 +427,10 @@ def is_forgotten(user: User, now: int, limits: Limits) -> bool:
 
 def next_timer(user: User, limits: Limits) -> int:
     """Return when the user's state next needs a look although no event may come, in milliseconds."""
-    # `_pending_expiry` written out: this is asked of every user a batch touches.
+    # This is asked of every user a batch touches.
     first, timed_out = NEVER, user.timed_out
     for uid, session in user.current.sessions.items():
-        expires = session.expires
-        if expires and expires < first and not session.ended and timed_out.get(uid) != expires:
+        expires = session.expires or deadline(session)
+        if expires < first and not session.ended and timed_out.get(uid) != expires:
             first = expires
     return min(first + limits.clock_skew, user.current.time + limits.idle_ttl) + 1

@@ -9,10 +9,9 @@ from __future__ import annotations
 import msgspec
 from lz4.block import compress, decompress
 
+from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import Device, Network, Place
-
-FORMAT = 1
-"""Version of the encoded state: its first byte. Raise it when the layout changes."""
+from worker.sessions.codec import NEVER, USER, framed, has_format, unframed
 
 
 class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -66,10 +65,10 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     Attributes:
         context: of the newest event; `v4` and `v6`: of the newest event of that address family (0: none).
         started: event time of the first event. `seen`: of the newest. `activity`: newest activity time.
-        expires: effective sliding expiry; 0 when it has none.
+        expires: when it expires by the tenant's policy; 0 when no lifetime is known.
         ended: event time of the deletion.
         scopes: the widest set so far.
-        strength: strongest authentication so far (-1 unknown).
+        strength: strongest authentication so far, see `schemas.vocabulary`. initial_strength: the first that is known.
         created: newest `created_at`.
         risk, risk_at: decaying risk 0–100 and the time it was last computed for.
         alarmed: time of the last finding of medium or above.
@@ -96,6 +95,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     alarmed: int
     trail: list[tuple[int, int]]
     aud: str | None = None
+    initial_strength: int = UNKNOWN
 
 
 class DecayedCount(msgspec.Struct, gc=False, array_like=True):
@@ -134,6 +134,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
         starts: starts of the newest sessions, newest last.
         peaks: (day number, most sessions at once that day), newest last.
         rate: of the starts.
+        types: count by session type (`""`: omitted).
     """
 
     first: int
@@ -146,6 +147,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
     starts: list[int]
     peaks: list[tuple[int, int]]
     rate: StartRate
+    types: dict[str, DecayedCount] = msgspec.field(default_factory=dict)
 
 
 class PendingObservation(msgspec.Struct, gc=False, array_like=True):
@@ -252,7 +254,7 @@ class User(msgspec.Struct, gc=False, array_like=True):
         contexts: number -> encoded `Context`.
         rotate_at: event time from which the base is to move on.
         window: encoded observations, one after the other; `window_size` of them.
-        timed_out: session uid -> the expiry whose passing was already reported.
+        timed_out: session uid -> the deadline whose passing was already reported.
         touched: session uid -> `applied` when it last changed, by an event of its own or by a late one, and the user's
             decaying risk then, as of the session's newest event.
     """
@@ -311,7 +313,6 @@ class Contexts(dict[int, Context]):
         return next((key for key, known in self.items() if known is context), 0)
 
 
-NEVER = 2**64 - 1
 _encode = msgspec.msgpack.Encoder().encode
 _decode_user = msgspec.msgpack.Decoder(User).decode
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
@@ -326,12 +327,12 @@ def encode_user(user: User, wake: int) -> bytes:
     LZ4 halves what is kept in memory, written to the changelog and read at recovery, for 6 µs a state there and back.
     """
     packed: bytes = compress(_encode(user))
-    return bytes((FORMAT,)) + wake.to_bytes(8, "big") + packed
+    return framed(USER, wake, packed)
 
 
 def is_user(state: bytes) -> bool:
     """Tell whether a state is a user's, and not one of `worker.sessions.correlation` or `worker.sessions.budget`."""
-    return state[0] == FORMAT
+    return has_format(USER, state)
 
 
 def decode_user(state: bytes) -> User:
@@ -340,9 +341,7 @@ def decode_user(state: bytes) -> User:
     Raises:
         UnknownFormatError: the state was written by a version this one does not know.
     """
-    if state[0] != FORMAT:
-        raise UnknownFormatError(state[0])
-    return _decode_user(decompress(memoryview(state)[9:]))
+    return _decode_user(decompress(unframed(USER, state)))
 
 
 def encode_context(parts: Context | tuple[object, ...]) -> bytes:
@@ -358,10 +357,3 @@ def encode_profile(profile: Profile) -> bytes:
 def decode_profile(profile: bytes) -> Profile:
     """Decode a fold; no bytes are the fold of no events."""
     return _decode_profile(profile) if profile else new_profile()
-
-
-class UnknownFormatError(Exception):
-    """A state of an unknown format version: written by a newer sessionwatch. Nothing can go on without reading it."""
-
-    def __init__(self, version: int) -> None:
-        super().__init__(f"state format {version} is not known to this version (it knows up to {FORMAT})")

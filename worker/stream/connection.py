@@ -48,10 +48,10 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
 
 
 async def refusals(options: Mapping[str, Any]) -> str:
-    """Return why each of the brokers to start from cannot be talked to: aiokafka's clients say only that none can.
+    """Return, for each bootstrap broker, why it cannot be reached; aiokafka says only that none can.
 
     Args:
-        options: what `aiokafka_options` gave.
+        options: from `aiokafka_options`.
     """
     given = {name: value for name, value in options.items() if name != "bootstrap_servers"}
     hosts = collect_hosts(options["bootstrap_servers"], randomize=False)
@@ -64,18 +64,18 @@ async def _refusal(host: str, port: int, options: Mapping[str, Any]) -> str:
             await _shake_hands(host, port, context)
         connection = await create_conn(host, port, **options)
     except ssl.SSLCertVerificationError as error:
-        return f"its certificate was not accepted: {error.verify_message}"
+        return f"its certificate was rejected: {error.verify_message}"
     except (OSError, KafkaError, TimeoutError) as error:
         return str(error) or type(error).__name__
     connection.close()
-    return "it answers, but not with what a cluster consists of"
+    return "it answers, but returned no cluster metadata"
 
 
 async def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> None:
-    """Open a connection and wait for the alert that tells, by TLS 1.3 afterwards, that our certificate was refused.
+    """Open a connection and wait for the alert with which TLS 1.3 refuses a client certificate after the handshake.
 
     Raises:
-        OSError: it cannot be opened, or an alert came.
+        OSError: the connection cannot be opened, or an alert came.
     """
     reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:

@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from schemas.decoding import decode
 from schemas.event import SessionEvent
 from schemas.keys import partition_of, user_key
-from worker.pipeline.ports import FIELD, MESSAGE, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REASON, REPLAYED
+from worker.pipeline.ports import (
+    FIELD,
+    MESSAGE,
+    ORIGIN_OFFSET,
+    ORIGIN_PARTITION,
+    ORIGIN_TOPIC,
+    REASON,
+    REPLAYED,
+    envelope_headers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from schemas.decoding import Decoder
     from worker.settings import TopicSettings
 
 READ_MS = 1_000
@@ -26,6 +35,7 @@ class DeadLetter(NamedTuple):
         partition, offset, time: where it lies on the topic of dead letters, and its timestamp, milliseconds.
         reason, field, message: what was wrong with it.
         origin: topic, partition and offset it came from.
+        headers: those that are part of what the record says.
     """
 
     partition: int
@@ -37,6 +47,7 @@ class DeadLetter(NamedTuple):
     origin: tuple[str, int, int]
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return all but key and value, which may be anything."""
@@ -76,8 +87,9 @@ def _letter(record: Any) -> DeadLetter:
     origin = headers.get(ORIGIN_TOPIC, ""), _number(headers, ORIGIN_PARTITION), _number(headers, ORIGIN_OFFSET)
     reason, field, message = (headers.get(name, "") for name in (REASON, FIELD, MESSAGE))
     return DeadLetter(
-        record.partition, record.offset, record.timestamp, reason, field, message, origin, record.key, record.value
-    )
+        record.partition, record.offset, record.timestamp, reason, field, message, origin, record.key, record.value,
+        envelope_headers(record),
+    )  # fmt: skip
 
 
 def _number(headers: Mapping[str, str], name: str) -> int:
@@ -93,7 +105,7 @@ class DeadLetterReplay(NamedTuple):
 
 
 async def replay(
-    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[DeadLetter], max_bytes: int
+    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[DeadLetter], decoder: Decoder
 ) -> DeadLetterReplay:
     """Replay dead letters as forwards to their user's partition.
 
@@ -104,7 +116,7 @@ async def replay(
         options: aiokafka connection options.
         topics: names and partitions.
         chosen: the letters.
-        max_bytes: longer ones still cannot be used.
+        decoder: of the input's records.
 
     Raises:
         KafkaError: Kafka is not reached.
@@ -114,9 +126,7 @@ async def replay(
         for letter in chosen:
             if letter.origin[0] == topics.feedback:
                 await producer.send(topics.feedback, letter.value, letter.key, timestamp_ms=letter.time)
-            elif (event := decode(letter.value, record_time=letter.time, max_bytes=max_bytes)) and isinstance(
-                event, SessionEvent
-            ):
+            elif isinstance(event := decoder.decode(letter.value, letter.time, letter.headers), SessionEvent):
                 key = user_key(event.tenant_id, event.user_id)
                 partition, headers = partition_of(key, topics.partitions), _origin_headers(letter, topics.dlq)
                 await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
@@ -134,4 +144,4 @@ def _origin_headers(letter: DeadLetter, dlq: str) -> list[tuple[str, bytes]]:
     if not topic or partition < 0 or offset < 0:
         topic, partition, offset = dlq, letter.partition, letter.offset
     place = (ORIGIN_TOPIC, topic), (ORIGIN_PARTITION, partition), (ORIGIN_OFFSET, offset), (REPLAYED, 1)
-    return [(name, str(value).encode()) for name, value in place]
+    return [*((name, str(value).encode()) for name, value in place), *letter.headers]

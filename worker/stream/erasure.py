@@ -1,4 +1,4 @@
-"""The erasure of a user from the state the workers keep."""
+"""Erases a user from the state of the workers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ async def forget(
     names: Sequence[str],
     patience: float,
 ) -> bool:
-    """Have the workers erase a user; tell whether they have, rows under way before it being durable by then.
+    """Ask the workers to erase a user; tell whether they have. Rows in flight before the erasure are durable by then.
 
     Args:
         options: aiokafka connection options.
         topics: names and partitions.
-        group_id: of the workers.
-        tenant_id: whose user.
-        names: whom, by all names the user may be kept under; the last is the one producers know, if anybody does.
-        patience: seconds to wait for the workers; they do it in any case, when they get there.
+        group_id: consumer group of the workers.
+        tenant_id: the user's tenant.
+        names: all ids under which the user may be kept; the last is the one that producers use, if it is known.
+        patience: seconds to wait for the workers; they erase the user in any case, when they reach the request.
 
     Raises:
-        KafkaError: Kafka is not reached.
+        KafkaError: Kafka cannot be reached.
     """
     sent: dict[TopicPartition, int] = {}
     async with AIOKafkaProducer(**options, acks="all") as producer:

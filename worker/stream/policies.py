@@ -1,7 +1,7 @@
-"""Tenant policies: a compacted topic every worker reads as a whole, from its beginning, for as long as it runs.
+"""Tenant policies: a compacted topic that every worker reads from the beginning, for as long as it runs.
 
-A consumer of its own, without a group, and not a Faust `GlobalTable`: a global table takes part in each rebalance
-and in recovery, and would have to be recovered through the batch transport, for a topic of a few records.
+It has its own consumer without a group instead of a Faust `GlobalTable`, because a global table takes part in each
+rebalance and in recovery, and would have to be recovered through the batch transport, for a topic of a few records.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from mode import get_logger
 
 from worker.stream.connection import aiokafka_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from worker.settings import KafkaSettings
 
@@ -26,13 +25,13 @@ RETRY_SECONDS = 1.0
 
 
 class PolicyReader:
-    """Reads the policy topic and tells of each record.
+    """Reads the policy topic.
 
     Args:
         options: aiokafka connection options.
         topic: the topic; key = tenant id (UTF-8), value = the policy, None when it was deleted.
         on_policy: called with tenant and value, in order for each tenant.
-        patient: wait for brokers that do not answer, and for the topic, for as long as it takes.
+        patient: wait without limit for brokers that do not answer and for the topic.
     """
 
     def __init__(
@@ -49,9 +48,17 @@ class PolicyReader:
         self._on_policy = on_policy
         self._current = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._problem = ""
+
+    @property
+    def problem(self) -> str:
+        """Why policies may be out of date; empty while the topic is being read."""
+        if self._task is not None and self._task.done():
+            return "the reader of tenant policies has stopped"
+        return self._problem
 
     async def start(self) -> None:
-        """Return when everything in the topic at this moment has been read; go on reading after that.
+        """Return when everything in the topic at this moment has been read; keep reading after that.
 
         Raises:
             KafkaError: Kafka does not answer, and the reader is not patient.
@@ -71,14 +78,24 @@ class PolicyReader:
 
     async def _read_forever(self) -> None:
         while True:
-            try:
-                async with AIOKafkaConsumer(**self._options) as consumer:
-                    await self._read(consumer)
-            except KafkaError as error:
+            error = await _error_of(self._read_once())
+            if error is not None:
                 if not self._patient:
-                    raise
-                log.warning("Reading policies will be taken up again, from the beginning: %r", error)
+                    raise error
+                if not self._problem:
+                    log.warning("Tenant policies cannot be read, the reader starts again: %r", error)
+                reason = str(error) or type(error).__name__
+                self._problem = f"tenant policies cannot be read from topic {self._topic}: {reason}"
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read_once(self) -> None:
+        consumer = AIOKafkaConsumer(**self._options)
+        try:
+            await consumer.start()
+            await self._read(consumer)
+        finally:
+            # Without an assignment `stop` raises `CancelledError`, in place of what went wrong.
+            await _error_of(consumer.stop())
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         tps = await self._partitions(consumer)
@@ -88,11 +105,14 @@ class PolicyReader:
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         ends = await consumer.end_offsets(tps)
+        is_current = False
         while True:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
                     self._apply(record.key, record.value)
-            if not self._current.is_set() and await _reached(consumer, ends):
+            if not is_current and await _reached(consumer, ends):
+                is_current = True
+                self._problem = ""
                 self._current.set()
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
@@ -104,10 +124,22 @@ class PolicyReader:
         return [TopicPartition(self._topic, partition) for partition in sorted(found or ())]
 
     def _apply(self, key: bytes | None, value: bytes | None) -> None:
+        """Tell of one record. Whatever is wrong with it must not keep the next ones from being read."""
         try:
             self._on_policy((key or b"").decode(), value)
-        except ValueError as error:
-            log.warning("A policy was not taken: %r", error)
+        except Exception as error:  # noqa: BLE001  one tenant's document is no reason to stop reading the others'
+            log.warning("A policy was refused: %r", error)
+
+
+async def _error_of(work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """Do some work, in a task of its own, and return what it raised; if the caller is cancelled, so is the work."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    return asyncio.CancelledError("reading was cut off") if task.cancelled() else task.exception()
 
 
 async def read_all(kafka: KafkaSettings, topic: str) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""One record onto one topic, for commands."""
+"""Publishes one record, for commands."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 
 async def produce(kafka: KafkaSettings, topic: str, key: str, value: bytes | None) -> None:
-    """Publish a record, or with None a tombstone; return when it is durable."""
+    """Publish a record, or a tombstone when `value` is None; return when it is durable."""
     async with AIOKafkaProducer(**aiokafka_options(kafka), acks="all") as producer:
         await producer.send_and_wait(topic, value, key.encode())

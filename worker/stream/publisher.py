@@ -1,9 +1,9 @@
-"""Messages and states to Kafka, durably: a call returns when the brokers have everything, however long that takes.
+"""Publishes messages and writes states to Kafka. A call returns when the brokers have everything.
 
 Both writers build record batches themselves (`create_batch`, `send_batch`), because one `send` a record costs
-20-30 µs in aiokafka and a record in a batch about one. To one topic-partition one batch is under way at a time, so
-order survives retries. Kafka's errors are retried without end: what bounds memory during an outage is the
-back-pressure of `worker.stream.delivery`, since nothing more is accepted while a call has not returned.
+20-30 µs in aiokafka, and a record in a batch about 1 µs. A topic-partition has one batch in flight at a time, so that
+retries keep the order. Kafka's errors are retried without end; memory during an outage is bounded by the back-pressure
+of `worker.stream.delivery`, which accepts nothing more while a call has not returned.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 @lru_cache(maxsize=1)
 def _tell_once(error: str) -> None:
-    """Say it for the first of the many producers of a process."""
-    log.info("This broker does not do idempotent producers, going on without: %s", error)
+    """Log it once a process, which has many producers."""
+    log.info("This broker has no idempotent producers; continuing without them: %s", error)
 
 
 class StateTooLargeError(Exception):
-    """A state does not fit into a changelog record: the bounds of states and of the topic disagree."""
+    """A state is larger than the changelog topic accepts."""
 
 
 def _place_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a message; keys with a slash in front are our own, and any hash does, so a quick one.
+    """Return the partition of a message. Keys that begin with a slash are internal: they use CRC-32, which is fast.
 
     >>> _place_of(b"acme/u1", 4) == partition_of(b"acme/u1", 4)
     True
@@ -71,13 +71,13 @@ def _place_of(key: bytes, partitions: int) -> int:
 class RecoveringProducer:
     """An aiokafka producer that is replaced when it fails for good.
 
-    aiokafka gives up a producer after errors like an unexpected sequence number; a new one has a new producer id.
-    It is idempotent (the broker drops batches that retries inside aiokafka repeat) unless the broker it first
-    meets refuses that, as Tansu does.
+    aiokafka gives up a producer after errors such as an unexpected sequence number; its replacement has a new producer
+    id. The producer is idempotent (the broker drops batches that aiokafka's retries repeat) unless the broker does not
+    support it, as Tansu does not.
 
     Args:
         options: aiokafka connection options.
-        fencing_id: brokers refuse what older producers of this name still send; see `ChangelogWriter`.
+        fencing_id: transactional id; brokers refuse what older producers of this id still send. See `ChangelogWriter`.
     """
 
     def __init__(self, options: Mapping[str, Any], *, fencing_id: str | None = None) -> None:
@@ -95,7 +95,7 @@ class RecoveringProducer:
         self._met = False
 
     async def start(self) -> AIOKafkaProducer:
-        """Return the running producer, started or replaced when it has to be."""
+        """Return the running producer; start or replace it if necessary."""
         async with self._lock:
             if self._producer is not None and self._is_dead(self._producer):
                 await self.abort()
@@ -124,7 +124,7 @@ class RecoveringProducer:
             await _kill(producer)
             raise
         if producer._txn_manager is not None:  # noqa: SLF001
-            # From here on it is a plain idempotent producer, with the epoch that starting it has raised.
+            # From here on it is a plain idempotent producer with the epoch raised at its start.
             producer._txn_manager.transactional_id = None  # noqa: SLF001
         return producer
 
@@ -142,8 +142,8 @@ class RecoveringProducer:
     async def send(self, producer: AIOKafkaProducer, topic: str, partition: int, batch: Any) -> int:
         """Send one batch and return the offset of its first record when it is durable.
 
-        After an error the producer is replaced: the batch that failed has used up sequence numbers, and brokers
-        refuse what comes after the gap.
+        After an error the producer is replaced: the failed batch has consumed sequence numbers, and brokers refuse the
+        batch after a gap.
         """
         try:
             metadata = await (await producer.send_batch(batch, topic, partition=partition))
@@ -161,7 +161,7 @@ class RecoveringProducer:
 
 @contextmanager
 def _without_its_error_lines(logger: str) -> Iterator[None]:
-    """Keep a library from logging an error that is expected, and handled."""
+    """Suppress the library's log line of an error that is expected and handled."""
 
     def is_less(entry: logging.LogRecord) -> bool:
         return entry.levelno < logging.ERROR
@@ -185,7 +185,7 @@ async def _kill(producer: AIOKafkaProducer) -> None:
 
 
 class _Sequence:
-    """Sends entries to one topic-partition, in order, in as few batches as they fit into."""
+    """Sends entries to one topic-partition, in order, in as few batches as possible."""
 
     def __init__(self, producer: RecoveringProducer, topic: str, partition: int) -> None:
         self._producer = producer
@@ -193,10 +193,10 @@ class _Sequence:
         self._partition = partition
 
     async def send(self, entries: Sequence[Message], may_send: Callable[[], Awaitable[None]] | None) -> tuple[int, int]:
-        """Send entries and return the offsets of the first and the last; the newest batches' errors are retried.
+        """Send entries and return the offsets of the first and the last; retry on errors.
 
         Raises:
-            MessageSizeTooLargeError: the broker does not take a batch that large; batches before it are durable.
+            MessageSizeTooLargeError: the broker rejects a batch because of its size; the batches before it are durable.
         """
         first = last = -1
         while entries:
@@ -212,7 +212,7 @@ class _Sequence:
         while True:
             try:
                 if may_send is not None:
-                    # Before, because starting again takes the partition; after, because that may have taken long.
+                    # Before starting, which takes the partition, and after, because starting may have taken long.
                     await may_send()
                 producer = await self._producer.start()
                 batch, count = _batch_of(producer, entries)
@@ -246,19 +246,19 @@ def _batch_of(producer: AIOKafkaProducer, entries: Sequence[Message]) -> tuple[A
 
 async def _wait_before_retry(attempt: int, what: str, error: BaseException) -> None:
     delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-    log.warning("Sending to %s failed, trying again in %s s: %r", what, delay, error)
+    log.warning("Sending to %s failed; retrying in %s s: %r", what, delay, error)
     await asyncio.sleep(delay)
 
 
 class Publisher:
     """Publishes messages; each is partitioned by its key unless it names its partition.
 
-    A message that no broker takes because of its size is published without its value and with the header
-    `sw-truncated`, the value's size in bytes, so that one record cannot stop a partition.
+    A message that is too large for the broker is published without its value and with the header `sw-truncated`, the
+    value's size in bytes, so that one record cannot stop a partition.
 
     Args:
         options: aiokafka connection options.
-        on_oversize: called with topic and size when a value was left out.
+        on_oversize: called with topic and size when a value was dropped.
 
     Attributes:
         last: (topic, partition) -> offset of the last message published there.
@@ -285,7 +285,7 @@ class Publisher:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Disconnect; what `publish` has not returned for may or may not be durable."""
+        """Disconnect; messages of a `publish` that has not returned may or may not be durable."""
         await self._producer.abort()
 
     async def publish(self, messages: Iterable[Message]) -> None:
@@ -325,7 +325,8 @@ class Publisher:
         try:
             _, self.last[target] = await sequence.send(messages, None)
         except TOO_LARGE:
-            # Which one it was is found by sending each alone; the ones sent already come again, with the same ids.
+            # Sending each message alone finds the one that is too large; those already sent are repeated with the same
+            # ids.
             for message in messages:
                 self.last[target] = await self._send_one(sequence, message)
 
@@ -344,26 +345,25 @@ class Publisher:
 class ChangelogWriter:
     """Writes states to the changelog, partition by partition, as their only writer.
 
-    Each partition has a producer of its own, named after group and partition. Taking a partition has the broker
-    raise that producer's epoch, then appends a mark (a record with an empty key), after which the partition's
-    leader refuses whatever an earlier owner still sends: a worker that was frozen, cut off, or slow to notice that
-    it lost the partition. Recovery reads what is before the mark, so nothing is written that it does not see.
-    The records are not transactional; only the fencing of transactional producers is made use of.
+    Each partition has its own producer, named after group and partition. Taking a partition makes the broker raise the
+    epoch of that producer, and then appends a fence marker (a record with an empty key). From then on the partition's
+    leader refuses everything an earlier owner still sends: a worker that was frozen, partitioned from the network, or
+    slow to notice that it lost the partition. Recovery reads up to the marker, so it sees everything that was written.
+    The records are not transactional; only the fencing of transactional producers is used.
 
-    What is guaranteed: states of one partition are appended in the order of the calls, once each; when `write`
-    returns they are on all in-sync replicas; `may_send` has been asked right before each batch was handed to the
-    producer; after another worker took the partition nothing of this one is appended.
+    Guaranteed: states of one partition are appended in the order of the calls, once each; when `write` returns they are
+    on all in-sync replicas; `may_send` is awaited right before each batch is handed to the producer; after another
+    worker took the partition, nothing from this one is appended.
 
-    What is not: a broker that has no idempotent producers (Tansu) fences nothing. There only `may_send` protects,
-    and a batch that a process, frozen between it and the socket, sends when it wakes is appended. States of the
-    keys in it would be recovered too old if their new owner does not write them again. Rows and findings are not
-    affected.
+    Not guaranteed: a broker without idempotent producers (Tansu) does not fence. There only `may_send` protects: if the
+    process is frozen after it, the batch is appended when the process wakes, and the keys in it would be recovered with
+    an old state unless their new owner writes them again. Rows and findings are not affected.
 
     Args:
         options: aiokafka connection options. With ACLs, the principal needs to write to the transactional ids
             that begin with `name`.
-        topic: the changelog; its partition numbers are the input's.
-        name: what the producers are named after, the same for all workers of the group.
+        topic: the changelog; it has the input's partition numbers.
+        name: prefix of the transactional ids, the same for all workers of the group.
     """
 
     def __init__(self, options: Mapping[str, Any], topic: str, name: str) -> None:
@@ -376,8 +376,8 @@ class ChangelogWriter:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def take(self, partition: int) -> int:
-        """Become the only writer of a partition, unless it is that already; return the offset of its mark."""
-        # A take that was given up may not have let go yet.
+        """Become the only writer of a partition, unless it already is; return the offset of the fence marker."""
+        # A cancelled take may still hold the producer.
         async with self._taking[partition]:
             if partition not in self._producers:
                 await self._take(partition)
@@ -394,7 +394,7 @@ class ChangelogWriter:
             raise
 
     def discard(self, partition: int) -> None:
-        """Do what `release` does, without waiting for it to have happened."""
+        """Start what `release` does, without waiting for it."""
         producer = self._producers.pop(partition, None)
         if producer is not None:
             task = asyncio.create_task(producer.abort())

@@ -1,13 +1,13 @@
 """Recovery of shards from the changelog.
 
-Faust's own recovery waits for a record at the last offset before the end of each changelog partition, and hangs
-when there is none: compaction, retention, deletion and transaction markers all take it away. This one reads each
-partition with a plain consumer outside the group until its position has reached the high watermark of the broker's
-fetch answers, and has passed the mark with which this worker took the partition. The mark is there, as the last record
-of a key always is, so the wait for it ends; and a leader that is new, and does not know yet how far its partition was
-durable, cannot have recovery end too early. An answer without records says nothing: brokers give those for some
-partitions while others have filled it. (The end that brokers tell on request is not used: Tansu tells the first offset
-of the last batch plus one.)
+Faust's own recovery waits for a record at the last offset before the end of each changelog partition, and hangs when
+there is none: compaction, retention, deletion and transaction markers all remove it. This module reads each partition
+with a plain consumer outside the group until its position has reached the high watermark of the broker's fetch
+responses, and has passed the fence marker with which this worker took the partition. The marker is never compacted
+away, because it is the last record of its key, so the wait for it ends. A new leader that does not know yet how far its
+partition was durable cannot end recovery too early. An empty fetch response means nothing: brokers send those for some
+partitions while others filled the response. (The end offsets that brokers return on request are not used: Tansu returns
+the first offset of the last batch plus one.)
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ async def restore(
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Bring shards up to the present end of their changelog partitions, each from its own `offset` on.
+    """Read each shard's changelog partition from the shard's `offset` to the end.
 
-    A shard that holds more than the changelog has (which was made anew then) is cleared first. Kafka errors are
-    retried until it is done.
+    A shard whose offset is beyond the changelog's end is cleared first: the changelog was created again. Kafka errors
+    are retried until recovery is complete.
 
     Args:
         options: aiokafka connection options.
         topic: the changelog.
         shards: partition number -> shard.
-        marks: partition number -> an offset that is known to be durable, and so has to be read.
+        marks: partition number -> an offset that is known to be durable and must be read.
         on_progress: called with partition and number of records applied.
     """
     while True:
@@ -60,7 +60,7 @@ async def restore(
             async with _reader(options) as consumer:
                 await _Restore(consumer, topic, shards, marks or {}, on_progress).run()
         except KafkaError as error:
-            log.warning("Recovery will be taken up again: %r", error)
+            log.warning("Recovery failed, retrying: %r", error)
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return
@@ -109,15 +109,20 @@ class _Restore:
     def _apply(self, tp: TopicPartition, records: Sequence[Record]) -> None:
         shard = self._shards[tp]
         if shard.offset is not None and records[0].offset <= shard.offset:
-            # What we hold was beyond the end, so the consumer went back to the beginning.
+            # The shard's offset is beyond the end, so the consumer went back to the beginning.
             self._start_anew(tp, records[0].offset)
-        # A record with an empty key is a new owner's mark.
+        # A record with an empty key is a fence marker.
         shard.restore(((r.key, r.value) for r in records if r.key), records[-1].offset)
         self._on_progress(tp.partition, len(records))
 
     def _start_anew(self, tp: TopicPartition, end: int) -> None:
         shard = self._shards[tp]
-        log.warning("State reaches to %s but %s was made anew (%s): recovering all of it", shard.offset, tp, end)
+        log.warning(
+            "The local state reaches offset %s, but %s was created again and ends at %s: recovering all of it",
+            shard.offset,
+            tp,
+            end,
+        )
         shard.clear()
 
     async def _complete(self, tp: TopicPartition) -> bool:
@@ -139,7 +144,7 @@ class _Restore:
 
 
 class Recovery(FaustRecovery):  # type: ignore[misc]
-    """Faust's recovery service with the reading replaced; what is signalled, and when, stays Faust's."""
+    """Faust's recovery service with its own reader of the changelog; the signals are Faust's."""
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _restart_recovery(self) -> None:
@@ -150,7 +155,7 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
                 await self._wait(self._restore_assigned())
                 await self._wait(self.on_recovery_completed(self._generation_id))
             except (RebalanceAgain, IllegalStateError):
-                self.log.info("Recovery starts again: the partitions have changed")
+                self.log.info("Recovery restarts because the assigned partitions changed")
             except ServiceStopped:
                 return
 
@@ -167,7 +172,7 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
             started = monotonic()
             shards = {tp.partition: table.data.open(tp.partition) for tp in tps}
             if shards:
-                # First nobody else may write any more, then what they wrote is read.
+                # Fence earlier owners first; then read what they wrote.
                 taken = await asyncio.gather(*(self.app.changelog_writer.take(partition) for partition in shards))
                 marks = dict(zip(shards, taken, strict=True))
                 await restore(self.app.kafka_options, table.changelog_topic.get_topic_name(), shards, marks)
@@ -200,14 +205,14 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
             except KafkaError as error:
                 if isinstance(error, IllegalStateError):
                     raise
-                self.log.warning("Could not look up committed offsets, trying again: %r", error)
+                self.log.warning("Could not read the committed offsets, retrying: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
 
 
 class TableManager(FaustTableManager):  # type: ignore[misc]
-    """Faust's table manager with this recovery, and without the second it waits for tables to be declared."""
+    """Faust's table manager with this recovery, without Faust's one-second wait for tables to be declared."""
 
     _recovery: Recovery | None = None
 

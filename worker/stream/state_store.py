@@ -1,8 +1,8 @@
 """The state of the partitions this worker owns: one shard a partition, behind a Faust table store.
 
-A shard's `get`, `put`, `due` and `len` are what the processor sees. The rest is the stream layer's: `restore`
-fills a shard from the changelog, `persist` is told when states became durable in the changelog, and `offset` says
-up to where of the changelog a shard is complete (None: holds nothing, recover from the beginning).
+The processor uses a shard's `get`, `put`, `pop_due` and `len`. The rest is for the stream layer: `restore` fills a
+shard from the changelog, `persist` is called when states are durable in the changelog, and `offset` is the changelog
+offset up to which the shard is complete (None: the shard is empty, recover from the beginning).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DurableShard(Protocol):
         """Set (or with None delete) the state of a key."""
 
     def pop_due(self, now: int) -> Iterable[bytes]:
-        """Take keys whose wake-up time is not after `now`, at most `MAX_TIMERS`; see `TimerQueue.due`."""
+        """Return keys whose timer is due at `now`, at most `MAX_TIMERS`; see `TimerQueue.pop_due`."""
 
     def __len__(self) -> int:
         """Count the keys."""
@@ -42,26 +42,26 @@ class DurableShard(Protocol):
         """Iterate over keys and their newest states."""
 
     def restore(self, changes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
-        """Apply changelog records in their order, the last of which lies at `offset`."""
+        """Apply changelog records in order; `offset` is the last one's."""
 
     def restored(self) -> None:
         """Make the shard ready for use after `restore`."""
 
     def persist(self, states: Mapping[bytes, bytes | None], offset: int) -> None:
-        """Take in that these states, put earlier, are in the changelog up to `offset`."""
+        """Called when these states are durable in the changelog, up to `offset`."""
 
     def clear(self) -> None:
-        """Forget everything, also what is on disk."""
+        """Delete everything, on disk as well."""
 
     def close(self) -> None:
-        """Release what the shard holds; what is on disk stays."""
+        """Close the shard; the data on disk stays."""
 
 
 class MemoryShard:
     """A partition's state in a dictionary. A restart recovers it from the changelog.
 
     Args:
-        max_due: bound of one `due`.
+        max_due: most keys that one `pop_due` returns.
     """
 
     def __init__(self, *, max_due: int = MAX_TIMERS) -> None:
@@ -86,7 +86,7 @@ class MemoryShard:
         self._wheel.schedule(key, old, state)
 
     def pop_due(self, now: int) -> list[bytes]:
-        """Take keys whose wake-up time is not after `now`, at most `max_due`; see `TimerQueue.due`."""
+        """Return keys whose timer is due at `now`, at most `max_due`; see `TimerQueue.pop_due`."""
         return self._wheel.pop_due(now, self._max_due)
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class MemoryShard:
         return iter(list(self._data.items()))
 
     def restore(self, changes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
-        """Apply changelog records in their order, the last of which lies at `offset`."""
+        """Apply changelog records in order; `offset` is the last one's."""
         data = self._data
         for key, state in changes:
             self._unqueued = True
@@ -108,7 +108,7 @@ class MemoryShard:
         self.offset = offset
 
     def restored(self) -> None:
-        """Queue the wake-ups, when anything was restored."""
+        """Schedule the timers, if anything was restored."""
         if not self._unqueued:
             return
         self._unqueued = False
@@ -117,11 +117,11 @@ class MemoryShard:
             self._wheel.schedule(key, None, state)
 
     def persist(self, states: Mapping[bytes, bytes | None], offset: int) -> None:  # noqa: ARG002  nothing is on disk
-        """Take in how far the changelog holds this shard."""
+        """Record the changelog offset that covers this shard."""
         self.offset = offset
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self._data.clear()
         self._wheel = TimerQueue(self._data.get)
         self.offset = None
@@ -133,18 +133,17 @@ class MemoryShard:
 class RocksShard:
     """A partition's state in RocksDB (package `rocksdict`), for more state than memory holds.
 
-    The disk always stands at a durable point: states and the changelog offset that covers them are written in one
-    atomic batch, after the changelog has them. States computed since lie in memory, in front of the disk, until
-    then; a crash forgets them and the records that made them come again. Only keys and wake-up buckets are in
-    memory beyond that. The write-ahead log is not synced at each batch: after a power loss the disk stands at an
-    earlier durable point and the changelog fills the rest.
+    The disk is always at a durable point: states and the changelog offset that covers them are written in one atomic
+    batch, after the changelog has them. Newer states are in memory until then; a crash loses them, and their records
+    are processed again. Otherwise only keys and timer buckets are in memory. The write-ahead log is not synced at each
+    batch: after a power loss the disk is at an earlier durable point, and the changelog provides the rest.
 
-    A key deleted while this disk was away, whose tombstone the changelog has already compacted away, stays; its
-    next wake-up ends it again.
+    A key that was deleted while this disk was not in use, and whose tombstone is already compacted away, remains; its
+    next timer deletes it again.
 
     Args:
         path: directory of this partition's database; its parents are created.
-        max_due: bound of one `due`.
+        max_due: most keys that one `pop_due` returns.
     """
 
     _OFFSET = b"\x00offset"
@@ -191,7 +190,7 @@ class RocksShard:
             self._wheel.schedule(key, old, state)
 
     def pop_due(self, now: int) -> list[bytes]:
-        """Take keys whose wake-up time is not after `now`, at most `max_due`; see `TimerQueue.due`."""
+        """Return keys whose timer is due at `now`, at most `max_due`; see `TimerQueue.pop_due`."""
         return self._wheel.pop_due(now, self._max_due)
 
     def __len__(self) -> int:
@@ -213,7 +212,7 @@ class RocksShard:
         self._write(changed, offset)
 
     def restored(self) -> None:
-        """Count the keys and queue their wake-ups, when anything was restored."""
+        """Count the keys and schedule their timers, if anything was restored."""
         if not self._unqueued:
             return
         self._unqueued = False
@@ -242,7 +241,7 @@ class RocksShard:
         self.offset = offset
 
     def clear(self) -> None:
-        """Forget everything, also what is on disk."""
+        """Delete everything, on disk as well."""
         self.close()
         shutil.rmtree(self._path)
         self._ahead.clear()
@@ -251,20 +250,20 @@ class RocksShard:
         self.restored()
 
     def close(self) -> None:
-        """Close the database; states that were not persisted are gone with the object."""
+        """Close the database; states that were not persisted are lost."""
         self._db.close()
 
 
 class ShardStore(Store):  # type: ignore[misc]  # Faust is untyped
-    """Faust table store that keeps a shard a partition.
+    """Faust table store with one shard a partition.
 
-    Faust asks it for `persisted_offset` and hands it changelog chunks; the agents use `shards` directly, because
-    a Faust table's own write path sends one changelog message a key and write.
+    Faust asks for `persisted_offset` and passes changelog batches; the agents use `shards` directly, because a Faust
+    table sends one changelog message for each write of a key.
 
     Args:
         make_shard: opens the shard of a partition number.
         changelog: the changelog's topic.
-        on_drop: called with a partition number that is let go of.
+        on_drop: called with the number of a partition that is dropped.
     """
 
     def __init__(
@@ -283,13 +282,13 @@ class ShardStore(Store):  # type: ignore[misc]  # Faust is untyped
         self._generation = 0
 
     def open(self, partition: int) -> DurableShard:
-        """Return the shard of a partition, opened when it is not yet."""
+        """Return the shard of a partition; open it if it is not open."""
         if partition not in self.shards:
             self.shards[partition] = self._make_shard(partition)
         return self.shards[partition]
 
     def drop(self, partition: int) -> None:
-        """Let go of a partition: what is not on disk has to be recovered when it comes back."""
+        """Drop a partition; if it comes back, everything that is not on disk has to be recovered."""
         shard = self.shards.pop(partition, None)
         if shard is not None:
             shard.close()
@@ -302,10 +301,10 @@ class ShardStore(Store):  # type: ignore[misc]  # Faust is untyped
         newly_assigned: set[Any],  # noqa: ARG002
         generation_id: int = 0,
     ) -> None:
-        """Keep the partitions that were ours without interruption, let go of all others.
+        """Keep the partitions that this worker owned without interruption, drop all others.
 
-        Between two consecutive generations nobody else can have had a partition that was ours in both. After a
-        generation we were not part of (frozen too long, cut off) that is not so, and states are recovered.
+        No other worker can have owned a partition between two consecutive generations in which this one owned it. If
+        the worker missed a generation (it was frozen or disconnected), its states are recovered.
         """
         mine = {tp.partition for tp in assigned if tp.topic == self._changelog}
         if generation_id != self._generation + 1:
@@ -320,22 +319,22 @@ class ShardStore(Store):  # type: ignore[misc]  # Faust is untyped
         return shard.offset if shard else None
 
     def set_persisted_offset(self, tp: Any, offset: int) -> None:
-        """Take in how far the changelog holds a partition."""
+        """Record the changelog offset that covers a partition."""
         self.open(tp.partition).persist({}, offset)
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:  # noqa: ARG002  Faust's signature
-        """Apply changelog chunks, as the batch transport delivers them."""
+        """Apply fetched batches of the changelog."""
         for event in batch:
             message = event.message
             changes = ((record.key, record.value) for record in message.value.records if record.key)
             self.open(message.partition).restore(changes, message.offset)
 
     async def need_active_standby_for(self, tp: Any) -> bool:
-        """Return whether a standby elsewhere would help."""
+        """Return whether a standby on another worker would help."""
         return tp.partition not in self.shards
 
     def reset_state(self) -> None:
-        """Forget everything, also what is on disk."""
+        """Delete everything, on disk as well."""
         for shard in self.shards.values():
             shard.clear()
 

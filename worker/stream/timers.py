@@ -1,9 +1,8 @@
-"""When to look at a key again: a wheel of minute buckets over the wake-up times in the states' headers.
+"""Timers of keys: minute buckets over the timer times in the headers of the states.
 
-A state begins with one byte of format version and eight bytes of wake-up time, big-endian unsigned milliseconds
-since the epoch; `NEVER` means that time alone asks for nothing. The wheel stores no times of its own beyond the
-bucket a key lies in: moving a wake-up later (the common case, sliding expiration) costs nothing, because a key
-that comes up early is looked at and moved on.
+A state begins with one byte of format version and eight bytes of timer time, big-endian unsigned milliseconds since the
+epoch; `NEVER` means no timer. The queue stores no times except the bucket a key is in: moving a timer later (the common
+case, sliding expiration) costs nothing, because a key that comes up early is put into a later bucket then.
 """
 
 from __future__ import annotations
@@ -11,15 +10,17 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from worker.sessions.codec import NEVER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NEVER = (1 << 64) - 1
+
 MINUTE = 60_000
 
 
 def timer_of(state: bytes) -> int:
-    """Return the wake-up time in a state's header, milliseconds.
+    """Return the timer time in a state's header, milliseconds.
 
     >>> timer_of(bytes([1]) + (1500).to_bytes(8, "big") + b"...")
     1500
@@ -28,11 +29,11 @@ def timer_of(state: bytes) -> int:
 
 
 class TimerQueue:
-    """Keys by wake-up time.
+    """Keys by timer time.
 
-    Invariant: a key that is alive and has a wake-up time is queued no later than that time, or has been handed
-    out by `due` and not been noted since. What `due` handed out and nobody noted or forgot comes again with the
-    next `due`, so a fire_timers that fails loses nothing.
+    Invariant: a live key with a timer is queued no later than that time, or was returned by `pop_due` and not scheduled
+    since. A key that `pop_due` returned and that was neither scheduled nor cancelled comes again with the next
+    `pop_due`, so a failure while timers fire loses nothing.
 
     Args:
         state_of: the newest state of a key, None when it is gone.
@@ -48,7 +49,7 @@ class TimerQueue:
         self._taken: set[bytes] = set()
 
     def schedule(self, key: bytes, old: bytes | None, new: bytes) -> None:
-        """Take in that the state of `key` went from `old` to `new`."""
+        """Schedule the timer of `key`, whose state went from `old` to `new`."""
         taken = self._taken and key in self._taken
         if taken:
             self._taken.discard(key)
@@ -57,11 +58,11 @@ class TimerQueue:
             self._queue(key, timer_of(new))
 
     def cancel(self, key: bytes) -> None:
-        """Take in that `key` is gone; its place in a bucket is cleared when the bucket comes up."""
+        """Cancel the timer of `key`, which was deleted; its place in a bucket is cleared when the bucket comes up."""
         self._taken.discard(key)
 
     def pop_due(self, now: int, limit: int) -> list[bytes]:
-        """Hand out at most `limit` keys whose wake-up time is not after `now`, earliest first."""
+        """Return at most `limit` keys whose timer is due at `now`, earliest first."""
         self._hand_back()
         self._advance(now // MINUTE)
         due: list[bytes] = []
@@ -87,7 +88,7 @@ class TimerQueue:
             self._requeue(key)
 
     def _advance(self, minute: int) -> None:
-        """Spread the buckets up to `minute`: what is due soon into the heap, what was put off onwards."""
+        """Empty the buckets up to `minute`: due keys go into the heap, those with a later timer into later buckets."""
         if minute <= self._horizon:
             return
         self._horizon = minute

@@ -1,4 +1,4 @@
-"""The topics: what they must be like, making them, and checking them."""
+"""Topics: their required configuration, creating them, and checking them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidConfigurationError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from worker.stream.connection import refusals
 
@@ -20,12 +27,15 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 VISIBLE_SECONDS = 15.0
 POLL_SECONDS = 0.05
+AHEAD_MAX, AHEAD_MAX_MS = "message.timestamp.after.max.ms", 3_600_000
+"""How far ahead of the broker's clock a record's timestamp may be; the broker refuses others (KIP-937, Kafka 3.6).
+One record from the future would make all that follows of its user late."""
 LARGEST = 8 << 20
 """Bytes a record may have, so that even what is far too large for a session finds its way to the dead letters."""
 
 
 class TopicSpec(NamedTuple):
-    """What a topic must be like."""
+    """The required configuration of a topic."""
 
     name: str
     partitions: int
@@ -47,16 +57,18 @@ def changelog_name(group_id: str) -> str:
 
 
 def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
-    """Return all topics; inputs and changelog have as many partitions each."""
+    """Return all topics; inputs and changelog have the same number of partitions."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * DAY_MS)}
     large = {"max.message.bytes": str(LARGEST)}
+    bounded = {AHEAD_MAX: str(AHEAD_MAX_MS)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(LARGEST)}
 
     def spec(name: str, config: Mapping[str, str], partitions: int = settings.partitions) -> TopicSpec:
         return TopicSpec(name, partitions, settings.replication, config)
 
     return [
-        spec(settings.events, {**kept, **large}),
+        # Not the forwards: they keep the timestamps of records that were produced before the bound was set.
+        spec(settings.events, {**kept, **large, **bounded}),
         spec(settings.by_user, {**kept, **large}),
         spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
@@ -69,14 +81,14 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
 
 
 async def create(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list[str]:
-    """Create the topics that do not exist, and wait until all are to be seen; return the names of the new ones.
+    """Create the missing topics, wait until all are visible, and return the names of the new ones.
 
     Args:
         options: keyword arguments for aiokafka clients.
         wanted: the topics.
 
     Raises:
-        KafkaError: Kafka is not reached, refuses a topic, or does not show it within `VISIBLE_SECONDS`.
+        KafkaError: Kafka cannot be reached, refuses a topic, or does not list it within `VISIBLE_SECONDS`.
     """
     wanted = list(wanted)
     async with _admin(options) as admin:
@@ -87,38 +99,54 @@ async def create(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> lis
 
 
 async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
-    """Create a topic; False when somebody else has meanwhile."""
-    topic = NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=dict(spec.config))
-    response = await admin.create_topics([topic])
-    ((name, code, *rest),) = response.topic_errors
+    """Create a topic; return False when it has been created meanwhile."""
+    name, code, rest = await _asked(admin, spec, spec.config)
+    if for_code(code) is InvalidConfigurationError and AHEAD_MAX in spec.config:
+        name, code, rest = await _asked(admin, spec, _before_3_6(spec.config))
     error = for_code(code)
     if code and error is not TopicAlreadyExistsError:
         raise error(f"topic {name}: {rest[0] if rest and rest[0] else 'refused'}")
     return not code
 
 
+async def _asked(
+    admin: AIOKafkaAdminClient, spec: TopicSpec, config: Mapping[str, str]
+) -> tuple[str, int, Sequence[Any]]:
+    topic = NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=dict(config))
+    ((name, code, *rest),) = (await admin.create_topics([topic])).topic_errors
+    return name, code, rest
+
+
+def _before_3_6(config: Mapping[str, str]) -> dict[str, str]:
+    """Return a topic's configuration for Kafka before 3.6, whose one bound holds for both directions of time."""
+    older = {name: value for name, value in config.items() if name != AHEAD_MAX}
+    return {**older, "message.timestamp.difference.max.ms": config["retention.ms"]}
+
+
 async def _visible(admin: AIOKafkaAdminClient, names: set[str]) -> None:
-    """Wait for metadata, which follows a topic's creation on Apache Kafka after some time."""
+    """Wait until the metadata lists the topics, which on Apache Kafka happens some time after their creation."""
     try:
         async with asyncio.timeout(VISIBLE_SECONDS):
             while not names.issubset(await admin.list_topics()):  # noqa: ASYNC110  it happens in the broker
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError as error:
-        raise KafkaTimeoutError(f"topics were created, but not seen within {VISIBLE_SECONDS:g} s") from error
+        raise KafkaTimeoutError(
+            f"the topics were created, but the brokers did not list them within {VISIBLE_SECONDS:g} s"
+        ) from error
 
 
 async def check(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list[Problem]:
-    """Compare the topics there are with those there should be.
+    """Compare the existing topics with the required ones.
 
-    What a broker does not report (the embedded one has few settings) is not known to be wrong.
+    A setting that a broker does not report (the embedded broker reports few) is not a problem.
 
     Raises:
-        KafkaError: Kafka is not reached.
+        KafkaError: Kafka cannot be reached.
     """
     problems: list[Problem] = []
     async with _admin(options) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
-        # Asked for one that does not exist, the embedded broker would create it.
+        # The embedded broker creates a topic when its description is requested.
         existing = set(await admin.list_topics())
         for spec in wanted:
             if spec.name in existing:
@@ -130,7 +158,7 @@ async def check(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> list
 
 
 def absent(spec: TopicSpec, brokers: int) -> list[Problem]:
-    """Return what is wrong when a topic does not exist, on a cluster of so many brokers."""
+    """Return the problems of a missing topic, on a cluster of so many brokers."""
     problems = [Problem(spec.name, "does not exist", "run `sessionwatch topics create`")]
     if spec.replication > brokers:
         what = f"is to have {spec.replication} replicas, but there are {brokers} brokers"
@@ -141,10 +169,10 @@ def absent(spec: TopicSpec, brokers: int) -> list[Problem]:
 def compare(
     spec: TopicSpec, partitions: Sequence[Mapping[str, Any]], config: Mapping[str, str | None]
 ) -> list[Problem]:
-    """Return what is wrong with a topic.
+    """Return the problems of a topic.
 
     Args:
-        spec: what it must be like.
+        spec: its required configuration.
         partitions: its partitions as Kafka's metadata describes them.
         config: its settings, as far as the broker reports them.
     """
@@ -199,7 +227,7 @@ async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClien
         try:
             await client.start()
         except KafkaConnectionError as error:
-            raise KafkaConnectionError(f"no Kafka: {await refusals(options)}") from error
+            raise KafkaConnectionError(f"cannot reach Kafka: {await refusals(options)}") from error
         yield client
     finally:
         await client.close()

@@ -1,12 +1,12 @@
-"""Faust transport that hands an agent one message per (partition, chunk of records). Scheme `sessionwatch://`.
+"""Faust transport that passes batches of records to an agent, one message a batch. Scheme `sessionwatch://`.
 
-Faust spends some 250 µs on each message it carries from the consumer to an agent. Carrying a chunk of up to
-`broker_max_poll_records` records of one partition in each message makes that cost vanish. What follows from it:
+Faust takes about 250 µs to carry a message from the consumer to an agent. A message that carries up to
+`broker_max_poll_records` records of one partition makes that cost negligible. Consequences:
 
 - A message's value is a `FetchedBatch`; its offset is that of the batch's last record. Offsets of messages have
-  gaps, so Faust's bookkeeping of acknowledged offsets and gaps is replaced by one number a partition: the next
-  offset to commit, given by `Consumer.done` in order.
-- Whether a message object was acknowledged says nothing: agents use `stream.noack()`.
+  gaps, so Faust's accounting of acknowledged offsets and gaps is replaced by one number a partition: the next
+  offset to commit, set by `Consumer.done` in order.
+- Acknowledging a message object has no effect: agents use `stream.noack()`.
 - Changelog partitions are assigned with the group but never fetched here; `worker.stream.recovery` reads them.
 
 Connection settings come from the app's `kafka_options`, plain aiokafka keyword arguments, and not from Faust's.
@@ -43,29 +43,29 @@ PROGRESS_SECONDS = 5.0
 
 
 class FetchedBatch(NamedTuple):
-    """Consecutive records of one topic-partition, in their order; never empty."""
+    """Consecutive records of one topic-partition, in order; never empty."""
 
     tp: TP
     records: Sequence[Record]
 
 
 class FetchedBatchSchema(faust.Schema):  # type: ignore[misc]  # Faust is untyped
-    """Hands chunks through undecoded."""
+    """Passes fetched batches through without decoding."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
-        """Return nothing: keys are the records'."""
+        """Return None: the records have the keys."""
 
     def loads_value(self, app: Any, message: Any, **_: Any) -> FetchedBatch:  # noqa: ARG002  Faust's signature
-        """Return the chunk."""
-        chunk: FetchedBatch = message.value
-        return chunk
+        """Return the batch."""
+        batch: FetchedBatch = message.value
+        return batch
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Keeps changelog partitions out of the fetcher and takes an assignment as a sign of life."""
+    """Keeps changelog partitions out of the fetcher, and counts an assignment as a confirmed heartbeat."""
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        """Call when partitions are being assigned, in the consumer's thread."""
+        """Called in the consumer's thread when partitions are being assigned."""
         thread = self._thread
         thread.pause_changelogs(assigned)
         thread.heard_at = monotonic()
@@ -73,16 +73,16 @@ class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The thread aiokafka's consumer lives in.
+    """The thread of aiokafka's consumer.
 
     Attributes:
-        heard_at: monotonic time at which the last heartbeat that the group's coordinator confirmed was sent.
+        heard_at: monotonic time at which the last confirmed heartbeat was sent.
     """
 
     heard_at: float = float("-inf")
 
     async def on_start(self) -> None:
-        """Start the consumer, keeping an eye on its heartbeats."""
+        """Start the consumer and record its heartbeats."""
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001  aiokafka has no hook for heartbeats
         beat = coordinator._do_heartbeat  # noqa: SLF001
@@ -97,7 +97,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         coordinator._do_heartbeat = timed_beat  # noqa: SLF001
 
     async def on_thread_stop(self) -> None:
-        """Leave the group, also its first generation where that is 0, which aiokafka takes for none (Tansu)."""
+        """Leave the group; aiokafka does not leave generation 0, which is Tansu's first."""
         coordinator = self._consumer and self._consumer._coordinator  # noqa: SLF001
         if coordinator and coordinator.generation == 0:
             request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
@@ -151,15 +151,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return committed
 
     async def progress(self, *tps: TP) -> Mapping[TP, Progress]:
-        """Return how far the group is with partitions, also with those of other workers."""
+        """Return the group's progress on partitions, those of other workers included."""
         return await self.call_thread(self._progress, tps)  # type: ignore[no-any-return]
 
     async def _progress(self, tps: Sequence[TP]) -> Mapping[TP, Progress]:
         consumer = self._ensure_consumer()
         asked = [driver.ensure_aiokafka_TP(tp) for tp in tps]
-        # First this, then the ends: what the committed records brought about must be before those. The consumer's own
-        # `committed` asks for one partition at a time.
-        # It waits for a coordinator for as long as it takes, and commits wait in the same queue.
+        # Committed offsets first, then ends: the outputs of committed records must lie before those ends. The
+        # consumer's own `committed` asks for one partition at a time. The time-out is needed because the call waits for
+        # a coordinator without limit, and commits wait in the same queue.
         async with asyncio.timeout(PROGRESS_SECONDS):
             committed = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  see above
             begins = await consumer.beginning_offsets(asked)
@@ -170,22 +170,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         }
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit; False when the group or the broker would not have it now, and the next commit covers it."""
+        """Commit; return False when it failed, in which case the next commit covers it."""
         try:
             await self._ensure_consumer().commit(
                 {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
             )
         except (CommitFailedError, IllegalStateError):
-            self.log.info("Offsets not committed: the group has moved on")
+            self.log.info("Offsets not committed: the group has a newer generation")
             return False
         except KafkaError as error:
-            self.log.warning("Offsets not committed, will be with the next: %r", error)
+            self.log.warning("Offsets not committed, the next commit will cover them: %r", error)
             return False
         return True
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """Consumer of chunks that commits what `done` was told."""
+    """Consumer of batches; commits the offsets given to `done`."""
 
     RebalanceListener = RebalanceListener
 
@@ -198,12 +198,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     @property
     def heartbeat_age(self) -> float:
-        """Seconds since the last heartbeat that was confirmed was sent; infinite before the first assignment."""
+        """Seconds since the last confirmed heartbeat was sent; infinite before the first assignment."""
         thread: ConsumerThread = self._thread
         return monotonic() - thread.heard_at
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109  Faust's signature
-        """Yield one message a partition for what the fetcher has."""
+        """Yield one message for each partition that the fetcher has records of."""
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if not records or self.should_stop:
@@ -211,19 +211,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not self.flow_active:
             await self._seek_back()
             return
-        for tp, chunk in records.items():
+        for tp, batch in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if active is None or tp in active or tp in self._buffered_partitions:
-                yield ensure_TP(tp), self._chunk_message(ensure_TP(tp), chunk, generation)
+                yield ensure_TP(tp), self._batch_message(ensure_TP(tp), batch, generation)
 
     async def _seek_back(self) -> None:
         try:
             await self.perform_seek()
         except Exception as error:  # noqa: BLE001  the seek at the end of the rebalance is what counts
-            self.log.info("Could not seek back while the flow was stopped: %r", error)
+            self.log.info("Could not seek back while partitions were paused: %r", error)
 
-    def _chunk_message(self, tp: TP, records: Sequence[Record], generation: int) -> ConsumerMessage:
+    def _batch_message(self, tp: TP, records: Sequence[Record], generation: int) -> ConsumerMessage:
         last = records[-1]
         return ConsumerMessage(
             tp.topic, tp.partition, last.offset, last.timestamp / 1000, 0, [], None,
@@ -231,24 +231,24 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )  # fmt: skip
 
     async def progress(self, *tps: TP) -> Mapping[TP, Progress]:
-        """Return how far the group is with partitions, also with those of other workers.
+        """Return the group's progress on partitions, those of other workers included.
 
         Raises:
-            KafkaError, TimeoutError: the brokers do not tell.
+            KafkaError, TimeoutError: the brokers do not answer.
         """
         thread: ConsumerThread = self._thread
         return await thread.progress(*tps)
 
     def done(self, tp: TP, offset: int) -> None:
-        """Take in that everything of a partition up to and with `offset` is durable."""
+        """Called when everything of a partition up to and including `offset` is durable."""
         self._done[tp] = offset + 1
 
     def done_offset(self, tp: TP) -> int:
-        """Return the offset after the last one of a partition that is durable; 0 when nothing is."""
+        """Return the offset after the last durable record of a partition; 0 when there is none."""
         return max(self._done.get(tp, 0), self._committed_offset[tp] or 0)
 
     def ack(self, message: Any) -> bool:  # noqa: ARG002  Faust's signature
-        """Do nothing: a message that was looked at is not durable yet."""
+        """Do nothing: a message that was processed is not durable yet."""
         return False
 
     async def perform_seek(self) -> None:
@@ -257,7 +257,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().perform_seek()
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do nothing: between chunks there are always gaps."""
+        """Do nothing: there are always gaps between batches."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ARG002  all go in one request
         return iter(list(self._done))
@@ -275,13 +275,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return True
 
     async def last_commit(self, seconds: float) -> None:
-        """Commit what is durable before partitions go, if that is possible in time."""
+        """Commit what is durable before partitions are revoked, if it succeeds within `seconds`."""
         if self.crashed:
-            return  # its thread answers no more
+            return  # its thread no longer answers
         try:
             await asyncio.wait_for(self.commit(), seconds)
         except (TimeoutError, KafkaError) as error:
-            self.log.warning("The last offsets are not committed: %r", error)
+            self.log.warning("Could not commit the last offsets: %r", error)
 
     async def on_stop(self) -> None:
         """Commit, and stop."""
@@ -289,7 +289,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.transport._topic_waiters.clear()  # noqa: SLF001  as Faust's consumer does
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Do nothing: a partition that waits for the store is healthy, and readiness tells."""
+        """Do nothing: a partition that waits for the store is healthy; readiness reports the wait."""
 
 
 class Producer(driver.Producer):  # type: ignore[misc]
@@ -300,7 +300,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
-    """Kafka transport of chunks."""
+    """Kafka transport of batches."""
 
     Consumer = Consumer
     Producer = Producer

@@ -1,4 +1,4 @@
-"""Up to when everything that was on the input has had its effect, whichever worker it was that processed it."""
+"""The group's watermark: the time up to which all input has been processed, by whichever worker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
-MOST_NOTES = 10
+MAX_NOTES = 10
 
 
 class Progress(NamedTuple):
-    """How far a group is with a partition: offsets of its first record, after its last, and after the last eaten."""
+    """A group's progress on a partition: offset of the first record, after the last, and after the last committed."""
 
     begin: int
     end: int
@@ -24,7 +24,7 @@ class Progress(NamedTuple):
 
 @dataclass(slots=True)
 class _Note:
-    """The ends of all partitions that are waited for, for so many stages yet, for all from before `time` to be done."""
+    """End offsets that must be committed, for `stages` more stages, until all input from before `time` is processed."""
 
     time: int
     stages: int
@@ -32,17 +32,17 @@ class _Note:
 
 
 class Watermark:
-    """The time before which nothing is still to come.
+    """The time before which all input is processed.
 
-    The ends of all partitions are noted. When the group, not this worker alone, has committed them, what those records
-    brought about on other partitions lies there; when that is committed as well, once for each stage, everything from
-    before the ends were noted has had its effect.
+    The end offsets of all partitions are noted with the time. When the whole group has committed them, everything these
+    records produced on other topics lies there as well; when that is committed too, once for each stage, everything
+    from before that time is processed.
 
     Args:
         stages: topics a record passes through, each making records of the next.
 
     Attributes:
-        time: milliseconds; 0 until something is known.
+        time: milliseconds; 0 while unknown.
     """
 
     def __init__(self, stages: int) -> None:
@@ -52,15 +52,15 @@ class Watermark:
         self._notes: deque[_Note] = deque()
 
     def behind(self, now: int) -> int:
-        """Return how many milliseconds `time` is behind the clock, or for how long nothing has been known."""
+        """Return how many milliseconds `time` is behind the clock, or for how long it has been unknown."""
         return max(0, now - (self.time or self._first or now))
 
     def look(self, now: int, progress: Mapping[TP, Progress]) -> None:
-        """Take in how far the group is.
+        """Update the watermark with the group's progress.
 
         Args:
-            now: the time, milliseconds, before anything was asked for.
-            progress: all partitions; what is committed was asked for before their ends were.
+            now: the time before the brokers were asked, milliseconds.
+            progress: of all partitions; committed offsets were read before the ends.
         """
         self._first = self._first or now
         ends = {tp: at.end for tp, at in progress.items()}
@@ -69,5 +69,5 @@ class Watermark:
                 note.stages, note.ends = note.stages - 1, ends
         while self._notes and not self._notes[0].stages:
             self.time = max(self.time, self._notes.popleft().time)
-        if len(self._notes) < MOST_NOTES:
+        if len(self._notes) < MAX_NOTES:
             self._notes.append(_Note(now, self._stages, ends))

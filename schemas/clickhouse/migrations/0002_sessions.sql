@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS sessions{on_cluster}
     started_at      DateTime64(3, 'UTC') COMMENT 'Event time of the first event',
     last_seen_at    DateTime64(3, 'UTC') COMMENT 'Event time of the newest event',
     ended_at        Nullable(DateTime64(3, 'UTC')) COMMENT 'When it ended',
-    end_reason      LowCardinality(String) COMMENT 'deleted, expired, evicted or empty',
+    end_reason      LowCardinality(String) COMMENT 'deleted, expired, idle, evicted or empty',
     expires_at      Nullable(DateTime64(3, 'UTC')) COMMENT 'Effective sliding expiry',
     session_type    LowCardinality(String) COMMENT 'Case-folded; empty when omitted',
     ip              String CODEC(ZSTD) COMMENT 'Newest address',

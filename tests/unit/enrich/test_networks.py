@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
+from importlib.metadata import distribution
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from random import Random
@@ -30,7 +32,7 @@ from worker.enrich.model import (
     Place,
     is_anonymiser,
 )
-from worker.enrich.networks import PublishedRanges, is_private, kind_of, prefix_of
+from worker.enrich.networks import UNLICENSED_PROVIDERS, PublishedRanges, is_private, kind_of, prefix_of
 from worker.simulator.geo import internet, write_geo
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
@@ -138,6 +140,9 @@ PUBLISHED = [
     ("146.75.128.1", "vpn", "Apple Private Relay", NetworkKind.RELAY),
     ("217.138.213.18", "vpn", "Mullvad", NetworkKind.VPN),
     ("217.138.216.162", "vpn", "ProtonVPN", NetworkKind.VPN),
+    ("23.32.0.1", "cdn", "Akamai", NetworkKind.UNKNOWN),  # from a list without a licence, as those of the next two
+    ("38.32.0.1", "hosting", "Cogent", NetworkKind.UNKNOWN),
+    ("212.102.34.1", "cdn", "CDN77", NetworkKind.UNKNOWN),
     ("17.1.2.3", "unknown", "", NetworkKind.UNKNOWN),
     ("73.1.2.3", "unknown", "", NetworkKind.UNKNOWN),
     ("203.0.113.5", "reserved", "", NetworkKind.UNKNOWN),
@@ -152,6 +157,19 @@ def test_published_ranges(ip: str, said: str, provider: str, kind: NetworkKind) 
     origin = iporigin.classify(ip)  # type: ignore[no-untyped-call]
     assert (origin.kind, origin.provider) == (said, provider)
     assert PublishedRanges().kind(ip) is kind
+
+
+def test_what_is_left_out_is_what_the_notice_of_the_package_says() -> None:
+    """A release of iporigin that adds another list without a licence has to be looked at before it is used."""
+    notice = next(path for path in distribution("iporigin").files or () if path.name == "NOTICE").read_text()
+    unlicensed = notice.partition("3. Used with the maintainer's permission")[2].partition("TODO")[0]
+    named = re.sub(r"\s+", " ", " ".join(re.findall(r"Used for: (.+?)\n\n", unlicensed, re.DOTALL)))
+    known = {name for name in UNLICENSED_PROVIDERS if re.search(rf"\b{name}\b", named)}
+    assert known == UNLICENSED_PROVIDERS
+    assert len(re.findall(r"https://github\.com/\S+", unlicensed)) == 2
+    assert re.sub(rf"additional|ranges|and|,|{'|'.join(UNLICENSED_PROVIDERS)}|\s", "", named) == ""
+    ours = (Path(__file__).parents[3] / "NOTICE").read_text("utf-8")
+    assert not {name for name in UNLICENSED_PROVIDERS if name not in ours}
 
 
 def test_published_ranges_say_when_they_were_collected() -> None:
@@ -171,6 +189,7 @@ def test_published_ranges_say_when_they_were_collected() -> None:
         (21928, NetworkKind.UNKNOWN, NetworkKind.MOBILE),
         (55836, NetworkKind.UNKNOWN, NetworkKind.MOBILE),
         (64500, NetworkKind.UNKNOWN, NetworkKind.ISP),
+        (60068, NetworkKind.UNKNOWN, NetworkKind.HOSTING),  # whose published ranges have no licence
         (13335, NetworkKind.UNKNOWN, NetworkKind.ISP),  # Cloudflare's system alone is no relay
         (0, NetworkKind.UNKNOWN, NetworkKind.UNKNOWN),
     ],

@@ -21,9 +21,13 @@ from worker.enrich.enricher import GeoSource
 from worker.observe.observer import MetricsObserver, state_sample
 from worker.observe.web import _borne, add_pages
 from worker.pipeline.ports import BatchResult
+from worker.sessions.codec import NEVER
 from worker.sessions.limits import Limits
-from worker.sessions.state import NEVER, Session, encode_user, new_user
-from worker.stream.app import TABLE, App, caught_up, create_app, running
+from worker.sessions.state import Session, encode_user, new_user
+from worker.stream.app import App, create_app
+from worker.stream.catchup import caught_up
+from worker.stream.options import TABLE
+from worker.stream.run import running
 from worker.stream.state_store import MemoryShard
 
 if TYPE_CHECKING:

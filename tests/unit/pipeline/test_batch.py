@@ -36,7 +36,7 @@ def test_an_event_becomes_a_row_and_a_state() -> None:
 
 
 def test_good_neighbours_of_bad_records_are_unaffected() -> None:
-    bad = [b"{bad", b"\xff", b"[]", b"", b'{"user_id": 1}', b"x" * (2 << 20), b"[" * 100_000, session(ip="nonsense"),
+    bad = [b"{bad", b"\xff", b"[]", b"", b'{"user_id": []}', b"x" * (2 << 20), b"[" * 100_000, session(ip="nonsense"),
            session(created_at=1), session(created_at="2150-01-01T00:00:00Z"), session(last_used_at="soon")]  # fmt: skip
     records = [Taken(value, offset) for offset, value in enumerate([session(), *bad, session(last_used_at=T0 + 1)])]
     (outcome,) = run(records, MemoryShard())

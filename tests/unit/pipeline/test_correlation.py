@@ -14,6 +14,7 @@ from schemas.finding import Activity, Severity
 from worker.detections.engine import TenantRuleEngine
 from worker.detections.registry import detections
 from worker.sessions.announcements import SessionStart, decode_start, encode_start
+from worker.sessions.codec import UnknownFormatError
 from worker.sessions.correlation import (
     ARRIVALS,
     MAX_CLAIMANTS,
@@ -26,7 +27,6 @@ from worker.sessions.correlation import (
     encode_correlation,
 )
 from worker.sessions.limits import DAY, HOUR, MINUTE, Limits
-from worker.sessions.state import UnknownFormatError
 
 T0 = 1_790_000_000_000
 NETWORK = "203.0.113.0/24"

@@ -79,16 +79,20 @@ def test_an_optional_property_that_is_null_counts_as_omitted(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(LEAST))
 def test_a_required_property_must_be_there(name: str) -> None:
     assert refused({key: value for key, value in WHOLE.items() if key != name}) == ("missing-field", name)
-    assert refused({**WHOLE, name: None})[1] == name
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "user_id"])
+def test_who_it_is_must_be_known(name: str) -> None:
+    assert refused({**WHOLE, name: None}) == ("missing-field", name)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("uid", 7), ("user_id", 7), ("user_id", ["u"]), ("tenant_id", True), ("workspace_id", {}), ("aud", ["web"]),
-        ("user_agent", 1), ("ip", 3405803783), ("location", ["Lyon"]), ("session_type", 1), ("is_deleted", "yes"),
-        ("is_deleted", 1), ("meta_data", "text"), ("meta_data", []), ("scopes", 1), ("scopes", {"read": 1}),
-        ("scopes", ["read", 1]), ("amr", "pwd"), ("amr", [1]), ("max_age_minutes", "60"), ("max_age_minutes", True),
+        ("uid", 7.5), ("user_id", {}), ("user_id", ["u"]), ("tenant_id", True), ("workspace_id", {}), ("aud", [{}]),
+        ("ip", 3405803783), ("session_type", 1), ("is_deleted", "perhaps"), ("is_deleted", 2), ("meta_data", "text"),
+        ("meta_data", [1]), ("scopes", 1), ("scopes", {"read": 1}), ("scopes", ["read", 1]), ("scopes", [["read"]]),
+        ("amr", {}), ("amr", [1]), ("max_age_minutes", "an hour"), ("max_age_minutes", True),
         ("created_at", []), ("updated_at", {}), ("last_used_at", [1]),
     ],
 )  # fmt: skip
@@ -102,10 +106,9 @@ def test_a_wrong_type_is_told_with_its_field(name: str, value: Any) -> None:
     ("name", "value"),
     [
         ("user_id", ""), ("user_id", "   "), ("tenant_id", ""), ("user_id", "u" * 257), ("tenant_id", "t" * 257),
-        ("uid", "s" * 257), ("user_agent", "a" * 4097), ("ip", ""), ("ip", "not an address"), ("ip", "256.1.1.1"),
-        ("ip", "1.2.3"), ("ip", "01.2.3.4"), ("ip", "1" * 129), ("scopes", [""]), ("scopes", ["s"] * 1025),
-        ("amr", ["m"] * 65), ("max_age_minutes", -1), ("max_age_minutes", 1e9), ("created_at", "yesterday"),
-        ("last_used_at", "2026-13-01T00:00:00Z"), ("updated_at", ""), ("meta_data", {"a": "b" * 70_000}),
+        ("ip", "not an address"), ("ip", "256.1.1.1"), ("ip", "1.2.3"), ("ip", "01.2.3.4"), ("ip", "1" * 129),
+        ("max_age_minutes", -1), ("max_age_minutes", 1e9), ("created_at", "yesterday"),
+        ("last_used_at", "2026-13-01T00:00:00Z"), ("updated_at", "2026-03-02T25:00:00Z"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_told_with_its_field(name: str, value: Any) -> None:
@@ -114,9 +117,7 @@ def test_a_wrong_value_is_told_with_its_field(name: str, value: Any) -> None:
     assert field.split(".")[0] == name
 
 
-@pytest.mark.parametrize(
-    "stamp", ["1969-12-31T23:59:59Z", "1989-12-31T23:59:59Z", 0, -5, "2100-01-01T00:00:00Z", 1e300]
-)
+@pytest.mark.parametrize("stamp", ["1969-12-31T23:59:59Z", "1989-12-31T23:59:59Z", -5, "2100-01-01T00:00:00Z", 1e300])
 @pytest.mark.parametrize("name", ["created_at", "updated_at", "last_used_at"])
 def test_times_no_session_can_have_are_rejected(name: str, stamp: Any) -> None:
     assert refused({**WHOLE, name: stamp}) == ("out-of-range", name)
@@ -126,7 +127,7 @@ def test_times_no_session_can_have_are_rejected(name: str, stamp: Any) -> None:
     ("value", "reason"),
     [
         (b"", "invalid-json"), (b"{", "invalid-json"), (b'{"a" 1}', "invalid-json"), (b"{'a': 1}", "invalid-json"),
-        (b"\xff\xfe", "invalid-utf8"), (b'{"user_id": "\xc3("}', "invalid-utf8"), (b"\xef\xbb\xbf{}", "invalid-json"),
+        (b"\xff\xfe", "invalid-utf8"), (b'{"user_id": "\xc3("}', "invalid-utf8"), (b"\xef\xbb\xbf{}", "missing-field"),
         (b"[]", "not-an-object"), (b"7", "not-an-object"), (b'"text"', "not-an-object"), (b"true", "not-an-object"),
         (b"[" * 100_000, "too-deep"), (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "too-deep"),
         (b"NaN", "invalid-json"), (b'{"specversion": "0.3"}', "unknown-envelope"),
@@ -186,8 +187,7 @@ def test_nesting_is_bounded(name: str, opening: str, closing: str, depth: int) -
 
 
 def test_an_envelope_in_base64_hides_nothing() -> None:
-    for inside, reason in ((b'{"ip":1,"ip":2}', "duplicate-key"), (b'{"ip":"\\u0000"}', "invalid-value"),
-                           (b"[" * 300 + b"]" * 300, "too-deep")):  # fmt: skip
+    for inside, reason in ((b'{"ip":1,"ip":2}', "duplicate-key"), (b"[" * 300 + b"]" * 300, "too-deep")):
         packed = base64.b64encode(inside).decode()
         assert refused({"specversion": "1.0", "data_base64": packed}) == (reason, "data_base64")
 
@@ -214,10 +214,9 @@ def test_text_that_looks_like_keys_is_none() -> None:
     assert event.user_agent == 'a ":" b'
 
 
-def test_nul_characters_are_rejected_and_a_backslash_before_u0000_is_none() -> None:
-    assert refused({**WHOLE, "user_id": "a\0b"})[0] == "invalid-value"
-    assert refused({**WHOLE, "meta_data": {"k\0": 1}})[0] == "invalid-value"
-    assert refused({**WHOLE, "aud": "\\\\\0"})[0] == "invalid-value"
+def test_nul_characters_are_rejected_in_ids_and_a_backslash_before_u0000_is_none() -> None:
+    for name in ("uid", "user_id", "tenant_id"):
+        assert refused({**WHOLE, name: "a\0b"}) == ("invalid-value", name)
     assert taken({**WHOLE, "aud": "\\u0000"}).aud == "\\u0000"
 
 
@@ -358,11 +357,11 @@ def test_a_cloudevent_s_type_may_tell_of_the_end(kind: str) -> None:
         ({"data": None}, ("missing-field", "data")),
         ({"data": "text"}, ("missing-field", "data")),
         ({"data": None, "data_base64": "***"}, ("invalid-value", "data_base64")),
-        ({"data": {"op": "c", "after": WHOLE}}, ("unknown-envelope", "data")),
+        ({"data": {"op": "x", "after": WHOLE}}, ("unknown-envelope", "data.op")),
         ({"time": "then"}, ("invalid-value", "time")),
         ({"time": []}, ("wrong-type", "time")),
         ({"data": {**WHOLE, "ip": "x"}}, ("invalid-value", "data.ip")),
-        ({"data": {**WHOLE, "user_id": 1}}, ("wrong-type", "data.user_id")),
+        ({"data": {**WHOLE, "user_id": []}}, ("wrong-type", "data.user_id")),
     ],
 )
 def test_a_cloudevent_that_is_none(changes: dict[str, Any], expected: tuple[str, str]) -> None:
@@ -397,6 +396,9 @@ def test_what_says_nothing_is_ignored(value: bytes | None, reason: str) -> None:
         ({"op": "u", "after": None, "before": WHOLE}, ("missing-field", "after")),
         ({"op": "d", "before": "row", "after": None}, ("missing-field", "before")),
         ({"op": "c", "after": {**WHOLE, "amr": 1}}, ("wrong-type", "after.amr")),
+        ({"op": "d", "before": {"uid": "8c1f", "user_id": None}}, ("missing-field", "before")),
+        ({"op": "d", "before": None, "after": None}, ("missing-field", "before")),
+        ({"uid": "8c1f", "__op": "d", "__deleted": "true"}, ("missing-field", "")),
     ],
 )
 def test_a_change_that_is_none(change: dict[str, Any], expected: tuple[str, str]) -> None:

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import random
 
+import orjson
 import pytest
 
+from schemas.finding import Severity
 from tests.support.records import CHROME, T0, TOPICS, Taken, session
 from worker.detections.policies import Policies
-from worker.detections.registry import detections
+from worker.detections.registry import detection, detections
 from worker.enrich.enricher import build_enricher
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.ports import BatchResult
 from worker.pipeline.readers import KafkaReader
 from worker.sessions.budget import DAYS, Budget, Day, count, decode_budget, encode_budget
+from worker.sessions.codec import UnknownFormatError
 from worker.sessions.limits import DAY, HOUR, Limits
-from worker.sessions.state import UnknownFormatError
 from worker.stream.state_store import MemoryShard
 
 KEY = b"/budget/acme"
@@ -41,12 +43,22 @@ def alerts(outcome: BatchResult) -> set[str]:
     return {finding.uid for finding in outcome.findings if finding.is_alert()}
 
 
+def exempt(outcome: BatchResult) -> set[str]:
+    """Return the findings that no budget holds back."""
+    return {
+        each.uid
+        for each in outcome.findings
+        if each.severity == Severity.CRITICAL or detection(each.detection).invariant
+    }
+
+
 def test_alerts_beyond_the_budget_are_stored_and_not_raised() -> None:
     lines = [line for number in range(20) for line in moved(f"u{number}")]
     free, bound = take(lines, b"{}"), take(lines, b'{"alert_budget": 200}')
     # 20 users, 200 alerts per 1,000: four a day, less one or so that the estimate of the users leaves out.
     assert len(alerts(free)) > 20
-    assert 3 <= len(alerts(bound)) <= 4
+    assert 3 <= len(alerts(bound) - exempt(bound)) <= 4
+    assert len({each.user_id for each in bound.findings if each.is_alert() and each.uid not in exempt(bound)}) >= 3
     assert len(bound.rows["findings"]) == len(free.rows["findings"])
     held = [each for each in bound.findings if each.suppressed_by == ("alert-budget",)]
     assert {each.status for each in held} == {"suppressed"}
@@ -56,7 +68,7 @@ def test_alerts_beyond_the_budget_are_stored_and_not_raised() -> None:
 
 def test_one_alert_a_day_is_always_allowed() -> None:
     outcome = take([*moved("a"), *moved("b", T0 + DAY)], b'{"alert_budget": 0.001}')
-    assert len(alerts(outcome)) == 2
+    assert len(alerts(outcome) - exempt(outcome)) == 2
 
 
 def test_hard_invariants_are_exempt() -> None:
@@ -67,7 +79,44 @@ def test_hard_invariants_are_exempt() -> None:
     outcome = take([*moved("a"), *revoked], b'{"alert_budget": 0.001}')
     told = {each.detection for each in outcome.findings if each.is_alert()}
     assert "use-after-revocation" in told
-    assert len(told) == 2
+    assert len(alerts(outcome) - exempt(outcome)) == 1
+
+
+def test_critical_findings_are_exempt_and_take_nothing_of_the_budget() -> None:
+    policy = {"alert_budget": 0.001, "detections": {"location-change": {"severity": "critical"}}}
+    outcome = take([*moved("a"), *moved("b")], orjson.dumps(policy))
+    told = [each for each in outcome.findings if each.is_alert()]
+    assert {each.user_id for each in told if each.severity == Severity.CRITICAL} == {"a", "b"}
+    assert len({each.uid for each in told if each.severity != Severity.CRITICAL}) == 1
+
+
+def test_the_most_severe_of_one_event_goes_first() -> None:
+    outcome = take(moved("a"), b'{"alert_budget": 0.001}')
+    last = max(each.event_time for each in outcome.findings)
+    told = [each for each in outcome.findings if each.uid not in exempt(outcome)]
+    (alert,) = {each.uid: each for each in told if each.is_alert()}.values()
+    assert len({each.severity for each in told if each.last_event_time == last}) > 1
+    assert alert.severity == max(each.severity for each in told if each.event_time == alert.event_time)
+
+
+def test_one_user_does_not_spend_the_budget_of_all() -> None:
+    """A user who alerts all day leaves nine tenths to the others."""
+    budget = Budget()
+    for number in range(1_000):
+        budget.see(str(number).encode(), DAY)
+    noisy = [budget.admit(f"n{number}", b"acme/noisy", DAY, 50) for number in range(100)]
+    assert 4 <= sum(noisy) <= 5
+    assert noisy == sorted(noisy, reverse=True)
+    others = [budget.admit(f"o{number}", f"acme/{number}".encode(), DAY, 50) for number in range(100)]
+    assert sum(noisy) + sum(others) in range(48, 53)
+    assert budget.admit("n0", b"acme/noisy", DAY, 50)
+
+
+def test_findings_about_no_one_user_have_no_share() -> None:
+    budget = Budget()
+    for number in range(1_000):
+        budget.see(str(number).encode(), DAY)
+    assert all(budget.admit(f"n{number}", b"", DAY, 50) for number in range(40))
 
 
 def test_without_a_budget_nothing_is_counted() -> None:
@@ -110,8 +159,9 @@ def test_the_day_before_counts_when_it_had_more_users() -> None:
     budget = Budget()
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
-    assert [budget.admit(str(number), 2 * DAY, 3) for number in range(5)] == [True, True, False, False, False]
-    assert budget.admit("0", 2 * DAY + HOUR, 3)
+    told = [budget.admit(str(number), str(number).encode(), 2 * DAY, 3) for number in range(5)]
+    assert told == [True, True, False, False, False]
+    assert budget.admit("0", b"0", 2 * DAY + HOUR, 3)
 
 
 def test_days_are_bounded_and_what_is_older_is_free() -> None:
@@ -119,9 +169,9 @@ def test_days_are_bounded_and_what_is_older_is_free() -> None:
     for _ in range(500):
         time = chance.randrange(60) * DAY
         budget.see(b"user", time)
-        budget.admit(str(chance.random()), time, 1)
+        budget.admit(str(chance.random()), b"user", time, 1)
         assert len(budget.days) <= DAYS
-    assert all(budget.admit(str(number), DAY, 1) for number in range(5))
+    assert all(budget.admit(str(number), b"user", DAY, 1) for number in range(5))
     assert decode_budget(encode_budget(budget)) == budget
     with pytest.raises(UnknownFormatError):
         decode_budget(b"\x09" + encode_budget(budget)[1:])

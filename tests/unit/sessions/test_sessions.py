@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.event import EventKind, SessionEvent
 from schemas.finding import Activity
+from schemas.policy import TenantPolicy
 from worker.detections.engine import TenantRuleEngine
 from worker.detections.registry import detections
 from worker.detections.rules.session_burst import SessionBurst, usual_limit
@@ -20,20 +21,12 @@ from worker.enrich.model import Device, Enrichment
 from worker.pipeline.rows import session_row
 from worker.sessions import reorder as module
 from worker.sessions.baseline import count_start
+from worker.sessions.codec import NEVER, UnknownFormatError
+from worker.sessions.fold import live_sessions
 from worker.sessions.limits import DAY, HOUR, MINUTE, Limits
 from worker.sessions.reorder import apply, expired, is_forgotten, next_timer
 from worker.sessions.risk import decayed, raised
-from worker.sessions.state import (
-    NEVER,
-    UnknownFormatError,
-    User,
-    decode_user,
-    encode_profile,
-    encode_user,
-    new_profile,
-    new_user,
-)
-from worker.sessions.strength import strength
+from worker.sessions.state import User, decode_user, encode_profile, encode_user, new_profile, new_user
 
 LIMITS = Limits()
 JUDGE = TenantRuleEngine(detections().values())
@@ -276,11 +269,41 @@ def test_risk_adds_up_and_fades() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amr", "level"),
-    [(("pwd",), 1), (("otp", "pwd"), 3), (("hwk",), 4), (("sms",), 2), ((), 0), (None, -1), (("nonsense",), 0)],
+    ("policy", "age", "expires"),
+    [
+        ({}, 30, 40),
+        ({"expiry": "absolute"}, 30, 30),
+        ({"expiry": "none"}, 30, 0),
+        ({}, 0, 0),
+        ({}, None, 0),
+        ({"expiry": "absolute"}, 0, 0),
+    ],
 )
-def test_strength_of_an_authentication(amr: tuple[str, ...] | None, level: int) -> None:
-    assert strength(amr) == level
+def test_expiry_by_policy(policy: dict[str, Any], age: float | None, expires: int) -> None:
+    engine = TenantRuleEngine(detections().values(), TenantPolicy.model_validate(policy))
+    user = new_user("acme", "u1")
+    for minute in (0, 10):
+        known = Enrichment(*network_of(KNOWN, "home"), Device(*COMMON_DEVICES["laptop"]))
+        given = {"created": "0m", "max_age": age}
+        made = make_event(START + minute * MINUTE, "s0", known.network.ip, EventKind.REFRESHED, given)
+        apply(user, made, known, engine, LIMITS)
+    assert user.current.sessions["s0"].expires == (START + expires * MINUTE if expires else 0)
+
+
+def test_a_session_of_unknown_lifetime_is_live_for_a_day_after_its_last_use() -> None:
+    user = new_user("acme", "u1")
+    known = Enrichment(*network_of(KNOWN, "home"), Device(*COMMON_DEVICES["laptop"]))
+    apply(user, make_event(START, "s0", known.network.ip, EventKind.CREATED, {}), known, JUDGE, LIMITS)
+    assert live_sessions(user.current, START + DAY) == 1
+    assert live_sessions(user.current, START + DAY + 1) == 0
+    assert next_timer(user, LIMITS) == START + DAY + LIMITS.clock_skew + 1
+    assert expired(user, START + 2 * DAY, LIMITS) == ["s0"]
+    row = session_row(user, "s0", user.current.sessions["s0"], LIMITS, by_timer=True)
+    assert b"ended" in row
+    assert b"idle" in row
+    apply(user, make_event(START + 3 * DAY, "s0", known.network.ip, EventKind.REFRESHED, {}), known, JUDGE, LIMITS)
+    row = session_row(user, "s0", user.current.sessions["s0"], LIMITS)
+    assert b"active" in row
 
 
 def test_bursts_become_usual() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.pipeline.ports import BatchResult, Message
-from worker.stream.delivery import AbandonedError, Delivery, DeliveryLimits
+from worker.stream.delivery import AbandonedError, Delivery
+from worker.stream.inflight import DeliveryLimits
 from worker.stream.state_store import MemoryShard
 
 if TYPE_CHECKING:
@@ -188,11 +189,11 @@ def test_submit_waits_while_too_much_is_in_flight() -> None:
         more = asyncio.create_task(world.delivery.submit(0, outcome(5), source=(INPUT, 5)))
         await settle()
         assert not more.done()
-        assert world.delivery.inflight_rows == 5
+        assert world.delivery.in_flight.rows == 5
         world.gates["insert"].set()
         await asyncio.wait_for(more, 1)
         await world.delivery.drain(1)
-        assert (world.delivery.inflight_rows, world.delivery.inflight_bytes) == (0, 0)
+        assert (world.delivery.in_flight.rows, world.delivery.in_flight.bytes) == (0, 0)
 
     assert run(scenario, max_rows=5).steps("ack")[-1] == ("ack", INPUT, 5)
 
@@ -231,7 +232,7 @@ def test_no_later_step_of_an_abandoned_partition_runs(blocked: str) -> None:
         await settle()
         assert await world.delivery.close(0) is False
         assert world.released == (blocked == "changelog")
-        assert world.delivery.inflight_rows == 0
+        assert world.delivery.in_flight.rows == 0
         world.gates[blocked].set()
         await settle()
         assert not world.steps("changelog", "ack")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faust.types import TP
 
-from worker.stream.watermark import MOST_NOTES, Progress, Watermark
+from worker.stream.watermark import MAX_NOTES, Progress, Watermark
 
 INPUT, DERIVED = TP("events", 0), TP("starts", 3)
 
@@ -42,7 +42,7 @@ def test_while_nothing_moves_no_time_passes_and_nothing_piles_up() -> None:
     assert mark.time == 0
     assert mark.behind(1_000_000) == 999_000
     mark.look(1_000_000, at(input=(1_000, 1_000)))
-    assert mark.time == MOST_NOTES * 1_000
+    assert mark.time == MAX_NOTES * 1_000
     mark.look(1_001_000, at(input=(1_000, 1_000)))
     assert mark.time == 1_000_000
 

@@ -23,7 +23,7 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
     network = view.context.network
     severity = SEVERITY.get(NetworkKind(network.kind))
     was = view.before.network.kind if view.before else ""
-    if severity is None or view.context.session_type == "service" or was == network.kind:
+    if severity is None or view.is_machine() or was == network.kind:
         return None
     return Signal(
         severity=severity,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from schemas.vocabulary import CODE, KNOWN_SECRET, NONE, TWO_FACTORS, UNKNOWN
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.sessions.strength import strength
+from worker.detections.comparison import is_authenticated_anew, other_device, other_network
 
 
 class AuthDowngrade(Parameters):
@@ -16,21 +17,41 @@ class AuthDowngrade(Parameters):
 
 
 def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
-    """Within a session hold the strength against its strongest; at a start against the user's usual."""
-    now = strength(view.context.amr)
-    if now < 0:
+    """Within a session hold the strength against what it showed; at a sign-in against the user's usual."""
+    now = view.strength
+    if now == UNKNOWN:
         return None
-    if view.session is not None:
-        return _within(view, now) if now < view.session.strength else None
+    if view.session is not None and not is_authenticated_anew(view):
+        return _within(view, now)
     usual = usual_strength(view.user.baseline.strengths, parameters.usual_after)
     if usual is None or now >= usual:
         return None
-    return _signal(view, Severity.MEDIUM, "usual", now, usual, "the user's usual")
+    severity = Severity.MEDIUM if _is_to_one_factor(now, usual) else Severity.LOW
+    return _signal(view, severity, "usual", now, usual, "the user's usual")
 
 
-def _within(view: View, now: int) -> Signal:
-    strongest = view.session.strength if view.session else 0
-    return _signal(view, Severity.HIGH, "session", now, strongest, "what the session had shown")
+def _within(view: View, now: int) -> Signal | None:
+    """Compare with what the session began with; on another network or device also with its strongest.
+
+    A step-up that ends on the same device and network is none.
+    """
+    session, before = view.session, view.before
+    if session is None or before is None:
+        return None
+    moved = other_network(before.network, view.context.network) or other_device(before.device, view.context.device)
+    expected = session.strength if moved else session.initial_strength
+    if now >= expected:
+        return None
+    severity = Severity.HIGH if _is_to_one_factor(now, expected) else Severity.LOW
+    return _signal(view, severity, "session", now, expected, "what the session had shown")
+
+
+def _is_to_one_factor(now: int, before: int) -> bool:
+    """Tell a fall to one factor, or to nothing, from a fall between methods of the same number of factors.
+
+    Many identity providers list the last method only: a code alone most often stood for a second factor.
+    """
+    return now == NONE or now < TWO_FACTORS <= before or now == KNOWN_SECRET < CODE <= before
 
 
 def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str) -> Signal:
@@ -56,8 +77,9 @@ DETECTION = Detection(
     id="auth-downgrade",
     title="Weaker authentication than before",
     description=(
-        "The strongest authentication method of a session fell while it ran, or a new session shows weaker methods "
-        "than the user's usual. Phishing kits and stolen passwords force people down to what can be relayed."
+        "The authentication of a session fell while it ran, or a new session shows weaker methods than the user's "
+        "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
+        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -75,7 +97,11 @@ DETECTION = Detection(
         "Look for a new device or network in the same session within the last 60 minutes.",
         "If unexplained, revoke the session and require re-enrolment of the second factor.",
     ),
-    sources=("RFC 8176 (method names).", "NIST SP 800-63B (order of strength).", "Proofpoint: FIDO downgrade attacks."),
+    sources=(
+        "RFC 8176 and the vocabularies named in schemas/vocabulary.py (method names).",
+        "NIST SP 800-63B-4 (order of strength).",
+        "Proofpoint: FIDO downgrade attacks.",
+    ),
     triggers=Trigger.GRANT | Trigger.START,
     parameters=AuthDowngrade(),
     detect=detect,

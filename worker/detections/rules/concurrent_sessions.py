@@ -20,7 +20,7 @@ class ConcurrentSessions(Parameters):
 
 def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
     """Count the user's unexpired sessions, this new one with them."""
-    if view.context.session_type == "service":
+    if view.is_machine():
         return None
     live = 1 + live_sessions(view.user, view.now)
     limit, usual = view.policy.max_sessions, usual_peak(view, parameters.known_days)

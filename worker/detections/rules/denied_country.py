@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.api import Detection, Scope, Severity, Signal, Trigger, View
+from worker.detections.denial import ATTACKS, RUNBOOK, SOURCES, NoParameters, denied
 from worker.detections.evidence import place_name
 
 
-class DeniedCountry(Parameters):
-    """`denied-country` has no parameters; what is denied is in the tenant's policy."""
-
-
-def detect(view: View, _parameters: DeniedCountry) -> Signal | None:
-    """Hold the event against the tenant's lists."""
+def detect(view: View, _parameters: NoParameters) -> Signal | None:
+    """Compare the event with the tenant's lists."""
     place = view.context.place
     if not view.policy.denies_country(place.country):
         return None
-    return Signal(
-        subject=place.country,
-        summary=f"session comes from {place_name(place)}, which the tenant denies",
-        observed={"country": place.country},
-        expected={"denied": "by the tenant's policy"},
-        before=view.before,
-    )
+    return denied(place.country, place_name(place), {"country": place.country}, view)
 
 
 DETECTION = Detection(
@@ -35,19 +26,12 @@ DETECTION = Detection(
     severity=Severity.HIGH,
     score=73,
     scope=Scope.SESSION,
-    attacks=(Attack("T1078", "Valid Accounts"), Attack("T1090", "Proxy")),
+    attacks=ATTACKS,
     false_positives=("A traveller, or an address whose geo data is wrong.",),
-    runbook=(
-        "Check who uses the session: the tenant's policy says nobody should from there.",
-        "Look at the user's other sessions of the last 24 hours, and at others from the same place.",
-        "Revoke the session; if it was legitimate, correct the tenant's lists.",
-    ),
-    sources=(
-        "Okta network zones and Microsoft Entra conditional access: blocked locations.",
-        "Panther: sign-in from a forbidden place.",
-    ),
+    runbook=RUNBOOK,
+    sources=SOURCES,
     triggers=Trigger.START | Trigger.PLACE,
-    parameters=DeniedCountry(),
+    parameters=NoParameters(),
     detect=detect,
     needs=("place",),
     invariant=True,

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.api import Detection, Scope, Severity, Signal, Trigger, View
+from worker.detections.denial import ATTACKS, RUNBOOK, SOURCES, NoParameters, denied
 from worker.detections.evidence import network_name
 from worker.sessions.baseline import network_key
 
 
-class DeniedNetwork(Parameters):
-    """`denied-network` has no parameters; what is denied is in the tenant's policy."""
-
-
-def detect(view: View, _parameters: DeniedNetwork) -> Signal | None:
-    """Hold the event against the tenant's lists."""
+def detect(view: View, _parameters: NoParameters) -> Signal | None:
+    """Compare the event with the tenant's lists."""
     if not view.is_denied():
         return None
     network = view.context.network
-    return Signal(
-        subject=network_key(network),
-        summary=f"session comes from {network_name(network)}, which the tenant denies",
-        observed={"ip": network.ip, "asn": network.asn},
-        expected={"denied": "by the tenant's policy"},
-        before=view.before,
-    )
+    return denied(network_key(network), network_name(network), {"ip": network.ip, "asn": network.asn}, view)
 
 
 DETECTION = Detection(
@@ -35,19 +26,12 @@ DETECTION = Detection(
     severity=Severity.HIGH,
     score=73,
     scope=Scope.SESSION,
-    attacks=(Attack("T1078", "Valid Accounts"), Attack("T1090", "Proxy")),
+    attacks=ATTACKS,
     false_positives=("A list that is out of date: ranges change hands.",),
-    runbook=(
-        "Check who uses the session: the tenant's policy says nobody should from there.",
-        "Look at the user's other sessions of the last 24 hours, and at others from the same place.",
-        "Revoke the session; if it was legitimate, correct the tenant's lists.",
-    ),
-    sources=(
-        "Okta network zones and Microsoft Entra conditional access: blocked locations.",
-        "Panther: sign-in from a forbidden place.",
-    ),
+    runbook=RUNBOOK,
+    sources=SOURCES,
     triggers=Trigger.START | Trigger.NETWORK,
-    parameters=DeniedNetwork(),
+    parameters=NoParameters(),
     detect=detect,
     invariant=True,
 )

@@ -42,7 +42,7 @@ def detect(view: View, parameters: IpChange) -> Signal | None:
 
 def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
-    if view.context.session_type == "service":
+    if view.is_machine():
         return _of_service(old, new)
     if not other_system(old, new) or _is_expected(view, new):
         return Severity.INFORMATIONAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import is_reauthenticated
 
 
 class LifetimeExtension(Parameters):
@@ -10,13 +11,13 @@ class LifetimeExtension(Parameters):
 
 
 def detect(view: View, _parameters: LifetimeExtension) -> Signal | None:
-    """Hold `max_age_minutes` against the session's last known and the tenant's maximum."""
+    """Hold `max_age_minutes` against the session's last known, unless the user signed in anew, and the maximum."""
     age = view.context.max_age_minutes
     known = view.session.max_age_minutes if view.session else None
-    if age is None or (known is not None and age <= known and view.session is not None):
+    if not age or (known and age <= known):
         return None
     maximum = view.policy.max_lifetime_minutes
-    grew = known is not None and age > known
+    grew = bool(known) and not is_reauthenticated(view)
     if not grew and (maximum is None or age <= maximum):
         return None
     expected = known if grew else maximum

@@ -15,15 +15,28 @@ class OwnerChange(Parameters):
 
 
 def detect(view: ClaimView, _parameters: OwnerChange) -> Signal | None:
-    """Name the earlier owner, unless that is another tenant's user: tenants learn nothing of one another."""
+    """Name both users; their tenants, too, where the finding is the operator's."""
     first, claim = view.first, view.claim
-    inside = first.tenant_id == claim.tenant_id
-    earlier = f"user {first.user_id}" if inside else "a user of another tenant"
+    if first.tenant_id == claim.tenant_id:
+        return Signal(
+            subject=claim.user_id,
+            summary=f"session is claimed by user {claim.user_id} and was claimed by user {first.user_id} before",
+            observed={"user": claim.user_id, "seen": list(claim.names), "owners": view.claimants},
+            expected={"user": first.user_id, "seen": list(first.names)},
+        )
     return Signal(
-        subject=claim.user_id,
-        summary=f"session is claimed by user {claim.user_id} and was claimed by {earlier} before",
-        observed={"user": claim.user_id, "seen": list(claim.names), "owners": view.claimants},
-        expected={"user": first.user_id, "seen": list(first.names)} if inside else {"user": earlier},
+        subject=claim.tenant_id,
+        summary=(
+            f"session is claimed by user {claim.user_id} of tenant {claim.tenant_id} and was claimed by user "
+            f"{first.user_id} of tenant {first.tenant_id} before"
+        ),
+        observed={
+            "tenant": claim.tenant_id,
+            "user": claim.user_id,
+            "seen": list(claim.names),
+            "owners": view.claimants,
+        },
+        expected={"tenant": first.tenant_id, "user": first.user_id, "seen": list(first.names)},
     )
 
 
@@ -31,9 +44,10 @@ DETECTION = Detection(
     id="owner-change",
     title="Session with two owners",
     description=(
-        "One session uid is used for two users, or in two tenants. A uid belongs to whoever it was issued for; another "
-        "owner means that session records are forged or mixed up, that a token of one user is accepted for another, "
-        "or that a tenant boundary is broken."
+        "One session uid is used for two users of a tenant. A uid belongs to whoever it was issued for; another owner "
+        "means that session records are forged or mixed up, or that a token of one user is accepted for another. One "
+        "uid in two tenants is nothing by default, since tenants choose their uids; with `correlation.across_tenants` "
+        "it is a finding of the operator's tenant, about a broken tenant boundary."
     ),
     severity=Severity.CRITICAL,
     score=99,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.sessions.strength import strength
+from worker.detections.comparison import is_reauthenticated
 
 
 class ScopeEscalation(Parameters):
@@ -27,15 +27,6 @@ def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
         expected={"scopes": list(session.scopes)},
         before=view.before,
     )
-
-
-def is_reauthenticated(view: View) -> bool:
-    """Tell whether this event re-authenticates: creation time moves forward, or the strength grows."""
-    session = view.session
-    if session is None:
-        return False
-    stronger = session.strength >= 0 and strength(view.context.amr) > session.strength
-    return stronger or view.context.created_at > session.created > 0
 
 
 DETECTION = Detection(

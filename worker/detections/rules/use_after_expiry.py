@@ -1,4 +1,4 @@
-"""`use-after-expiry`: a session is used after its sliding expiry."""
+"""`use-after-expiry`: a session is used after its expiry."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ DETECTION = Detection(
     id="use-after-expiry",
     title="Expired session used",
     description=(
-        "A session was used later than its sliding expiry (last use plus maximum age) allows. Whoever accepts it "
-        "does not enforce expiry, or the session store was changed to let an old session live."
+        "A session was used later than its expiry allows: its maximum age after the last use or the creation, by the "
+        "tenant's policy. Whoever accepts it does not enforce expiry, or the session store was changed to let an old "
+        "session live."
     ),
     severity=Severity.HIGH,
     score=73,

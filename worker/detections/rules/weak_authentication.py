@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from schemas.vocabulary import TWO_FACTORS, UNKNOWN
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.sessions.strength import strength
 
 
 class WeakAuthentication(Parameters):
     """Parameters of `weak-authentication`; when MFA is asked for is in the tenant's policy."""
 
-    least: int = 2
-    """Strength from which a method is a second factor: 2 by telephone, 3 one-time codes, 4 security keys."""
+    least: int = TWO_FACTORS
+    """Least strength: 4 two factors, 5 the second by application, token or biometric, 6 phishing-resistant."""
 
 
 def detect(view: View, parameters: WeakAuthentication) -> Signal | None:
-    """Hold the methods against what the policy asks for; omitted ones are unknown."""
-    context = view.context
-    if context.session_type == "service" or context.amr is None:
+    """Hold the methods against what the policy asks for; unknown methods are not judged."""
+    shown = view.strength
+    if shown == UNKNOWN or shown >= parameters.least:
         return None
     asked = _asked_by(view)
-    if not asked or (shown := strength(context.amr)) >= parameters.least:
+    if not asked or view.is_machine():
         return None
-    methods = " ".join(context.amr) or "no method"
+    amr = view.context.amr or ()
     return Signal(
         subject=asked,
-        summary=f"session shows {methods}, and the tenant's policy asks for MFA {asked}",
-        observed={"amr": list(context.amr), "strength": shown},
+        summary=f"session shows {' '.join(amr) or 'no method'}, and the tenant's policy asks for MFA {asked}",
+        observed={"amr": list(amr), "strength": shown},
         expected={"strength": parameters.least, "asked": asked},
         before=view.before,
     )
@@ -47,8 +47,9 @@ DETECTION = Detection(
     title="No second factor shown",
     description=(
         "The tenant's policy asks for multi-factor authentication, always or for certain scopes, and the methods of "
-        "an interactive session show none. Either the identity provider has a gap, or somebody found the door that "
-        "needs a password only. Sessions that do not tell their methods are not judged."
+        "a person's session show one factor. Two factors are two different kinds of something known, held or "
+        "inherent; a key bound to the origin counts as both. Either the identity provider has a gap, or somebody found "
+        "the door that needs a password only. Methods that are omitted, unknown or another provider's are not judged."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -63,7 +64,11 @@ DETECTION = Detection(
         "Look for the same gap in the user's and the client's sessions of the last 24 hours.",
         "Revoke the session and ask for a second factor.",
     ),
-    sources=("RFC 8176: amr values.", "NIST SP 800-63B: second factors.", "Panther: sign-in without MFA."),
+    sources=(
+        "RFC 8176: amr values; the other vocabularies are named in schemas/vocabulary.py.",
+        "NIST SP 800-63B-4: two different kinds of factors.",
+        "Panther: sign-in without MFA.",
+    ),
     triggers=Trigger.START | Trigger.GRANT,
     parameters=WeakAuthentication(),
     detect=detect,

@@ -1,0 +1,89 @@
+"""Change events of Debezium, whole or unwrapped, and rows of Kafka Connect's JDBC source.
+
+Sources: Debezium 2.7 documentation (change event, `ExtractNewRecordState`, `unavailable.value.placeholder`), and what
+its users report: debezium/debezium#120, #601, #1126, #1262, #3948, #4863, #5069; kafka-connect-jdbc#574.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.decoding.document import load
+from schemas.decoding.results import Envelope, Ignored, Opened, Rejected, RejectReason, joined
+from schemas.decoding.times import envelope_time
+from schemas.event import EventKind, Shape
+
+IDENTITY = (
+    "the row holds the key alone: run ALTER TABLE … REPLICA IDENTITY FULL at the source, so that deletions say whose "
+    "session ended"
+)
+_KINDS = {"d": EventKind.DELETED, "c": EventKind.CREATED, "u": EventKind.CHANGED}
+_OPERATIONS = ("c", "r", "u", "d")
+_SILENT = ("t", "m")
+"""Truncations and messages of the log: they name no session."""
+
+
+def is_change(document: dict[str, Any]) -> bool:
+    """Tell whether a document is a change event."""
+    return "op" in document and ("before" in document or "after" in document or document["op"] in _SILENT)
+
+
+def is_row(document: dict[str, Any]) -> bool:
+    """Tell whether a document is a row that was taken out of its change event, with marks of what happened."""
+    return "__op" in document or "__deleted" in document
+
+
+def open_change(change: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
+    """Open a change event that stands at a path of the record."""
+    operation = change["op"]
+    if operation in _SILENT:
+        return Ignored(f"debezium-{operation}")
+    if operation not in _OPERATIONS:
+        return Rejected(RejectReason.UNKNOWN_ENVELOPE, joined(path, "op"), "the operation is none of c, r, u, d, t, m")
+    time = _time(change, path, "")
+    if isinstance(time, Rejected):
+        return time
+    side = "before" if operation == "d" else "after"
+    body, where = _row(change.get(side)), joined(path, side)
+    if operation == "d" and (body is None or body == {} or _is_key_alone(body)):
+        return Rejected(RejectReason.MISSING_FIELD, where, IDENTITY)
+    if not isinstance(body, dict):
+        return Rejected(RejectReason.MISSING_FIELD, where, "the change holds no row")
+    return Opened(Envelope(Shape.DEBEZIUM, time, where, _KINDS.get(operation)), body)
+
+
+def open_row(row: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
+    """Open an unwrapped row: `__op`, `__deleted` and `__ts_ms` say what happened and when."""
+    operation = row.get("__op")
+    if operation in _SILENT:
+        return Ignored(f"debezium-{operation}")
+    time = _time(row, path, "__")
+    if isinstance(time, Rejected):
+        return time
+    deleted = operation == "d" or str(row.get("__deleted")).lower() in ("true", "1", "t")
+    kind = EventKind.DELETED if deleted else _KINDS.get(str(operation))
+    if deleted and _is_key_alone(row):
+        return Rejected(RejectReason.MISSING_FIELD, path, IDENTITY)
+    return Opened(Envelope(Shape.DEBEZIUM, time, path, kind), row)
+
+
+def _row(side: Any) -> Any:
+    """Return a row, which the MongoDB connector writes as text."""
+    return load(side.encode("utf-8", "surrogatepass")) if isinstance(side, str) else side
+
+
+def _is_key_alone(row: Any) -> bool:
+    """Tell whether nothing but the row's key is known: databases log no more of it unless told to."""
+    if not isinstance(row, dict):
+        return False
+    known = {name for name, value in row.items() if value is not None and not name.startswith("__")}
+    return not known & {"tenant_id", "user_id"} and len(known) <= 1
+
+
+def _time(document: dict[str, Any], path: str, prefix: str) -> int | Rejected | None:
+    """Return when the change was made, whatever unit it is told in."""
+    for unit in ("ts_ms", "ts_us", "ts_ns"):
+        name = f"{prefix}{unit}"
+        if document.get(name) is not None:
+            return envelope_time(document[name], joined(path, name))
+    return None

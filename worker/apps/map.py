@@ -1,0 +1,102 @@
+"""What a mapping makes of records: each property of a session, where it is known, and why it is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from schemas.decoding import Ignored, Rejected
+from schemas.decoding.mapping import PROPERTIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from schemas.decoding import Decoder
+    from schemas.decoding.mapping import Mapping as InputMapping
+    from schemas.event import SessionEvent
+
+MOST_SHOWN = 200
+"""Characters of a value that are shown."""
+_ATTRIBUTES = {"uid": "session_uid"}
+
+
+class Property(NamedTuple):
+    """A property of a session: its value as text, `""` when it is not known, and what there is to say about that."""
+
+    name: str
+    value: str
+    note: str
+
+
+class Checked(NamedTuple):
+    """What became of one record.
+
+    Attributes:
+        result: `created`, `refreshed`, `changed`, `deleted`, `ignored` or `rejected`.
+        shape: the envelope, or the name of the mapping.
+        reason: why it was ignored or rejected. `field`: the field that is wrong.
+        event_time, activity_time: milliseconds; None when there is no event, or the event is no activity.
+    """
+
+    number: int
+    result: str
+    shape: str = ""
+    reason: str = ""
+    field: str = ""
+    event_time: int | None = None
+    activity_time: int | None = None
+    properties: tuple[Property, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object of a record."""
+        return {**self._asdict(), "properties": [each._asdict() for each in self.properties]}
+
+
+def documents(text: bytes) -> Iterator[bytes]:
+    """Yield the records of a file: JSON lines, or one document, whose items are the records if it is an array."""
+    try:
+        whole = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        yield from (line.strip() for line in text.splitlines() if line.strip())
+        return
+    for each in whole if isinstance(whole, list) else [whole]:
+        yield orjson.dumps(each)
+
+
+def check(records: Iterable[bytes], decoder: Decoder, known: Mapping[str, InputMapping], now: int) -> Iterator[Checked]:
+    """Decode records as the worker would, and tell what became of each.
+
+    Args:
+        records: values of records.
+        decoder: of the input.
+        known: mappings by name, whose notes on what is unknown are shown.
+        now: the time of records without one, milliseconds.
+    """
+    for number, record in enumerate(records, 1):
+        result = decoder.decode(record, now)
+        if isinstance(result, Ignored):
+            yield Checked(number, "ignored", reason=result.reason)
+        elif isinstance(result, Rejected):
+            yield Checked(number, "rejected", reason=f"{result.reason}: {result.message}", field=result.field)
+        else:
+            notes = known[result.shape].document.unknown if result.shape in known else {}
+            found = tuple(_property(result, name, notes) for name in PROPERTIES)
+            times = result.event_time, result.activity_time
+            yield Checked(number, result.kind.value, result.shape, "", "", *times, found)
+
+
+def _property(event: SessionEvent, name: str, notes: Mapping[str, str]) -> Property:
+    value = getattr(event, _ATTRIBUTES.get(name, name))
+    if name == "uid" and event.uid_derived:
+        return Property(name, event.session_uid, "derived: the record has none")
+    if name in event.repaired:
+        return Property(name, _shown(value), "repaired")
+    if value in (None, "", ()):
+        return Property(name, "", notes.get(name, "missing"))
+    return Property(name, _shown(value), "")
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"

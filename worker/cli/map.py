@@ -1,0 +1,81 @@
+"""`sessionwatch map`: how records of other identity systems are read."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path  # noqa: TC003  typer reads annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.common import Json, print_json, settings_of
+from worker.cli.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from worker.apps.map import Checked
+
+app = typer.Typer(help="How records of other identity systems are read.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(*, as_json: Json = False) -> None:
+    """List the built-in mappings."""
+    from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
+
+    found = [each.document for each in builtin().values()]
+    if as_json:
+        print_json({"mappings": [{"name": each.name, "title": each.title, "source": each.source} for each in found]})
+        return
+    for each in found:
+        typer.echo(f"{each.name:14} {each.title}")
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="Records: JSON lines, or one JSON document; `-` is stdin.", allow_dash=True)
+    ],
+    *,
+    mapping: Annotated[
+        str | None, typer.Option(help="Name of a built-in mapping, or path of your own; default: as the settings say.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant of sessions whose source names none.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each field of a source becomes and what is missing; ends with 1 when a record is rejected."""
+    from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
+    from worker.apps.build import build_decoder, find_mapping  # noqa: PLC0415  as above
+    from worker.apps.map import check as checked  # noqa: PLC0415  as above
+    from worker.apps.map import documents  # noqa: PLC0415  as above
+
+    settings = settings_of(context)
+    given = {name: value for name, value in {"mapping": mapping, "tenant_id": tenant}.items() if value is not None}
+    settings = settings.model_copy(update={"input": settings.input.model_copy(update=given)})
+    known = dict(builtin())
+    if settings.input.mapping not in ("auto", "none", *known):
+        own = find_mapping(settings.input.mapping)
+        known[own.name] = own
+    text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    found = list(checked(documents(text), build_decoder(settings), known, time.time_ns() // 1_000_000))
+    rejected = sum(each.result == "rejected" for each in found)
+    if as_json:
+        print_json({"ok": not rejected, "records": [each.as_json() for each in found]})
+    else:
+        for each in found:
+            typer.echo(_told(each))
+    if rejected:
+        raise CheckFailedError(f"{rejected} of {len(found)} records cannot be used")
+
+
+def _told(record: Checked) -> str:
+    head = f"record {record.number}: {record.result}"
+    if record.reason:
+        return f"{head}, {record.reason}{f' ({record.field})' if record.field else ''}"
+    lines = [f"{head}, read as {record.shape}"]
+    width = max(len(each.name) for each in record.properties)
+    for each in record.properties:
+        note = f"({each.note})" if each.note and each.value else f"- {each.note}" if each.note else ""
+        lines.append(f"  {each.name:{width}}  {' '.join(part for part in (each.value, note) if part)}")
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""Group commit: the rows of many batches and partitions in one insert."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.stream.inflight import DeliveryLimits, InFlight, InFlightBatch, PartitionQueue
+
+BUSY_SHARE, BUSY_FACTOR = 0.03, 5
+"""Share of `insert_rows` waiting after `insert_delay` from which on the worker is busy and the delay is longer."""
+BEFORE_INSERT, AFTER_INSERT = "before-insert", "after-insert"
+
+
+class Writer(Protocol):
+    """The store of rows."""
+
+    async def insert(self, rows: Mapping[str, list[bytes]]) -> None:
+        """Return when all rows, by table, are durable; retry what can be retried, raise what is final."""
+
+
+class RowInserter:
+    """Inserts rows when enough of them wait, or when the oldest has waited long enough.
+
+    Args:
+        writer: the store of rows.
+        limits: rows and delay of an insert.
+        in_flight: when it is full, rows are inserted at once.
+        on_insert: called after each insert with the number of rows by table, and for each batch among them the
+            timestamp of its oldest record.
+        on_step: called with the name of each step passed.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        limits: DeliveryLimits,
+        in_flight: InFlight,
+        on_insert: Callable[[Mapping[str, int], Sequence[int]], None] | None,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._writer = writer
+        self._limits = limits
+        self._in_flight = in_flight
+        self._on_insert = on_insert
+        self._on_step = on_step
+        self._waiting: deque[InFlightBatch] = deque()
+        self._rows = 0
+        self._some_rows, self._many_rows = asyncio.Event(), asyncio.Event()
+
+    def add(self, batch: InFlightBatch) -> None:
+        """Let the rows of a batch wait for the next insert."""
+        self._waiting.append(batch)
+        self._rows += batch.weight
+        self._some_rows.set()
+        if self._rows >= self._limits.insert_rows or self._in_flight.full:
+            self._many_rows.set()
+
+    def drop(self, queue: PartitionQueue) -> None:
+        """Forget the batches of a partition that was abandoned."""
+        self._rows -= sum(batch.weight for batch in self._waiting if batch.queue is queue)
+        self._waiting = deque(batch for batch in self._waiting if batch.queue is not queue)
+
+    async def run(self) -> None:
+        """Insert until cancelled."""
+        while True:
+            await self._some_rows.wait()
+            await self._gather()
+            if group := self._take():
+                await self._insert(group)
+
+    async def _gather(self) -> None:
+        """Wait until enough rows have come, or the oldest has waited long enough."""
+        limits = self._limits
+        if not self._waiting or self._rows >= limits.insert_rows:
+            return
+        oldest = self._waiting[0].at
+        await self._gather_until(oldest + limits.insert_delay)
+        if BUSY_SHARE * limits.insert_rows <= self._rows < limits.insert_rows and not self._in_flight.full:
+            await self._gather_until(oldest + limits.insert_delay * BUSY_FACTOR)
+
+    async def _gather_until(self, moment: float) -> None:
+        delay = moment - asyncio.get_running_loop().time()
+        if delay > 0:
+            self._many_rows.clear()
+            await asyncio.wait([task := asyncio.ensure_future(self._many_rows.wait())], timeout=delay)
+            task.cancel()
+
+    def _take(self) -> list[InFlightBatch]:
+        group: list[InFlightBatch] = []
+        count = 0
+        while self._waiting and count < self._limits.insert_rows:
+            batch = self._waiting.popleft()
+            count += batch.weight
+            group.append(batch)
+        self._rows -= count
+        if not self._waiting:
+            self._some_rows.clear()
+        return group
+
+    async def _insert(self, group: list[InFlightBatch]) -> None:
+        rows: dict[str, list[bytes]] = {}
+        for batch in group:
+            for table, added in batch.rows.items():
+                rows.setdefault(table, []).extend(added)
+            batch.rows = {}
+        self._on_step(BEFORE_INSERT)
+        await self._writer.insert(rows)
+        self._on_step(AFTER_INSERT)
+        if self._on_insert:
+            times = [batch.record_time for batch in group if batch.record_time]
+            self._on_insert({table: len(added) for table, added in rows.items()}, times)
+        for batch in group:
+            batch.inserted = True
+            batch.queue.news.set()
