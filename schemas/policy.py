@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import re2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.alerting import AlertingPolicy
 from schemas.networks import NetworkSet, parse_network
 from schemas.vocabulary import DEFAULT_VOCABULARY, MAX_WORD, Method, SessionClass, Vocabulary
 
@@ -155,6 +156,10 @@ class TenantPolicy(BaseModel):
         gt=0,
         le=MAX_NUMBER,
         description="Alerts per 1,000 active users a day, at least one a partition; none: unlimited.",
+    )
+
+    alerting: AlertingPolicy = Field(
+        AlertingPolicy.model_validate({}), description="How incidents are delivered; see docs/alerting.md."
     )
 
     @cached_property

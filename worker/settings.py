@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from worker.alerts.config import AlertSettings
 from worker.pipeline.privacy import Addresses, Pseudonyms
 from worker.sessions.incidents import IncidentLimits
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
@@ -93,6 +94,7 @@ class TopicSettings(BaseModel):
     dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
     findings: str = Field("session.findings", description="Findings (OCSF).")
     incidents: str = Field("session.incidents", description="Incidents (OCSF).")
+    deliveries: str = Field("session.deliveries", description="What became of each delivery, compacted.")
     feedback: str = Field("session.feedback", description="Feedback on findings: true or false positives.")
     policies: str = Field("session.policies", description="Tenant policies, compacted.")
     partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input, forward and changelog topics.")
@@ -163,6 +165,8 @@ class RetentionSettings(SettingsGroup):
     """Days after its last change that `incidents` keeps an incident."""
     feedback_days: NotNegative | None = None
     """Days that `feedback` keeps an entry."""
+    deliveries_days: NotNegative | None = None
+    """Days that `deliveries` keeps an attempt."""
     events_by_minute_days: NotNegative | None = None
     """Days of the rollup by minute; may be longer than `session_events`."""
     networks_by_day_days: NotNegative | None = None
@@ -182,6 +186,8 @@ class GeoSettings(SettingsGroup):
     """City database (`.mmdb`); unset: places come from `location` alone."""
     asn_db: Path | None = None
     """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
+    networks: Path | None = None
+    """CSV of networks whose kind is known (`match,kind,name,source`); its lines come before the shipped ones."""
 
 
 class WebSettings(SettingsGroup):
@@ -408,6 +414,7 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     input: InputSettings = InputSettings()
     privacy: PrivacySettings = PrivacySettings()
+    alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")
     """Directory of all files kept on this machine: the embedded store, the state on disk."""
@@ -480,6 +487,9 @@ def _variable(path: str) -> str:
 def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is Annotated or (type(None) in get_args(annotation)):
         return _type_name(get_args(annotation)[0])
+    if get_origin(annotation) in (dict, tuple):
+        kind = "table" if get_origin(annotation) is dict else "list"
+        return f"{kind} of secrets" if "SecretStr" in str(get_args(annotation)[-1]) else kind
     name = getattr(annotation, "__name__", "") if isinstance(annotation, type) else str(annotation)
     name = name.replace("typing.Literal", "").replace("pathlib.", "").replace("pydantic.types.", "")
     if name.startswith("["):
@@ -503,6 +513,10 @@ def _shown(value: Any) -> str:
         return masked(text) if "://" in text else MASK if text else ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return ", ".join(map(str, value))
+    if isinstance(value, tuple):
+        return ", ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
     return "" if value is None else str(value)
 
 
@@ -516,7 +530,9 @@ class _KnownEnvironment(EnvSettingsSource):
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
         known = {setting.variable for setting in settings()}
+        tables = tuple(f"{each.variable}{NESTING}" for each in settings() if each.type.startswith("table"))
         mine = {name.upper() for name in self.env_vars if name.upper().startswith(PREFIX)} - {CONFIG_VARIABLE}
+        known |= {name for name in mine if name.startswith(tables)}
         for name in sorted(mine - known):
             warnings.warn(f"{name} is no setting{_hint(name, known)}", UnknownVariableWarning, stacklevel=2)
         self.env_vars = {name: value for name, value in self.env_vars.items() if name.upper() in known}

@@ -48,7 +48,7 @@ _NETWORK = (
     ("prefix", TEXT, "The /24 or /64 around the address"),
     ("asn", "UInt32", "Autonomous system number; 0 unknown"),
     ("as_org", WORD, "Organisation of the autonomous system"),
-    ("network_kind", WORD, "isp, mobile, hosting, vpn, tor, relay, satellite, private or empty"),
+    ("network_kind", WORD, "isp, mobile, hosting, vpn, tor, relay, satellite, proxy, private or empty"),
 )
 _PLACE = (
     ("country", WORD, "ISO 3166-1 alpha-2; empty unknown"),
@@ -57,6 +57,7 @@ _PLACE = (
     ("longitude", FLOAT, "Degrees; null unknown"),
     ("place_radius_km", "Float64", "Accuracy of the coordinates"),
     ("place_source", WORD, "location, ip or empty"),
+    ("stated_country", WORD, "Country of `location` where it contradicts the address's; empty otherwise"),
 )
 _DEVICE = (
     ("ua_family", WORD, "Browser or client family; empty unknown"),
@@ -214,6 +215,31 @@ FEEDBACK = Table(
     ),
 )
 
+DELIVERIES = Table(
+    "deliveries",
+    _columns(
+        ("tenant_id", WORD, "Tenant"),
+        ("incident_uid", TEXT, "The incident"),
+        ("revision", "UInt64", "Its state"),
+        ("message_id", TEXT, "Id of the message, the same over all attempts"),
+        ("destination", WORD, "Name of the destination; those of tenants begin with their id and a colon"),
+        ("kind", WORD, "webhook, slack, email, …"),
+        ("activity", WORD, "create, update or close"),
+        ("severity", WORD, "informational, low, medium, high or critical"),
+        ("attempt", "UInt16", "Number of the attempt; 0 when it was left out"),
+        ("result", WORD, "delivered, retry, failed or left-out"),
+        ("code", "UInt16", "Status code of the protocol; 0 when there is none"),
+        ("error", TEXT, "Why it was not taken"),
+        ("reason", TEXT, "Why it was left out or held back"),
+        ("digest", TEXT, "Id of the digest it was told in; empty when it was told by itself"),
+        ("replaced", "UInt32", "Earlier states left out in favour of this one"),
+        ("duration_ms", "UInt32", "Time the attempt took"),
+        ("queued_at", TIME, "When the state was read"),
+        ("attempted_at", TIME, "When the attempt ended"),
+        ("next_at", TIME_OR_NULL, "When the next attempt is due"),
+    ),
+)
+
 INCIDENTS = Table(
     "incidents",
     _columns(
@@ -248,7 +274,7 @@ INCIDENTS = Table(
     ),
 )
 
-TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK, INCIDENTS)}
+TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK, INCIDENTS, DELIVERIES)}
 
 _BY_USER = "cityHash64(tenant_id, user_id)"
 SHARD_BY = {
@@ -257,6 +283,7 @@ SHARD_BY = {
     "findings": "cityHash64(finding_uid)",
     "feedback": "cityHash64(finding_uid)",
     "incidents": "cityHash64(incident_uid)",
+    "deliveries": "cityHash64(incident_uid)",
     "events_by_minute_states": "cityHash64(tenant_id)",
     "networks_by_day_states": "cityHash64(tenant_id, prefix)",
     "users_by_day_states": _BY_USER,

@@ -52,7 +52,8 @@ def commands() -> set[str]:
         for group in app.registered_groups
         for command in group.typer_instance.registered_commands
     }
-    return plain | groups
+    alone = {group.name for group in app.registered_groups if group.typer_instance.info.invoke_without_command is True}
+    return plain | groups | alone
 
 
 def documented() -> set[str]:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from worker.cli import (
+    alerts,
     backfill,
     demo,
     detections,
@@ -65,6 +66,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(detections.app, name="detections")
 app.add_typer(policy.app, name="policy")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(mapping.app, name="map")
 # What typer raises for a wrong command line; it exports the children only.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]

@@ -305,6 +305,7 @@ RETAINED = {
     "findings": ("findings", "bucket_time"),
     "incidents": ("incidents", "detected_at"),
     "feedback": ("feedback", "said_at"),
+    "deliveries": ("deliveries", "queued_at"),
     "events_by_minute": ("events_by_minute_states", "minute"),
     "networks_by_day": ("networks_by_day_states", "day"),
     "users_by_day": ("users_by_day_states", "day"),

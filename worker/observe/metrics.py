@@ -133,7 +133,7 @@ TRUNCATED = Counter(
 )  # fmt: skip
 BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records in a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
 BATCH_SECONDS = Histogram(
-    "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, engine, encode.",
+    "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, judge, encode.",
     buckets=LATENCY_BUCKETS, registry=REGISTRY,
 )  # fmt: skip
 # A counter key without a metric is a mistake in the code; it is counted here instead of being dropped.
@@ -174,6 +174,52 @@ ROW_LATENCY = Histogram(
     "sessionwatch_row_latency_seconds",
     "Time from the timestamp of a batch's oldest record to its rows being durable in ClickHouse.",
     buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+
+# --- Alerts: what becomes of incidents (`sessionwatch alerts`) ---
+
+# A tenant's own destinations share the label `tenant`.
+ALERT_DELIVERIES = Counter(
+    "sessionwatch_alert_deliveries_total",
+    "What became of deliveries: delivered, retry, failed, left-out.",
+    ["destination", "result"],
+    registry=REGISTRY,
+)
+ALERT_LATENCY = Histogram(
+    "sessionwatch_alert_latency_seconds",
+    "From the timestamp of the record that changed an incident to the delivery of that state.",
+    ["destination"],
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+ALERT_WAITING = Gauge(
+    "sessionwatch_alert_waiting", "Deliveries that wait for a destination.", ["destination"], registry=REGISTRY
+)
+ALERT_OLDEST = Gauge(
+    "sessionwatch_alert_oldest_waiting_seconds",
+    "Time the oldest delivery has waited for a destination.",
+    ["destination"],
+    registry=REGISTRY,
+)
+ALERT_BREAKER_OPEN = Gauge(
+    "sessionwatch_alert_breaker_open",
+    "1 while a destination is left alone because it failed.",
+    ["destination"],
+    registry=REGISTRY,
+)
+ALERT_RENDERING_FAILURES = Counter(
+    "sessionwatch_alert_rendering_failures_total",
+    "Messages that were sent as plain text or bare because they could not be rendered.",
+    ["destination"],
+    registry=REGISTRY,
+)
+ALERT_UNREADABLE = Counter(
+    "sessionwatch_alert_unreadable_total", "Records of the incidents topic that are no incidents.", registry=REGISTRY
+)
+ALERT_ROWS_DROPPED = Counter(
+    "sessionwatch_alert_rows_dropped_total",
+    "Attempts not written to ClickHouse because it was away for too long.",
     registry=REGISTRY,
 )
 

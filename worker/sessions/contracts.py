@@ -36,7 +36,7 @@ class Trigger(IntFlag):
     ENDED = 64
     """The session was deleted before."""
     TRAVEL = 128
-    """Activity elsewhere than the user's last activity at a known and trusted place."""
+    """Activity elsewhere than the user's last activity at a place of the user's own."""
     CLOCK = 256
     """A time ahead of the record's own, or a last use before the creation."""
     RISK = 512
@@ -163,7 +163,7 @@ class RuleEngine(Protocol):
         """Return the verdicts on the arrivals on a network."""
 
     def needing(self, part: str) -> tuple[str, ...]:
-        """Return the detections that cannot do without `network`, `place`, `device` or `amr`."""
+        """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
 
     def is_first_party(self, user_agent: str) -> bool:
         """Tell whether a user agent is one of the tenant's own clients."""

@@ -1,0 +1,74 @@
+"""PagerDuty, Events API v2: an incident is triggered, updated and resolved under one deduplication key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from schemas.finding import Activity
+from worker.alerts.destinations.base import HttpSender, json_request
+from worker.alerts.rendering import change_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from worker.alerts.alert import Alert
+    from worker.alerts.config import PagerDuty
+    from worker.alerts.http import Request
+
+SEVERITIES = {"critical": "critical", "high": "error", "medium": "warning", "low": "info", "informational": "info"}
+LONGEST_SUMMARY, LONGEST_KEY = 1_024, 255
+
+
+class PagerDutySender(HttpSender):
+    """Posts events."""
+
+    def __init__(self, config: PagerDuty, clock: Callable[[], int]) -> None:
+        super().__init__(config, clock)
+        self._url = config.url.get_secret_value()
+        self._key = config.routing_key.get_secret_value()
+
+    def requests(self, alert: Alert) -> Sequence[Request]:
+        """Return the event."""
+        return [json_request(self._url, event(alert, self._key))]
+
+
+def event(alert: Alert, routing_key: str) -> dict[str, Any]:
+    """Return the JSON of an event."""
+    incident, message = alert.incident, alert.message
+    head = {
+        "routing_key": routing_key,
+        "event_action": "resolve" if incident.activity is Activity.CLOSE else "trigger",
+        "dedup_key": incident.uid[:LONGEST_KEY],
+    }
+    if incident.activity is Activity.CLOSE:
+        return head
+    return {
+        **head,
+        "client": "sessionwatch",
+        "links": [{"href": link.url, "text": link.label} for link in message.links],
+        "payload": {
+            "summary": message.title[:LONGEST_SUMMARY],
+            "source": message.user_id or incident.subject or "network",
+            "severity": SEVERITIES[message.severity],
+            "timestamp": datetime.fromtimestamp(incident.last_event_at / 1000, UTC).isoformat(),
+            "component": message.tenant_id,
+            "group": message.user_id or "network",
+            "class": incident.leading,
+            "custom_details": _details(alert),
+        },
+    }
+
+
+def _details(alert: Alert) -> dict[str, Any]:
+    message = alert.message
+    return {
+        **dict(message.facts),
+        "What changed": [change_text(each) for each in message.changes],
+        "What was found": list(message.findings),
+        "What to do": list(message.steps),
+        "Notes": list(message.notes),
+        "False alarm?": message.feedback,
+        "Events": message.sql,
+        "Message": message.id,
+    }

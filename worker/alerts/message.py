@@ -1,0 +1,300 @@
+"""What a person is told about an incident: pure values, in plain text; channels escape and lay them out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, urlencode
+
+from schemas.finding import SEVERITIES, Activity
+from schemas.incident import Resolution, Side
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from schemas.incident import Incident, IncidentFinding, Sighting, TimelineEntry
+
+_SPEED = re.compile(r"[\d,]+ km in [^:]{1,40}: [\d,]+ km/h")
+LONGEST = 300
+"""Characters of one text that comes from outside."""
+MOST_CHANGES, MOST_FINDINGS, MOST_NAMES = 6, 6, 5
+MARGIN_MS = 3_600_000
+"""How much before the incident begins and after it ends a linked view shows."""
+RESOLUTIONS = {
+    Resolution.QUIET: "nothing more was found for the quiet time",
+    Resolution.WITHDRAWN: "late records took its findings back",
+    Resolution.FALSE_POSITIVE: "its findings were marked as false positives",
+    Resolution.MERGED: "it is part of another incident",
+}
+SIDES = {Side.USER: "the user", Side.INTRUDER: "probably the intruder", Side.UNKNOWN: ""}
+
+
+class Links(NamedTuple):
+    """Where links lead: address of Grafana, and an address template of another console; empty: none."""
+
+    grafana: str = ""
+    console: str = ""
+
+
+class Change(NamedTuple):
+    """What changed at one moment."""
+
+    time: str
+    text: str
+    before: str
+    after: str
+
+
+class Link(NamedTuple):
+    """A link with its label."""
+
+    label: str
+    url: str
+
+
+class AlertMessage(NamedTuple):
+    """A message about one state of one incident.
+
+    Attributes:
+        heading: state and severity, such as `New incident, critical`.
+        facts: label and value: who, when, where, how sure, what else.
+        changes: what changed from what to what, in order of time.
+        findings: what was found, one sentence each. `steps`: what to do.
+        notes: what the reader should know about this message and its gaps.
+        feedback, sql: a command and a query to go on with.
+    """
+
+    id: str
+    incident_uid: str
+    revision: int
+    tenant_id: str
+    user_id: str
+    severity: str
+    risk_score: int
+    is_resolved: bool
+    heading: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    changes: tuple[Change, ...]
+    findings: tuple[str, ...]
+    steps: tuple[str, ...]
+    notes: tuple[str, ...]
+    links: tuple[Link, ...]
+    feedback: str
+    sql: str
+
+
+def build_message(incident: Incident, links: Links, *, replaced: int = 0) -> AlertMessage:
+    """Return the message about a state of an incident.
+
+    Args:
+        incident: the state.
+        links: where links lead.
+        replaced: earlier states that were left out in favour of this one.
+    """
+    return AlertMessage(
+        id=f"{incident.uid}-{incident.revision}",
+        incident_uid=incident.uid,
+        revision=incident.revision,
+        tenant_id=clean(incident.tenant_id),
+        user_id=clean(incident.user_id),
+        severity=SEVERITIES[incident.severity],
+        risk_score=incident.risk_score,
+        is_resolved=incident.is_resolved,
+        heading=heading(incident),
+        title=clean(incident.title),
+        facts=tuple(_facts(incident)),
+        changes=tuple(map(_change, _shown(incident.timeline))),
+        findings=tuple(_findings(incident.findings)),
+        steps=tuple(clean(step) for step in incident.runbook),
+        notes=tuple(_notes(incident, replaced)),
+        links=tuple(_links(incident, links)),
+        feedback=_feedback(incident),
+        sql=_sql(incident),
+    )
+
+
+def heading(incident: Incident) -> str:
+    """Return the state and the severity of an incident in two words."""
+    state = {Activity.CREATE: "New incident", Activity.UPDATE: "Incident updated", Activity.CLOSE: "Incident resolved"}
+    return f"{state[incident.activity]}, {SEVERITIES[incident.severity]}"
+
+
+def clean(text: str, longest: int = LONGEST) -> str:
+    r"""Return text from outside on one line, without control and direction characters, cut when it is long.
+
+    >>> clean("Chrome\n\u202egnp.exe")
+    'Chrome gnp.exe'
+    """
+    shown = "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in text)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def moment(milliseconds: int) -> str:
+    """Return a time for people, UTC."""
+    try:
+        return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "an unknown time"
+
+
+def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
+    who = incident.user_id or incident.subject or "no user (a network)"
+    yield "Who", f"{clean(who)} of tenant {clean(incident.tenant_id)}"
+    yield "When", f"{moment(incident.started_at)} to {moment(incident.last_event_at)}"
+    for label, side in (("Seen as the user", Side.USER), ("Seen as the intruder", Side.INTRUDER)):
+        if found := [each for each in incident.sightings if each.side is side]:
+            yield label, _several([_place(each) for each in found])
+    if not any(each.side is not Side.UNKNOWN for each in incident.sightings):
+        yield "Where", _several([_place(each) for each in incident.sightings]) or "unknown"
+    if speed := _speed(incident.findings):
+        yield "How fast", speed
+    yield "How sure", _sureness(incident)
+    yield "What else", _else(incident)
+    if incident.sessions:
+        yield "Sessions", _several([clean(uid, 80) for uid in incident.sessions])
+    if incident.attacks:
+        yield "ATT&CK", _several([f"{each.uid} {clean(each.name)}" for each in incident.attacks])
+
+
+def _speed(findings: Sequence[IncidentFinding]) -> str:
+    """Return distance, time and speed, if an alerting finding says them."""
+    found = (_SPEED.search(each.summary) for each in findings if each.is_alert)
+    return next((clean(match[0], 100) for match in found if match), "")
+
+
+def _sureness(incident: Incident) -> str:
+    alerting = [each for each in incident.findings if each.is_alert]
+    kinds = len({each.detection for each in alerting})
+    text = f"risk {incident.risk_score} of 100, from {_count(len(alerting), 'finding')} of {_count(kinds, 'kind')}"
+    return f"{text}; {_count(len(incident.suppressed), 'finding')} suppressed" if incident.suppressed else text
+
+
+def _else(incident: Incident) -> str:
+    detections = [clean(each, 80) for each in incident.detections]
+    parts = [
+        _count(incident.finding_count, "finding"),
+        _count(len(incident.sessions), "session"),
+        _count(len(incident.networks), "network"),
+        _count(len(incident.devices), "device"),
+        _count(len(incident.places), "place"),
+    ]
+    return f"{', '.join(parts)}: {_several(detections)}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def _several(texts: Sequence[str]) -> str:
+    shown = ", ".join(dict.fromkeys(texts[:MOST_NAMES]))
+    return f"{shown} and {len(texts) - MOST_NAMES} more" if len(texts) > MOST_NAMES else shown
+
+
+def _place(sighting: Sighting) -> str:
+    parts = [clean(each) for each in (sighting.place or sighting.country, sighting.network or sighting.ip)]
+    parts.append(clean(sighting.device))
+    return ", ".join(filter(None, parts)) or "unknown"
+
+
+def _shown(timeline: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
+    """Return the entries that are shown: the first, and the last ones."""
+    if len(timeline) <= MOST_CHANGES:
+        return timeline
+    half = MOST_CHANGES // 2
+    return [*timeline[:half], *timeline[-half:]]
+
+
+def _change(entry: TimelineEntry) -> Change:
+    return Change(moment(entry.time), clean(entry.text), _side(entry.before), _side(entry.after))
+
+
+def _side(sighting: Sighting | None) -> str:
+    if sighting is None:
+        return ""
+    side = SIDES[sighting.side]
+    return f"{_place(sighting)} ({side})" if side else _place(sighting)
+
+
+def _findings(findings: Sequence[IncidentFinding]) -> Iterable[str]:
+    alerting = [each for each in findings if each.is_alert] or list(findings)
+    for each in alerting[:MOST_FINDINGS]:
+        times = f", {each.count} times" if each.count > 1 else ""
+        yield f"{clean(each.title)} ({SEVERITIES[each.severity]}{times}): {clean(each.summary)}"
+    if len(alerting) > MOST_FINDINGS:
+        yield f"and {len(alerting) - MOST_FINDINGS} more"
+
+
+def _notes(incident: Incident, replaced: int) -> Iterable[str]:
+    if incident.is_resolved:
+        yield f"Resolved because {RESOLUTIONS.get(incident.resolution, 'its state says so')}."
+    if incident.merged_into:
+        yield f"It goes on as incident {clean(incident.merged_into)}."
+    if replaced:
+        yield f"{_count(replaced, 'earlier state')} of it could not be delivered in time and {_is(replaced)} left out."
+    omitted = incident.timeline_omitted + len(incident.timeline) - len(_shown(incident.timeline))
+    if omitted:
+        yield f"{_count(omitted, 'event')} of the timeline {_is(omitted)} not shown here."
+    for each in incident.not_judged[:MOST_NAMES]:
+        yield f"Not judged: {clean(each)}"
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _links(incident: Incident, links: Links) -> Iterable[Link]:
+    if links.grafana:
+        yield Link("Session explorer", grafana_url(links.grafana, "sessionwatch-session", incident, "session"))
+        yield Link("User and network", grafana_url(links.grafana, "sessionwatch-pivot", incident, ""))
+    if links.console:
+        named = {"incident": incident.uid, "tenant": incident.tenant_id, "user": incident.user_id}
+        yield Link("Console", _filled(links.console, named))
+
+
+def grafana_url(base: str, dashboard: str, incident: Incident, session: str) -> str:
+    """Return the address of a dashboard that shows the user, in the time of the incident."""
+    variables = {
+        "from": str(incident.started_at - MARGIN_MS),
+        "to": str(max(incident.last_event_at, incident.started_at) + MARGIN_MS),
+        "var-tenant": incident.tenant_id,
+        "var-user": incident.user_id,
+    }
+    if session and incident.sessions:
+        variables["var-session"] = incident.sessions[0]
+    return f"{base.rstrip('/')}/d/{dashboard}?{urlencode(variables, errors='replace')}"
+
+
+def _filled(template: str, named: dict[str, str]) -> str:
+    for name, value in named.items():
+        template = template.replace(f"{{{name}}}", quote(value, safe="", errors="replace"))
+    return template
+
+
+def _feedback(incident: Incident) -> str:
+    finding = next((each.uid for each in incident.findings if each.is_alert), incident.uid)
+    words = ["sessionwatch", "feedback", finding, "false-positive", "--tenant", clean(incident.tenant_id)]
+    return shlex.join(words)
+
+
+def _sql(incident: Incident) -> str:
+    column, value = ("user_id", incident.user_id) if incident.user_id else ("prefix", incident.subject)
+    return (
+        f"SELECT * FROM session_events FINAL WHERE tenant_id = {_quoted(incident.tenant_id)} "  # noqa: S608  a query to show, with its values quoted
+        f"AND {column} = {_quoted(value)} AND event_time BETWEEN "
+        f"fromUnixTimestamp64Milli(toInt64({incident.started_at - MARGIN_MS})) AND "
+        f"fromUnixTimestamp64Milli(toInt64({incident.last_event_at + MARGIN_MS})) ORDER BY event_time"
+    )
+
+
+def _quoted(text: str) -> str:
+    r"""Return a string literal of ClickHouse's SQL.
+
+    >>> print(_quoted("it's"))
+    'it\'s'
+    """
+    escaped = clean(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

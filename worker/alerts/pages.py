@@ -1,0 +1,50 @@
+"""Metrics and health of the process, on a small web server of its own."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from worker.observe.metrics import CONTENT_TYPE, exposition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LARGEST_REQUEST = 4_096
+
+
+async def serve_pages(host: str, port: int, token: str, problems: Callable[[], list[str]]) -> web.AppRunner:
+    """Serve `/metrics`, `/health/live` and `/health/ready`; return what stops it by `cleanup`.
+
+    Args:
+        host: address to listen on.
+        port: its port; 0 takes a free one.
+        token: bearer token that metrics ask for; empty: none.
+        problems: why the process is not ready.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    async def metrics(request: web.Request) -> web.Response:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            return web.json_response({"error": "a bearer token is needed: web.token"}, status=401)
+        return web.Response(body=exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def live(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "live"})
+
+    async def ready(_request: web.Request) -> web.Response:
+        reasons = problems()
+        body = {"status": "unready" if reasons else "ready", "reasons": reasons}
+        return web.json_response(body, status=503 if reasons else 200)
+
+    app = web.Application(client_max_size=LARGEST_REQUEST)
+    app.add_routes([web.get("/metrics", metrics), web.get("/health/live", live), web.get("/health/ready", ready)])
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=15)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner

@@ -1,0 +1,117 @@
+"""`sessionwatch alerts`: delivers incidents; tests, explains and repeats deliveries."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003  typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+from worker.cli.common import Json, configure_logs, print_json, say, settings_of
+from worker.cli.errors import CheckFailedError
+
+app = typer.Typer(help="Deliver incidents; without a command: until told to stop.", invoke_without_command=True)
+
+
+@app.callback()
+def alerts(context: typer.Context) -> None:
+    """Deliver incidents; without a command: until told to stop."""
+    if context.invoked_subcommand is not None:
+        return
+    from worker.apps import alerts as program  # noqa: PLC0415  `--help` needs none of it
+
+    settings = settings_of(context)
+    configure_logs(context, settings)
+    raise typer.Exit(program.serve(settings))
+
+
+@app.command()
+def test(
+    context: typer.Context, *, destination: Annotated[str, typer.Argument(help="Name of the destination.")]
+) -> None:
+    """Send a sample incident to a destination; fails with the reason when it is not taken."""
+    from worker.alerts.outcome import Outcome  # noqa: PLC0415  as above
+    from worker.apps import alerts as program  # noqa: PLC0415
+
+    result = program.send_test(settings_of(context), destination)
+    if result.outcome is Outcome.NOTHING:
+        say(f"{destination}: a test incident holds nothing for this destination; its settings can be used")
+    elif result.outcome is not Outcome.DELIVERED:
+        raise CheckFailedError(f"{destination} did not take the sample incident: {result.error}")
+    else:
+        say(f"{destination} took the sample incident{f' ({result.error})' if result.error else ''}")
+
+
+@app.command()
+def route(
+    context: typer.Context,
+    *,
+    file: Annotated[Path | None, typer.Argument(help="Incident (JSON); stdin unless given.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy of its tenant (JSON); the default unless given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show where an incident would go, and why it would not; nothing is sent."""
+    from worker.apps import alerts as program  # noqa: PLC0415  as above
+
+    document = file.read_bytes() if file else sys.stdin.buffer.read()
+    try:
+        incident, routes = program.routes_of(settings_of(context), document, policy.read_bytes() if policy else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if as_json:
+        print_json({"incident": incident.uid, "routes": [each._asdict() for each in routes]})
+        return
+    for each in routes:
+        typer.echo(f"{each.destination:24} {each.kind:16} {each.decision}")
+    say(f"{len(routes)} destinations" if routes else "no destination is set: alerts.destinations")
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed for good.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List deliveries that wait or failed; `deliveries` in ClickHouse has every attempt."""
+    from worker.alerts.outbox import Standing  # noqa: PLC0415  as above
+    from worker.apps import alerts as program  # noqa: PLC0415
+
+    wanted = (Standing.FAILED,) if failed else (Standing.FAILED, Standing.WAITING)
+    found = program.deliveries(settings_of(context), wanted)
+    if as_json:
+        import msgspec  # noqa: PLC0415  as above
+
+        print_json({"deliveries": [{"key": each.key, **msgspec.to_builtins(each)} for each in found[:limit]]})
+        return
+    for each in found[:limit]:
+        typer.echo(f"{each.key:72} {each.standing:8} {each.attempts:2} attempts  {each.error or each.reason}")
+    say(f"{len(found):,} deliveries" if found else "no deliveries wait or failed")
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    *,
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="Keys, as `list` shows them.")
+    ] = None,
+    destination: Annotated[str, typer.Option(help="Failed deliveries of this destination.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that failed.")] = False,
+) -> None:
+    """Have failed deliveries made again, with the ids they had."""
+    from worker.alerts.outbox import Standing  # noqa: PLC0415  as above
+    from worker.apps import alerts as program  # noqa: PLC0415
+
+    if not (keys or destination or everything):
+        raise typer.BadParameter("name deliveries, --destination, or --all")
+    settings = settings_of(context)
+    chosen = [
+        each
+        for each in program.deliveries(settings, (Standing.FAILED,))
+        if (not keys or each.key in keys) and destination in ("", each.destination)
+    ]
+    program.replay(settings, chosen)
+    say(f"{len(chosen):,} deliveries are made again")
