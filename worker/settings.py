@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from worker.alerts.config import AlertSettings
 from worker.pipeline.privacy import Addresses, Pseudonyms
+from worker.sessions.incidents import IncidentLimits
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ class RetentionSettings(SettingsGroup):
     """Days after its last event that `sessions` keeps a session."""
     findings_days: NotNegative | None = None
     """Days after its first occurrence that `findings` keeps a finding."""
+    incidents_days: NotNegative | None = None
+    """Days after its last change that `incidents` keeps an incident."""
     feedback_days: NotNegative | None = None
     """Days that `feedback` keeps an entry."""
     deliveries_days: NotNegative | None = None
@@ -279,6 +282,19 @@ class StateSettings(SettingsGroup):
         )
 
 
+class IncidentSettings(SettingsGroup):
+    """Which findings of a user are one incident."""
+
+    quiet_minutes: Positive = 240
+    """Minutes between alerting findings of a user within which they are one incident; after them it is resolved."""
+    retention_days: Positive = 7
+    """Days a resolved incident is kept in the state; until then another finding of the same session reopens it."""
+
+    def limits(self) -> IncidentLimits:
+        """Return the bounds and times of incidents."""
+        return IncidentLimits(quiet=self.quiet_minutes * MINUTE, retention=self.retention_days * DAY)
+
+
 class StreamSettings(SettingsGroup):
     """The consumer group."""
 
@@ -390,6 +406,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
     correlation: CorrelationSettings = CorrelationSettings()
+    incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()

@@ -60,7 +60,7 @@ def backfill(
     with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(ready))
         return find_retroactively(
-            client, LocalPipeline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run
+            client, LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run
         )
 
 
