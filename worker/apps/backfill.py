@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.apps.embedded import served
 from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
@@ -57,10 +58,10 @@ def backfill(
         limits=settings.state.limits(),
         operator=settings.correlation.operator(),
     )
-    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
-        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
+    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(ready))
         return find_retroactively(
-            client, LocalPipeline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run
+            client, LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run
         )
 
 
@@ -84,6 +85,6 @@ def _engines(documents: Mapping[str, bytes], asked: BackfillRange, *, skip_bad: 
 def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:
     if file is not None:
         return read_policies(file.read_bytes())
-    if settings.store_dsn().startswith("chdb:"):
+    if settings.embedded_directory() is not None:
         return {}
     return asyncio.run(read_all(settings.kafka, settings.topics.policies))

@@ -31,6 +31,7 @@ from worker.stream.options import TABLE, StreamOptions
 from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
 
     from schemas.decoding.mapping import Mapping
@@ -100,6 +101,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
         limits=settings.state.limits(),
+        incidents=settings.incident.limits(),
         max_bytes=settings.stream.max_record_bytes,
         pseudonyms=settings.privacy.pseudonyms(),
         operator=settings.correlation.operator(),
@@ -128,8 +130,16 @@ def _reloader(enricher: Enricher) -> Callable[[], Awaitable[None]]:
     return reload_geo_files
 
 
-def build_worker(settings: Settings, *, timer_clock: str = "wall", web: bool = True) -> WorkerParts:
+def build_worker(
+    settings: Settings, *, timer_clock: str = "wall", web: bool = True, web_socket: socket.socket | None = None
+) -> WorkerParts:
     """Return a worker that is not started yet; call it in the loop that will run it.
+
+    Args:
+        settings: all of them.
+        timer_clock: `wall`, or `stream` for event time.
+        web: serve the pages.
+        web_socket: the listening socket to serve them on; None: one is bound by the settings.
 
     Raises:
         worker.enrich.geoip.GeoFileError: a geo file is given and cannot be read.
@@ -145,7 +155,7 @@ def build_worker(settings: Settings, *, timer_clock: str = "wall", web: bool = T
         longest_wait=settings.delivery.retry_max_delay_s,
     )
     app = create_app(
-        stream_options(settings, timer_clock, web=web),
+        stream_options(settings, timer_clock, web=web, web_socket=web_socket),
         build_pipeline(settings, policies, enricher),
         writer,
         observer=recorder,
@@ -181,7 +191,9 @@ def _policy_taker(policies: Policies) -> Callable[[str, bytes | None], None]:
     return take
 
 
-def stream_options(settings: Settings, timer_clock: str, *, web: bool) -> StreamOptions:
+def stream_options(
+    settings: Settings, timer_clock: str, *, web: bool, web_socket: socket.socket | None = None
+) -> StreamOptions:
     """Return what the stream layer needs of the settings."""
     delivery, stream = settings.delivery, settings.stream
     return StreamOptions(
@@ -190,6 +202,7 @@ def stream_options(settings: Settings, timer_clock: str, *, web: bool) -> Stream
         events=settings.topics.events,
         by_user=settings.topics.by_user,
         starts=settings.topics.starts,
+        findings=settings.topics.findings,
         feedback=settings.topics.feedback,
         dlq=settings.topics.dlq,
         policies=settings.topics.policies,
@@ -214,6 +227,7 @@ def stream_options(settings: Settings, timer_clock: str, *, web: bool) -> Stream
         web_bind=settings.web.host,
         web_host=settings.web.reachable_host(),
         web_port=settings.web.port,
+        web_socket=web_socket,
     )
 
 

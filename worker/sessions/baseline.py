@@ -93,6 +93,16 @@ def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None
     _count(history.types, context.session_type or "", now, limits)
 
 
+def known_parts(baseline: Baseline, context: Context) -> list[str]:
+    """Return which of `network`, `country` and `device` of a context the baseline knows."""
+    parts = (
+        ("network", network_key(context.network), baseline.networks),
+        ("country", context.place.country, baseline.countries),
+        ("device", device_key(context.device), baseline.devices),
+    )
+    return [name for name, key, seen in parts if key in seen]
+
+
 def _see(seen: dict[str, DecayedCount], key: str, now: int, limits: Limits) -> None:
     if key:
         _count(seen, key, now, limits)

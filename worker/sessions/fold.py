@@ -432,11 +432,13 @@ def _record_verdict(
         profile.open_findings[uid] = _open_finding(verdict, observation, bucket, fold_context.contexts)
         _bound_findings(profile, limits)
     else:
+        finding.last = now
+        finding.count += 1
+        if verdict.severity > finding.severity:
+            finding.changed_at_count = finding.count
         if finding.suppressed_by and not verdict.suppressed_by:
             _unsuppress(finding, verdict, observation, fold_context.contexts)
             _alarm(profile, session, verdict, now, limits)
-        finding.last = now
-        finding.count += 1
         finding.severity = max(finding.severity, verdict.severity)
         finding.score = max(finding.score, verdict.score)
     return uid
@@ -444,7 +446,7 @@ def _record_verdict(
 
 def _unsuppress(finding: OpenFinding, verdict: Verdict, observation: Observation, contexts: Contexts) -> None:
     """Let the first occurrence that nothing excuses speak for the finding."""
-    finding.suppressed_by = ()
+    finding.suppressed_by, finding.changed_at_count = (), finding.count
     finding.summary, finding.evidence = verdict.summary, verdict.evidence
     finding.context, finding.before = observation.context, contexts.number(verdict.before)
 

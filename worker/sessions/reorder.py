@@ -33,13 +33,18 @@ if TYPE_CHECKING:
 
 
 class FindingChange(NamedTuple):
-    """A finding that was created, updated or closed, and the user it is about (`""`: the tenant alone)."""
+    """A finding that was created, updated or closed, and the user it is about (`""`: the tenant alone).
+
+    Attributes:
+        is_material: more than its count and its last occurrence changed.
+    """
 
     tenant_id: str
     user_id: str
     uid: str
     activity: Activity
     finding: OpenFinding
+    is_material: bool = True
 
 
 class Applied(NamedTuple):
@@ -232,11 +237,7 @@ def _in_order(user: User, observation: Observation, uid: str, fold_context: Fold
     changes: Sequence[FindingChange] = ()
     if done.findings:
         found = user.current.open_findings
-        changes = [
-            _change(user, uid, Activity.CREATE if found[uid].count == 1 else Activity.UPDATE, found[uid])
-            for uid in dict.fromkeys(done.findings)
-            if uid in found
-        ]
+        changes = [_repeated(user, uid, found[uid]) for uid in dict.fromkeys(done.findings) if uid in found]
     _touch(user, uid, fold_context.limits)
     current = observation.kind != DELETED and not user.current.sessions[uid].ended
     sessions = () if current else (uid,)
@@ -260,6 +261,21 @@ def _out_of_order(user: User, observation: Observation, fold_context: FoldContex
     changes = _difference(user, old.open_findings)
     _rotate(user, fold_context, _reported(evicted, changes))
     return Applied(False, False, False, changes, changed, evicted)
+
+
+def _repeated(user: User, uid: str, finding: OpenFinding) -> FindingChange:
+    """Return the change that one more occurrence makes."""
+    activity = Activity.CREATE if finding.count == 1 else Activity.UPDATE
+    return FindingChange(
+        user.tenant_id, user.user_id, uid, activity, finding, finding.count == finding.changed_at_count
+    )
+
+
+def is_material(old: OpenFinding | None, new: OpenFinding) -> bool:
+    """Tell whether more than a finding's count and its last occurrence changed."""
+    return old is None or (old.first, old.severity, old.score, old.suppressed_by, old.evidence) != (
+        new.first, new.severity, new.score, new.suppressed_by, new.evidence,
+    )  # fmt: skip
 
 
 def _change(user: User, uid: str, activity: Activity, finding: OpenFinding) -> FindingChange:
@@ -296,7 +312,9 @@ def _difference(user: User, old: dict[str, OpenFinding]) -> list[FindingChange]:
     """Return how the user's open findings differ from `old`."""
     new = user.current.open_findings
     changes = [
-        _change(user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)
+        _change(user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)._replace(
+            is_material=is_material(old.get(uid), finding)
+        )
         for uid, finding in new.items()
         if old.get(uid) != finding
     ]

@@ -170,6 +170,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
         severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
         evidence: JSON of the first occurrence. `summary`: its one line.
         context, before: of the first occurrence, keys into `User.contexts` (0: none).
+        changed_at_count: the count at which something other than the count and the last occurrence changed last.
     """
 
     detection: str
@@ -186,6 +187,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
     suppressed_by: tuple[str, ...]
     context: int
     before: int
+    changed_at_count: int = 1
 
 
 class ColdProfile(msgspec.Struct, gc=False, array_like=True):
