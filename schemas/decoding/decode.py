@@ -37,8 +37,8 @@ SKEW = 60_000
 _BARE = Envelope(Shape.SNAPSHOT)
 _NONE: tuple[str, ...] = ()
 _ENVELOPES = frozenset({b"spe", b"bef", b"aft", b'op"', b"sch", b"pay", b'id"', b"sou", b"typ", b"tim", b"dat"})
-"""How the first keys of envelopes begin. It saves validating most of them in vain: a key that is not of the schema sends
-a record the slow way in any case."""
+"""How the first keys of envelopes begin. It saves validating most of them in vain: a key that is not of the schema
+sends a record the slow way in any case."""
 _LIST_MARKS = ("[", "{", " ", "\t")
 _BACKSLASH, _DELETE, _C1 = ord("\\"), 0x7F, 0xC2
 # What texts must not hold, as it stands in JSON: control characters, escaped or not.
