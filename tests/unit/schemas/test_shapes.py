@@ -43,7 +43,8 @@ def taken(value: Any, **options: Any) -> SessionEvent:
 )
 def test_an_unwrapped_row_that_was_deleted(marks: dict[str, Any]) -> None:
     event = taken({**PLAIN, **marks, "__ts_ms": NOW - 1000})
-    assert (event.kind, event.event_time, event.activity_time) == (EventKind.DELETED, NOW - 1000, None)
+    assert (event.kind, event.event_time) == (EventKind.DELETED, NOW - 1000)
+    assert event.activity_time == event.last_used_at
 
 
 @pytest.mark.parametrize(
