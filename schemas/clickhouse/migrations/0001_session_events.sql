@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS session_events{on_cluster}
     prefix             String CODEC(ZSTD) COMMENT 'The /24 or /64 around the address',
     asn                UInt32 COMMENT 'Autonomous system number; 0 unknown',
     as_org             LowCardinality(String) COMMENT 'Organisation of the autonomous system',
-    network_kind       LowCardinality(String) COMMENT 'isp, mobile, hosting, vpn, tor, relay, satellite, private or empty',
+    network_kind       LowCardinality(String) COMMENT 'isp, mobile, hosting, vpn, tor, relay, satellite, proxy, private or empty',
     country            LowCardinality(String) COMMENT 'ISO 3166-1 alpha-2; empty unknown',
     city               LowCardinality(String) COMMENT 'City; empty unknown',
     latitude           Nullable(Float64) COMMENT 'Degrees; null unknown',
