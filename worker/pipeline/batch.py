@@ -13,7 +13,7 @@ import msgspec
 from schemas.decoding import Ignored, Rejected, RejectReason
 from schemas.event import EventKind, SessionEvent
 from schemas.keys import user_key
-from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, start_of
+from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, deed_message, start_of
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.ports import (
@@ -30,6 +30,7 @@ from worker.pipeline.ports import (
     envelope_headers,
 )
 from worker.pipeline.rows import event_row, session_row
+from worker.sessions.announcements import Deed
 from worker.sessions.budget import is_budget
 from worker.sessions.correlation import is_correlation
 from worker.sessions.reorder import ROUTINE, apply, expired, is_forgotten, next_timer
@@ -367,11 +368,19 @@ class _Batch:
     def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange]) -> tuple[str, ...]:
         """Collect findings; return the ids of their detections."""
         user = placed.user
-        cause = Cause(placed.origin, placed.record.timestamp, user.applied)
+        cause, engine = Cause(placed.origin, placed.record.timestamp, user.applied), self._engine_for(user.tenant_id)
         # The most severe first: what is left of the alert budget is for them.
         for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
-            self._findings.add(change, placed.key, cause, after, before)
+            if engine.is_tenant_wide(change.finding.detection):
+                # The correlation stage is their only writer: it knows who else of the tenant did the same.
+                deed = Deed(
+                    *change[:2], placed.key, change.uid, change.activity, change.finding, after, before,
+                    placed.origin, placed.record.timestamp,
+                )  # fmt: skip
+                self._result.messages.append(deed_message(deed, self._topics.starts))
+            else:
+                self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
 
     def _forward(self, record: Record, key: bytes, origin: Origin) -> None:

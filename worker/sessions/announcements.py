@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from schemas.policy import TenantPolicy
+from worker.sessions.state import Context, OpenFinding
 
 
 class SessionStart(msgspec.Struct, frozen=True, array_like=True):
@@ -27,6 +28,28 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     has_baseline: bool
     is_learned: bool
     is_new: bool
+    origin: tuple[str, int, int]
+    record_time: int
+
+
+class Deed(msgspec.Struct, frozen=True, array_like=True):
+    """The announcement of a change to a finding that users of a tenant may share, see `Detection.tenant_wide`.
+
+    Attributes:
+        key: of the user's state.
+        uid, activity, finding: see `worker.sessions.reorder.FindingChange`.
+        after, before: the finding's contexts.
+        origin, record_time: the record that brought it about, and that record's timestamp.
+    """
+
+    tenant_id: str
+    user_id: str
+    key: bytes
+    uid: str
+    activity: int
+    finding: OpenFinding
+    after: Context | None
+    before: Context | None
     origin: tuple[str, int, int]
     record_time: int
 
@@ -74,8 +97,26 @@ class CrowdView(msgspec.Struct):
     policy: TenantPolicy
 
 
+class DeedView(msgspec.Struct):
+    """What users of a tenant did alike on one day, as a detection sees it.
+
+    Attributes:
+        detection, subject: what they did. `summary`: of one of their findings.
+        hours: number of the hour since the epoch -> names of the users who did it then, of at most
+            `worker.sessions.tenant_wide.HOURLY` of them; those in which enough users did it within the window.
+    """
+
+    tenant_id: str
+    detection: str
+    subject: str
+    summary: str
+    hours: Mapping[int, Sequence[int]]
+    policy: TenantPolicy
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_start = msgspec.msgpack.Decoder(SessionStart).decode
+_decode_deed = msgspec.msgpack.Decoder(Deed).decode
 
 
 def encode_start(start: SessionStart) -> bytes:
@@ -90,3 +131,17 @@ def decode_start(value: bytes) -> SessionStart:
         msgspec.DecodeError: it is none.
     """
     return _decode_start(value)
+
+
+def encode_deed(deed: Deed) -> bytes:
+    """Encode the announcement of a change to a finding."""
+    return _encode(deed)
+
+
+def decode_deed(value: bytes) -> Deed:
+    """Decode what `encode_deed` made.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _decode_deed(value)

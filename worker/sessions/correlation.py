@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from schemas.finding import Activity, finding_uid
+from worker.sessions import tenant_wide
 from worker.sessions.announcements import Arrival, Claimant, ClaimView, CrowdView
 from worker.sessions.codec import CORRELATION, framed, has_format, unframed
 from worker.sessions.limits import DAY
@@ -20,7 +21,7 @@ from worker.sessions.state import OpenFinding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.sessions.announcements import SessionStart
+    from worker.sessions.announcements import Deed, SessionStart
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
 
@@ -35,7 +36,8 @@ Once is not enough: the victims of a spray would make its network shared egress 
 """
 CLAIMANT_TTL = 8 * DAY
 """A day longer than ended sessions are remembered."""
-UID, NETWORK, EVERYWHERE = "uid", "net", "all"
+UID, NETWORK, EVERYWHERE, DEED = "uid", "net", "all", "deed"
+DEED = "deed"
 """What state is kept by: tenant and uid; network and tenant; a uid alone, over all tenants, for operators."""
 
 
@@ -46,6 +48,7 @@ class CorrelationState(msgspec.Struct, array_like=True):
         applied: announcements applied. `offset`: of the last of them. `newest`: its latest time.
         claimants: of a uid, in order of time.
         arrivals: on a network, in order of time. `regulars`: user -> first and last arrival there.
+        shared: of a deed, who did it.
     """
 
     applied: int = 0
@@ -54,6 +57,7 @@ class CorrelationState(msgspec.Struct, array_like=True):
     claimants: list[Claimant] = msgspec.field(default_factory=list)
     arrivals: list[Arrival] = msgspec.field(default_factory=list)
     regulars: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    shared: tenant_wide.Shared | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -159,6 +163,35 @@ def _crowds(state: CorrelationState, tenant_id: str, network: str, engine: RuleE
             verdict, "", new[0].time, new[-1].time, len({arrival.user_id for arrival in new}), limits
         )
         found[_uid(tenant_id, "", f"network:{network}", finding)] = (tenant_id, "", finding)
+    return found
+
+
+def share(
+    state: CorrelationState, deed: Deed, engine: RuleEngine, limits: Limits
+) -> tuple[list[tenant_wide.Restated], list[FindingChange]]:
+    """Add a change to a finding that users of a tenant may share.
+
+    Returns:
+        The users' findings to be written, and the tenant's own that came, changed or went.
+    """
+    state.applied += 1
+    state.newest = max(state.newest, deed.finding.first)
+    shared = state.shared = state.shared or tenant_wide.Shared()
+    old = _tenant_findings(shared, deed, engine, limits)
+    restated = tenant_wide.apply_deed(shared, deed, state.newest, engine)
+    return restated, _difference(old, _tenant_findings(shared, deed, engine, limits))
+
+
+def _tenant_findings(shared: tenant_wide.Shared, deed: Deed, engine: RuleEngine, limits: Limits) -> Standing:
+    found: Standing = {}
+    for day, view in tenant_wide.tenant_views(shared, deed, engine).items():
+        times = [at for hour in view.hours for at in shared.hours[hour].values()]
+        users = {name for names in view.hours.values() for name in names}
+        for verdict in engine.evaluate_deed(view):
+            finding = _open_finding(verdict, "", min(times), max(times), len(users), limits)
+            finding.bucket = day * DAY
+            holder = f"deed:{view.detection}"
+            found[_uid(deed.tenant_id, "", holder, finding)] = (deed.tenant_id, "", finding)
     return found
 
 

@@ -381,7 +381,7 @@ def _open_finding(verdict: Verdict, observation: Observation, bucket: int, conte
     return OpenFinding(
         verdict.detection, verdict.session_uid, verdict.subject, bucket, observation.time, observation.time, 1,
         verdict.severity, verdict.score, verdict.summary, verdict.evidence, verdict.suppressed_by,
-        observation.context, before,
+        observation.context, before, verdict.joins,
     )  # fmt: skip
 
 

@@ -165,6 +165,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
         severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
         evidence: JSON of the first occurrence. `summary`: its one line.
         context, before: of the first occurrence, keys into `User.contexts` (0: none).
+        joins: see `worker.sessions.contracts.Verdict`; of the first occurrence.
     """
 
     detection: str
@@ -181,6 +182,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
     suppressed_by: tuple[str, ...]
     context: int
     before: int
+    joins: bool = False
 
 
 class ColdProfile(msgspec.Struct, gc=False, array_like=True):
