@@ -31,14 +31,14 @@ from worker.sessions.announcements import Deed, SessionStart
 from worker.sessions.codec import NEVER
 from worker.sessions.correlation import CorrelationState, arrive, claim, share
 from worker.sessions.limits import Limits
-from worker.sessions.reorder import FindingChange, StartHistory, apply
+from worker.sessions.reorder import FindingChange, apply
 from worker.sessions.state import decode_user, encode_user, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from worker.detections.api import Detection
-    from worker.sessions.reorder import Applied
+    from worker.sessions.reorder import StartedSession
     from worker.sessions.state import OpenFinding, User
 
 START = 1_790_000_000_000
@@ -299,7 +299,9 @@ def open_findings(
         key = event.tenant_id, event.user_id
         user = users.get(key) or new_user(*key)
         applied = apply(user, event, known, engine, limits)
-        crossed = _correlated(event, known.network, applied, correlated, engine, limits) if applied.started else ()
+        crossed = [
+            each for started in applied.started for each in _correlated(event, started, correlated, engine, limits)
+        ]
         changes = (each for change in applied.changes for each in _shared(change, correlated, engine, limits))
         for change in (*changes, *crossed):
             if change.activity is Activity.CLOSE:
@@ -328,21 +330,21 @@ def _shared(
 
 def _correlated(
     event: SessionEvent,
-    network: Network,
-    applied: Applied,
-    shared: dict[str, CorrelationState],
+    started: StartedSession,
+    correlated: dict[str, CorrelationState],
     engine: TenantRuleEngine,
     limits: Limits,
 ) -> list[FindingChange]:
     """Do with the start of a session what the second stage does."""
-    started = applied.started or StartHistory(has_baseline=False, is_learned=False, is_new=False)
+    network, history = started.context.network, started.history
     start = SessionStart(
-        event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0
-    )
-    state = shared.setdefault(f"uid {event.tenant_id} {event.session_uid}", CorrelationState())
+        event.tenant_id, event.user_id, started.uid, started.time, (network.ip,), *history, ("", 0, 0), 0,
+        started.replaces,
+    )  # fmt: skip
+    state = correlated.setdefault(f"uid {event.tenant_id} {started.uid}", CorrelationState())
     found = claim(state, start, engine, limits)
-    if started.has_baseline and network.prefix:
-        state = shared.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
+    if (history.has_baseline or started.replaces) and network.prefix:
+        state = correlated.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
         found += arrive(state, start, network.prefix, engine, limits)
     return found
 

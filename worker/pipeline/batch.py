@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from worker.pipeline.readers import EventReader
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
-    from worker.sessions.reorder import Applied, FindingChange
+    from worker.sessions.reorder import Applied, FindingChange, StartedSession
     from worker.sessions.state import Context, User
 
 CACHE_BLOCK_RECORDS = 200
@@ -325,17 +325,19 @@ class _Batch:
             return
         self._add_session_rows(applied, user, key)
         self._count_unevaluated(event, known, engine)
-        if applied.started is not None:
-            self._announce(placed, event, known, applied)
+        for started in applied.started:
+            self._announce(placed, event, started)
 
-    def _announce(self, placed: PlacedEvent, event: SessionEvent, known: Enrichment, applied: Applied) -> None:
+    def _announce(self, placed: PlacedEvent, event: SessionEvent, started: StartedSession) -> None:
         """Announce a session's start to the correlation stage, unless its user starts far too many."""
-        if placed.user.current.baseline.rate.count > MAX_STARTS or applied.started is None:
+        if placed.user.current.baseline.rate.count > MAX_STARTS:
             self._count["starts-capped",] += 1
             return
-        start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp)
+        start = start_of(event, started, placed.origin, placed.record.timestamp)
+        # Of another session than the event's only what its user knew has changed; whose it is was announced.
+        is_claimed = started.uid != event.session_uid or event.uid_derived
         self._result.messages += announcements(
-            start, known.network, self._topics.starts, is_derived=event.uid_derived, operator=self._operator
+            start, started.context.network, self._topics.starts, is_derived=is_claimed, operator=self._operator
         )
 
     def _add_session_rows(self, applied: Applied, user: User, key: bytes) -> None:

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from schemas.event import SessionEvent
-    from worker.enrich.model import Enrichment, Network
+    from worker.enrich.model import Network
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
-    from worker.sessions.reorder import StartHistory
+    from worker.sessions.reorder import StartedSession
 
 _DEED_KEY = f"/{DEED}/".encode()
 MAX_STARTS = 500
@@ -49,14 +49,13 @@ MAX_STARTS = 500
 announcement is kept for days."""
 
 
-def start_of(
-    event: SessionEvent, known: Enrichment, history: StartHistory, origin: Origin, record_time: int
-) -> SessionStart:
-    """Return the announcement of the session that an event starts."""
-    names = (network_name(known.network), place_name(known.place), device_name(known.device))
+def start_of(event: SessionEvent, started: StartedSession, origin: Origin, record_time: int) -> SessionStart:
+    """Return the announcement of a session's start that an event brought about."""
+    context = started.context
+    names = (network_name(context.network), place_name(context.place), device_name(context.device))
     return SessionStart(
-        event.tenant_id, event.user_id, event.session_uid, event.event_time, names,
-        *history, origin, record_time,
+        event.tenant_id, event.user_id, started.uid, started.time, names,
+        *started.history, origin, record_time, started.replaces,
     )  # fmt: skip
 
 
@@ -77,7 +76,7 @@ def announcements(
         if operator:
             key = f"/{EVERYWHERE}/{start.session_uid}".encode()
             yield Message(topic, key, value, timestamp=start.record_time)
-    if start.has_baseline and network.prefix:
+    if (start.has_baseline or start.replaces) and network.prefix:
         key = f"/{NETWORK}/{network.prefix}/{start.tenant_id}".encode()
         yield Message(topic, key, value, timestamp=start.record_time)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -16,8 +16,9 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         time: event time, milliseconds.
         names: address, network, place and device it began with, for people.
-        has_baseline, is_learned, is_new: see `worker.sessions.reorder.StartHistory`.
+        has_baseline, is_learned, is_new: see `worker.sessions.state.StartHistory`.
         origin, record_time: the record it came with, and that record's timestamp.
+        replaces: the time it was announced with before, 0 for none.
     """
 
     tenant_id: str
@@ -30,6 +31,7 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     is_new: bool
     origin: tuple[str, int, int]
     record_time: int
+    replaces: int = 0
 
 
 class Deed(msgspec.Struct, frozen=True, array_like=True):
@@ -64,12 +66,10 @@ class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """A new session on a network, of a user whose networks are known."""
+    """A new session on a network, of a user whose networks are known and to whom it is new."""
 
     time: int
-    session_uid: str
     user_id: str
-    is_new: bool
 
 
 class ClaimView(msgspec.Struct):
@@ -88,11 +88,24 @@ class ClaimView(msgspec.Struct):
 
 
 class CrowdView(msgspec.Struct):
-    """The new sessions of users with a history on one network, and how many regulars it has, as a detection sees it."""
+    """What appeared on one network in one hour and the next, as a detection sees it.
+
+    Attributes:
+        since, until: the hour, milliseconds.
+        arrivals: new sessions of users to whom the network is new, in order of time.
+        known: number of a cell of `cell` milliseconds -> its other users past their learning period, a bit for each
+            hash; `bit_of` gives that of a user.
+        regulars: how many users had come back to the network after a day.
+    """
 
     tenant_id: str
     network: str
+    since: int
+    until: int
     arrivals: Sequence[Arrival]
+    known: Mapping[int, int]
+    cell: int
+    bit_of: Callable[[str], int]
     regulars: int
     policy: TenantPolicy
 

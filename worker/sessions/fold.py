@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Severity, finding_uid
 from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import is_anonymiser, is_own_place
-from worker.sessions.baseline import admit, count_start, network_key, release
+from worker.sessions.baseline import admit, count_start, is_learned, network_key, release
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CRITICAL, decayed, raised
-from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Observation, OpenFinding, Profile, Session
+from worker.sessions.state import (
+    CHANGED,
+    DELETED,
+    KINDS,
+    Context,
+    Contexts,
+    Observation,
+    OpenFinding,
+    Profile,
+    Session,
+    StartHistory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +75,9 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
     evicted: Sequence[tuple[str, Session]] = ()
     if session is None:
         evicted = _make_room(profile, fold_context.limits)
+        history = 0 if observation.kind == DELETED else _history(profile, context.network, observation.time)
         session = _start(profile, observation, context, fold_context.limits)
+        session.history = history
         profile.sessions[context.uid] = session
     if observation.kind == DELETED:
         session.ended = session.ended or observation.time
@@ -187,6 +200,13 @@ def _view(
         fold_context.limits,
         fold_context.engine.policy,
     )
+
+
+def _history(profile: Profile, network: Network, now: int) -> int:
+    """Return what the user's history says of the start of a session, packed."""
+    baseline = profile.baseline
+    is_new = bool(network.asn) and network_key(network) not in baseline.networks
+    return StartHistory(baseline.sessions > 0, is_learned(baseline, now), is_new).packed()
 
 
 def _start(profile: Profile, observation: Observation, context: Context, limits: Limits) -> Session:
