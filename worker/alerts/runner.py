@@ -351,7 +351,7 @@ class AlertService:
 
     def _observe(self) -> None:
         now = self._shared.clock()
-        metrics.READY.set(not self.problems())
+        metrics.ALERT_READY.set(not self.problems())
         for name, dispatcher in self._dispatchers.items():
             if OWN in name:
                 continue
