@@ -152,6 +152,10 @@ class World:
         self.workers.append(worker)
         return worker
 
+    def log_text(self) -> str:
+        """Return what the workers logged so far."""
+        return (self.directory / "workers.log").read_text(encoding="utf-8", errors="replace")
+
     def publish_policies(self, documents: dict[str, bytes]) -> None:
         """Publish policies, by tenant."""
         asyncio.run(self._publish_policies(documents))

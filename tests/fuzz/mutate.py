@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from worker.simulator import Simulator, profile
 
@@ -26,11 +29,17 @@ AWKWARD: tuple[Any, ...] = (
     "now", "253402300800", "::ffff:1.2.3.4", "fe80::1%eth0", "[::1]:80", "1.2.3.4:99999", "01.2.3.4", "1.2.3", "0x7f.1",
     "::", "255.255.255.255", "1.2.3.4\0", "u/1", "%2F", "{}", "[]", {}, [], [[]], {"": {}}, [None] * 70, ["x"] * 1100,
     {"a" * 300: 1}, "c", "d", "r", "t", "m", "1.0", "session.revoked", "90,180", "NaN, NaN", "91.0, 181.0",
+    "__debezium_unavailable_value", ["__debezium_unavailable_value"], "{a,b}", '["a"]', "a, b", "0000-00-00",
+    "infinity",
+    "Chrome 141.0.0 / Windows 10.0.0", "64:ff9b::1.2.3.4", "2002:102:304::", "1.2.3.4, 5.6.7.8", "unknown", "-", [{}],
+    "2026-03-02t08:41:60z", "2026-03-02 08:41:07.25 +0000 UTC", '{"a": "b"}', "true", "USER_SESSION_DELETED",
+    "SessionRevoked",
     "Paris, FR, extra, parts, here", "(" * 500, "Mozilla/5.0 (" + "a;" * 1500 + ")", "Chrome/" + "9" * 400,
 )  # fmt: skip
 SNIPPETS = (
     b'"', b"\\", b"\\u0000", b"\\ud800", b"{", b"}", b"[", b"]", b",", b":", b"null", b"\xff", b"\xed\xa0\x80", b"\0",
-    b"\xef\xbb\xbf", b"1e999", b"-", b"/**/", b'"ip":', b'"user_id":"u",', b"[" * 300, b'{"a":' * 200, b" " * 64,
+    b"\xef\xbb\xbf", b"\0\0\0\0\1", b"\x03\0", b"1e999", b"-", b"/**/", b'"ip":', b'"user_id":"u",', b"[" * 300,
+    b'{"a":' * 200, b" " * 64,
 )  # fmt: skip
 
 
@@ -39,7 +48,31 @@ def seeds(count: int = 400, seed: int = 11) -> list[bytes]:
     config = profile("demo", seed=seed, start_ms=START, users=40, rate=200.0, warmup_days=0.0)
     records = [event.value for event in islice(Simulator(config).events(), count)]
     plain = next(each for each in map(_read, records) if isinstance(each, dict) and "ip" in each)
-    return [*records, *(json.dumps(each).encode() for each in _envelopes(plain))]
+    shaped = [json.dumps(each, default=str).encode() for each in [*_envelopes(plain), *_rows(plain), *_mapped()]]
+    return [*records, *shaped, *_framed(json.dumps(plain).encode())]
+
+
+def _mapped() -> list[dict[str, Any]]:
+    """Return the documented payloads of other identity systems."""
+    files = sorted((Path(__file__).parents[1] / "mappings").glob("*.yaml"))
+    return [case["record"] for file in files for case in yaml.load(file.read_text("utf-8"), yaml.CSafeLoader)]
+
+
+def _rows(plain: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a session as databases and connectors write it."""
+    row = {**plain, "is_deleted": 0, "scopes": "{read,write}", "amr": '["pwd"]', "meta_data": '{"a": 1}',
+           "max_age_minutes": "60", "last_used_at": START * 1000, "user_id": 17}  # fmt: skip
+    return [
+        row, {**row, "__op": "d", "__deleted": "true", "__ts_ms": START}, {"schema": {}, "payload": row},
+        {**plain, "aud": "__debezium_unavailable_value", "scopes": ["__debezium_unavailable_value"]},
+        {"op": "u", "before": None, "after": json.dumps(row), "ts_us": START * 1000},
+    ]  # fmt: skip
+
+
+def _framed(plain: bytes) -> list[bytes]:
+    """Return a record behind a byte order mark and behind the frames of schema registries."""
+    frames = (b"\xef\xbb\xbf", b"\0\0\0\0\x07", b"\0" + b"\0" * 7 + b"\x07", b"\x03\0" + b"\x11" * 16)
+    return [*(frame + plain for frame in frames), json.dumps(plain.decode()).encode()]
 
 
 def _read(record: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import uuid4
 from tests.chaos.compare import everything
 from tests.chaos.feed import feed, start_of_day, traffic
 from tests.chaos.world import World
+from worker.embedded.broker import EmbeddedBroker
 from worker.embedded.http import HttpEndpoint
 from worker.settings import KafkaSettings
 from worker.stream.connection import aiokafka_options
@@ -54,3 +56,27 @@ def test_a_worker_stops_in_time_while_the_store_hangs_and_at_once_when_asked_twi
     assert found.twice == 0
     assert len(found.letters) == source.records - source.accepted
     assert {key[0] for key in found.tables["findings"]} == found.published
+
+
+def test_a_worker_whose_kafka_died_is_unready_says_why_once_and_stops_in_time(tmp_path: Path) -> None:
+    name = f"dead-kafka-{uuid4().hex[:6]}"
+    with EmbeddedBroker(tmp_path / "broker.log") as broker:
+        options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
+        source = feed(options, f"{name}-input", list(traffic(50, 1, start_of_day())))
+        with (
+            HttpEndpoint(tmp_path / "store", read_only=False) as endpoint,
+            World(name, broker.bootstrap_servers, source, endpoint, tmp_path) as world,
+        ):
+            worker = world.start()
+            world.until_ready(worker)
+            world.until(world.done, "the end of the input")
+            os.kill(broker.pid or 0, signal.SIGKILL)
+            world.until(lambda: not world.ready(worker), "unreadiness", 60)
+            assert "Kafka" in world.page(worker, "/health/ready")
+            world.until(lambda: "Kafka is not reached" in world.log_text(), "the warning")
+            # It fails when that takes ten seconds or more, or does not end with 0.
+            world.stop(worker)
+            log = world.log_text()
+    assert log.count("Kafka is not reached") == 1
+    assert "Task was destroyed" not in log
+    assert "Traceback" not in log

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from worker.observe.snapshot import Summary
     from worker.settings import Settings
 PROGRESS_SECONDS = 0.3
+SMALL_FILE, SMALL_SESSION_TIMEOUT = 4 << 20, 2.0
+"""Bytes up to which a file is small, and seconds of the consumer group's session timeout then. The embedded broker lets
+a new group form after half of it, which would be most of what a small replay takes."""
 
 
 def replay(
@@ -53,7 +56,8 @@ def replay(
     started = time.perf_counter()
     lines = ReplayFile(file, settings.topics.events, build_decoder(settings, clock_skew=0))
     documents = read_policies(policies.read_bytes()) if policies else {}
-    with embedded(settings) as (changed, _):
+    with embedded(settings) as (served, _):
+        changed = _quick(served) if 0 < lines.size <= SMALL_FILE else served
         settle_memory()
         recorder = asyncio.run(_replay(changed, lines, documents, on_progress))
         if dead_letters is not None:
@@ -62,6 +66,12 @@ def replay(
         if findings is not None:
             export_findings(changed.store_dsn(), findings)
         return summary_of(changed, recorder, lines.read, time.perf_counter() - started, interrupted=False)
+
+
+def _quick(settings: Settings) -> Settings:
+    """Return settings with which a group forms at once."""
+    stream = settings.stream.model_copy(update={"session_timeout_s": SMALL_SESSION_TIMEOUT})
+    return settings.model_copy(update={"stream": stream})
 
 
 async def _replay(

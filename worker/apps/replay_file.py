@@ -46,6 +46,7 @@ class ReplayFile:
 
     Attributes:
         read: lines sent so far; blank ones do not count.
+        size: bytes of the file; 0 when it is standard input.
         numbers: partition and offset -> number in the file, from 1, of the lines that are no events.
 
     Raises:
@@ -59,6 +60,7 @@ class ReplayFile:
         self._topic = topic
         self._file = file
         self._ceiling = time.time_ns() // 1_000_000 if str(file) == "-" else file.stat().st_mtime_ns // 1_000_000
+        self.size = 0 if str(file) == "-" else file.stat().st_size
         self._newest = 0
 
     async def send(self, producer: AIOKafkaProducer, partitions: int) -> None:

@@ -1,4 +1,4 @@
-"""The ClickHouse writer: rows in, durable when it returns. One thread of its own, off the event loop."""
+"""Writes rows to ClickHouse, in a thread outside the event loop. Rows are durable when a write returns."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import clickhouse_connect
+import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, ProgrammingError
 
 from schemas.clickhouse.tables import TABLES
@@ -25,14 +26,18 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 
+log = structlog.get_logger(__name__)
+
+WARN_EVERY_SECONDS = 60.0
+"""Between two warnings about inserts that fail for the same outage."""
 FORMAT = "MsgPack"
-"""Rows come encoded; decoding them is the store's work, in its own threads."""
+"""Rows are encoded by the pipeline; ClickHouse decodes them in its own threads."""
 _COLUMNS = {name: [column.name for column in table.columns] for name, table in TABLES.items()}
 
 REFUSED = frozenset({6, 16, 27, 38, 41, 43, 44, 47, 53, 60, 62, 70, 73, 81, 115, 117, 349})
-"""ClickHouse error codes that waiting does not cure: wrong types, broken bytes, unknown columns, tables, databases,
-formats or settings (https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp). All others do
-pass, or can be cured at the server: no memory (241), too many parts (252), read-only (164, 242), quota (201), …"""
+"""ClickHouse error codes that a retry does not fix: wrong types, broken bytes, unknown columns, tables, databases,
+formats or settings (https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp). All others pass,
+or can be fixed at the server: no memory (241), too many parts (252), read-only (164, 242), quota (201), …"""
 UNKNOWN_DATABASE, ACCESS_DENIED = 81, 497
 _CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
 
@@ -54,13 +59,13 @@ _SECRET_OPTION = re.compile(r"([?&](?:password|access_token)=)[^&]*")
 
 
 class WriterObserver(Protocol):
-    """Who is told how the store does."""
+    """Callbacks about inserts."""
 
     def on_insert(self, table: str, rows: int, seconds: float) -> None:
-        """Rows of a table became durable."""
+        """Called when rows of a table are durable."""
 
     def on_retry(self, error: str) -> None:
-        """A write failed and will be tried again."""
+        """Called when a write failed and will be retried."""
 
 
 def masked(dsn: str) -> str:
@@ -81,8 +86,8 @@ def connect(dsn: str, **options: Any) -> Client:
         options: passed on to clickhouse-connect (TLS, timeouts, …).
 
     Raises:
-        BadDsnError: the DSN or an option makes no sense.
-        StoreUnreachableError: nobody answers there, or the user is refused.
+        BadDsnError: the DSN or an option is invalid.
+        StoreUnreachableError: the server does not answer, or refuses the user.
     """
     embedded = dsn.startswith("chdb:")
     try:
@@ -97,7 +102,7 @@ def connect(dsn: str, **options: Any) -> Client:
     except (ClickHouseError, OSError) as error:
         if isinstance(error, ProgrammingError) and not embedded:
             raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
-        raise StoreUnreachableError(f"no ClickHouse at {masked(dsn)}: {_why(error)}") from error
+        raise StoreUnreachableError(f"cannot reach ClickHouse at {masked(dsn)}: {_why(error)}") from error
 
 
 def create_database(dsn: str, **options: Any) -> None:
@@ -133,7 +138,7 @@ def _plain(dsn: str) -> tuple[str, bool]:
     """Return the DSN as clickhouse-connect takes it, and whether it asks for TLS."""
     parts = urlsplit(dsn)
     if parts.scheme not in SCHEMES or not parts.hostname:
-        raise ValueError("not chdb:///directory and not clickhouse://user:password@host:8123/database")
+        raise ValueError("expected chdb:///directory or clickhouse://user:password@host:8123/database")
     if "@" in parts.path + parts.query + parts.fragment:
         raise ValueError("percent-encode the password: / is %2F, ? is %3F, # is %23")
     options = dict(parse_qsl(parts.query))
@@ -173,14 +178,14 @@ def error_code(error: BaseException) -> int:
 
 
 class _Thread:
-    """Runs one call after the other. Unlike an executor's, a call that hangs does not hold up the process's end."""
+    """Runs calls one after the other. Unlike an executor, a call that hangs does not delay the end of the process."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         Thread(target=self._run, name="clickhouse", daemon=True).start()
 
     def run_there(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Return what will be the result of a call."""
+        """Return a future for the result of a call."""
         future: Future[Any] = Future()
         self._calls.put((future, partial(call, *args)))
         return asyncio.wrap_future(future)
@@ -196,26 +201,27 @@ class _Thread:
                 continue
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001  whoever waits for it is told
+            except BaseException as error:  # noqa: BLE001  the caller gets it
                 future.set_exception(error)
 
 
 class ClickHouseWriter:
-    """Writes batches of rows, trying until they are durable.
+    """Writes batches of rows and retries until they are durable.
 
-    `insert` may wait for as long as the store is away; that is the back-pressure. It raises `StoreRefusedError` for
-    what waiting does not cure, and whatever is no trouble of the store at all. Writing the same rows again is
-    harmless: the tables collapse them.
+    `insert` waits while the store is unavailable; that is the back-pressure. It raises `StoreRefusedError` for errors
+    that a retry does not fix. Writing the same rows again is harmless: the tables collapse them. The first failure of
+    an outage is a warning with ClickHouse's message, and so is one failure a minute; its end is logged.
 
     Args:
-        connector: makes a client; called in the writer's own thread until it succeeds once.
-        observer: told of inserts and retries.
-        sleep: waits between tries, seconds.
+        connector: returns a client; called in the writer's own thread until it succeeds once.
+        observer: its methods are called for inserts and retries.
+        sleep: waits between attempts, seconds.
         clock: monotonic, seconds.
         first_wait, longest_wait: bounds of the exponential wait, seconds.
+        patience: seconds of an outage after which `insert` raises; None: it retries without limit.
 
     Attributes:
-        failing_since: the clock when the first of the tries failed that failed in a row; None while all is well.
+        failing_since: clock at the first failure of an outage; None while inserts succeed.
     """
 
     def __init__(
@@ -227,12 +233,15 @@ class ClickHouseWriter:
         clock: Callable[[], float],
         first_wait: float = 0.1,
         longest_wait: float = 5.0,
+        patience: float | None = None,
     ) -> None:
         self._connector = connector
         self._observer = observer
         self._sleep = sleep
         self._clock = clock
         self._first_wait, self._longest_wait = first_wait, longest_wait
+        self._patience = patience
+        self._warned_at = 0.0
         self._client: Client | None = None
         self._thread = _Thread()
         self.failing_since: float | None = None
@@ -244,7 +253,7 @@ class ClickHouseWriter:
             batch: rows by table, in `FORMAT`, columns in the order of `schemas.clickhouse.tables`.
 
         Raises:
-            StoreRefusedError: the store refuses them for good.
+            StoreRefusedError: the store refuses the rows, or the patience is over.
             KeyError: there is no such table.
         """
         for table, rows in batch.items():
@@ -252,7 +261,7 @@ class ClickHouseWriter:
                 await self._insert(table, rows)
 
     async def close(self) -> None:
-        """Let the client go, after the insert that is under way."""
+        """Close the client after the insert in progress."""
         await self._thread.run_there(self._release)
         self._thread.end()
 
@@ -266,11 +275,11 @@ class ClickHouseWriter:
             try:
                 seconds = await self._thread.run_there(self._write, table, rows)
             except (ClickHouseError, StoreUnreachableError, OSError) as error:
-                self._failed(error)
+                self._failed(table, error)
                 await self._sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
                 wait = min(wait * 2, self._longest_wait)
             else:
-                self.failing_since = None
+                self._succeeded()
                 if self._observer is not None:
                     self._observer.on_insert(table, len(rows), seconds)
                 return
@@ -287,9 +296,26 @@ class ClickHouseWriter:
             raise
         return self._clock() - begun
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, table: str, error: Exception) -> None:
+        """Count and log a failure.
+
+        Raises:
+            StoreRefusedError: the patience is over.
+        """
+        now = self._clock()
         if self.failing_since is None:
-            self.failing_since = self._clock()
+            self.failing_since, self._warned_at = now, now - WARN_EVERY_SECONDS
+        seconds = now - self.failing_since
+        if self._patience is not None and seconds >= self._patience:
+            raise StoreRefusedError(f"table {table}: gave up after {seconds:.0f} s: {_first_line(error)}") from error
+        if now - self._warned_at >= WARN_EVERY_SECONDS:
+            self._warned_at = now
+            log.warning("insert failed, retrying", table=table, failing_for_s=round(seconds), error=_first_line(error))
         if self._observer is not None:
             code = error_code(error)
             self._observer.on_retry(f"code-{code}" if code else type(error).__name__)
+
+    def _succeeded(self) -> None:
+        if self.failing_since is not None:
+            log.info("inserts succeed again", failed_for_s=round(self._clock() - self.failing_since))
+            self.failing_since = None

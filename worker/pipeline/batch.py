@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from schemas.decoding import Ignored, Rejected, RejectReason
-from schemas.event import SessionEvent
+from schemas.event import EventKind, SessionEvent
 from schemas.keys import user_key
 from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, start_of
 from worker.pipeline.feedback import process_feedback
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 CACHE_BLOCK_RECORDS = 200
 """Records decoded, applied and encoded at a time: their data then stays in the processor's caches, and memory is
 reused at once. A batch of 2,000 in one go took 40% longer a record."""
+_WITHOUT_ACTIVITY = (EventKind.CHANGED, EventKind.DELETED)
+"""Kinds of events that are no use of a session, so that they lack nothing without a time of use."""
 EVENTS, SESSIONS, FINDINGS = "session_events", "sessions", "findings"
 
 
@@ -354,9 +356,10 @@ class _Batch:
     def _count_unevaluated(self, event: SessionEvent, known: Enrichment, engine: RuleEngine) -> None:
         """Count, by detection, the unknown parts of an event that the detection needs."""
         network, place, device = known
-        if network.prefix and place.country and device.browser and event.amr is not None:
+        is_timed = event.activity_time is not None or event.kind in _WITHOUT_ACTIVITY
+        if network.prefix and place.country and device.browser and event.amr is not None and is_timed:
             return
-        parts = {"network": network.prefix, "place": place.country, "device": device.browser}
+        parts = {"network": network.prefix, "place": place.country, "device": device.browser, "time": is_timed}
         for part in [part for part, value in parts.items() if not value] + ["amr"] * (event.amr is None):
             for uid in engine.needing(part):
                 self._count["unevaluated", uid, f"unknown-{part}"] += 1

@@ -163,7 +163,7 @@ class RuleEngine(Protocol):
         """Return the verdicts on the arrivals on a network."""
 
     def needing(self, part: str) -> tuple[str, ...]:
-        """Return the detections that cannot do without `network`, `place`, `device` or `amr`."""
+        """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
 
     def is_first_party(self, user_agent: str) -> bool:
         """Tell whether a user agent is one of the tenant's own clients."""

@@ -8,6 +8,7 @@ is always assigned to the same worker. The state of partition `p` is one shard o
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 AFTER_COMMIT = "after-commit"
+WATCH_SECONDS = 1.0
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; its readiness reports the wait."""
 
@@ -151,6 +153,28 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             except Exception as error:  # noqa: BLE001  a state whose timers cannot fire must be looked at
                 self._on_fatal(error)
                 return
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the worker had partitions, and the group has confirmed no heartbeat for a session time-out."""
+        age: float = self.consumer.heartbeat_age
+        return self.settings.session_timeout < age < inf
+
+    async def _watch_kafka_forever(self) -> None:
+        """Log the loss of Kafka and its return, once each."""
+        lost = False
+        while not self.should_stop:
+            await self.sleep(WATCH_SECONDS)
+            if self.is_cut_off and not lost:
+                log.warning(
+                    "Kafka is not reached: the consumer group has confirmed no heartbeat for %.0f s. Waiting for "
+                    "the brokers at %s",
+                    self.consumer.heartbeat_age,
+                    self.kafka_options["bootstrap_servers"],
+                )
+            elif lost and not self.is_cut_off:
+                log.info("Kafka is reached again")
+            lost = self.is_cut_off
 
     async def _report_lag_forever(self) -> None:
         while not self.should_stop:
@@ -268,6 +292,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         await super().on_started()
         self.add_future(self._fire_timers_forever())
         self.add_future(self._report_lag_forever())
+        self.add_future(self._watch_kafka_forever())
 
     async def on_stop(self) -> None:
         """Wait for what is in flight, commit, and stop."""
@@ -294,6 +319,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             found.append(f"the worker failed: {self.failure!r}")
         if self.rebalancing or not self.tables.actives_ready:
             found.append("partitions are being assigned or their state recovered")
+        if self.is_cut_off:
+            found.append(f"Kafka is not reached: no heartbeat was confirmed for {self.consumer.heartbeat_age:.0f} s")
         if not self.delivery.ready:
             found.append(f"the oldest batch in flight is {self.delivery.stalled_for:.0f} s old")
         if self.policy_reader is not None and self.policy_reader.problem:

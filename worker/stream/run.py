@@ -47,11 +47,15 @@ def raise_failure(app: App) -> None:
 
 async def _stop(app: App) -> bool:
     """Stop a worker; return False when it takes too long, as it may after a crash of one of Faust's services."""
-    try:
-        await asyncio.wait_for(app.stop(), app.settings.drain_seconds + STOP_SECONDS)
-    except TimeoutError:
-        log.error("The worker did not stop in time")  # noqa: TRY400  the traceback is the timer's
+    stopping = asyncio.create_task(app.stop())
+    # `wait_for` would also wait for the cancelled stop, which a client without brokers can delay.
+    done, _ = await asyncio.wait([stopping], timeout=app.settings.drain_seconds + STOP_SECONDS)
+    if not done:
+        log.error(
+            "The worker did not stop within %.0f s; ending the process", app.settings.drain_seconds + STOP_SECONDS
+        )
         return False
+    await stopping
     return True
 
 
@@ -77,6 +81,9 @@ async def _run(make_app: Callable[[], App]) -> int:
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     starting = asyncio.create_task(app.start())
     code = await _until_asked(app, starting, asked)
+    if code == EXIT_OK and app.is_cut_off:
+        log.warning("Stopped without Kafka: batches in flight are not committed, and will be computed again")
+        os._exit(code)
     if not await _stop(app):
         os._exit(code or EXIT_CRASHED)
     return code
