@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -129,6 +130,28 @@ def test_two_processes_share_the_work_and_one_takes_over(
         alerts.kill(first)
         alerts.publish([incident(f"b{number}") for number in range(50)])
         until(lambda: len(set(ids(http))) == 100, "all of them")
+
+
+def test_a_process_that_was_frozen_loses_nothing_when_it_wakes(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
+) -> None:
+    with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
+        first = alerts.start()
+        until(alerts.is_ready, "readiness")
+        alerts.publish([incident(f"a{number}") for number in range(20)])
+        until(lambda: ids(http), "the first of them")
+        first.send_signal(signal.SIGSTOP)
+        other = free_port()
+        alerts.start(other)
+        alerts.publish([incident(f"a{number}", 2) for number in range(20)])
+        wanted = {f"a{number}-{revision}" for number in range(20) for revision in (1, 2)}
+        until(lambda: wanted <= set(ids(http)), "all of them, by the other")
+        first.send_signal(signal.SIGCONT)
+        alerts.publish([incident(f"a{number}", 3) for number in range(20)])
+        until(lambda: len({each for each in ids(http) if each.endswith("-3")}) == 20, "what came after it woke")
+        until(lambda: not listed(alerts), "nothing that waits")
+        firsts = list(dict.fromkeys(ids(http)))
+        assert chaos.reordered(firsts) == 0
 
 
 def test_a_destination_that_is_back_gets_at_once_what_waited(

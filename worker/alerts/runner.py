@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -34,6 +35,7 @@ HANDOVER_SECONDS = 3.0
 POLL_MS = 200
 BATCH = 500
 UPKEEP_SECONDS = 5.0
+EXPIRE_ROUNDS = 60
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 RETRY_SECONDS = 1.0
@@ -82,6 +84,9 @@ class AlertService:
         self._following: list[asyncio.Task[None]] = []
         self._loading: asyncio.Task[None] | None = None
         self._refused: set[str] = set()
+        self._own: dict[str, Destination] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answered = 0
         self._joined = False
 
@@ -131,7 +136,7 @@ class AlertService:
     async def _until(self, stop: asyncio.Event) -> None:
         tasks = [
             asyncio.create_task(work)
-            for work in (self._read(), self._keep_up(), self._shared.recorder.run(), _wait(stop))
+            for work in (self._read(), self._keep_up(), self._shared.recorder.run(), _wait(stop), self._broke())
         ]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
@@ -139,6 +144,9 @@ class AlertService:
         await asyncio.gather(*rest, return_exceptions=True)
         for task in done:
             task.result()
+
+    async def _broke(self) -> None:
+        await self._broken
 
     async def _end(self, consumer: AIOKafkaConsumer) -> None:
         """Finish what is under way, leave the group, and write what was recorded."""
@@ -172,7 +180,13 @@ class AlertService:
         tps = [TopicPartition(self._kafka.incidents, each) for each in partitions]
         self._consumer.pause(*tps)
         self._loading = asyncio.create_task(self._load(self._consumer, tps))
+        self._loading.add_done_callback(self._loaded)
         self._following.append(self._loading)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        """End the process when taking over failed by a bug: its partitions would be served by nobody."""
+        if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
+            self._broken.set_exception(error)
 
     async def _load(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> None:
         while True:
@@ -198,6 +212,8 @@ class AlertService:
                 self._shared.recorder.keep(self._kind(each.destination), each)
         for each in waiting:
             self._ensure(each)
+        if unknown := sorted(set(self._shared.outbox.destinations()) - self._dispatchers.keys()):
+            log.warning("deliveries wait for destinations that are not set", destinations=unknown)
         log.info("deliveries were taken over", waiting=len(waiting), known=len(found))
         self._wake_all()
 
@@ -309,7 +325,7 @@ class AlertService:
 
     def _ensure(self, delivery: AlertDelivery) -> None:
         """See that a delivery which waits for a tenant's own destination is served."""
-        if delivery.destination in self._dispatchers or OWN not in delivery.destination:
+        if OWN not in delivery.destination:
             return
         policy = self._shared.policy_of(delivery.tenant_id)
         own = own_destinations(delivery.tenant_id, policy, self._shared.settings, self._refuse)
@@ -317,12 +333,22 @@ class AlertService:
             self._ensure_own(delivery.destination, own[delivery.destination])
 
     def _ensure_own(self, name: str, config: Destination) -> None:
-        if name in self._dispatchers:
+        if self._own.get(name) == config:
             return
+        if name in self._dispatchers:
+            self._replaced(name)
+        self._own[name] = config
         try:
             self._start_dispatcher(name, config)
         except BadDestinationError as error:
             self._refuse(name, str(error))
+
+    def _replaced(self, name: str) -> None:
+        """End the dispatcher of a destination that its policy has changed; what is under way ends by itself."""
+        self._tasks.pop(name).cancel()
+        task = asyncio.create_task(self._dispatchers.pop(name).drain(DRAIN_SECONDS))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _refuse(self, name: str, why: str) -> None:
         if name not in self._refused:
@@ -336,10 +362,11 @@ class AlertService:
     # --- Upkeep ---
 
     async def _keep_up(self) -> None:
-        while True:
+        for round_ in count():
             await self._probe()
             self._observe()
-            await self._expire()
+            if round_ % EXPIRE_ROUNDS == 0:
+                await self._expire()
             await asyncio.sleep(UPKEEP_SECONDS)
 
     async def _probe(self) -> None:

@@ -26,7 +26,7 @@ TRAVEL_KM: Final = (450.0, 520.0)
 TRAVEL_KMH: Final = (850.0, 950.0)
 CONCURRENT_MS: Final = (32 * MINUTE, 28 * MINUTE)
 LOCATION_RADIUS_KM: Final = {"city": 25.0, "coordinates": 5.0}
-ANONYMISERS: Final = frozenset({"vpn", "tor", "relay", "hosting", "satellite"})
+ANONYMISERS: Final = frozenset({"vpn", "tor", "relay", "hosting", "satellite", "proxy"})
 
 
 class Spot(NamedTuple):
@@ -154,7 +154,9 @@ def _radius(tenant: SimulatedTenant, spot: Spot) -> float:
     return LOCATION_RADIUS_KM.get(tenant.places, float(spot.network.radius_km))
 
 
-def judge_start(user: SimulatedUser, others: Sequence[TrailPoint], now: TrailPoint, *, experienced: bool) -> OracleVerdict:
+def judge_start(
+    user: SimulatedUser, others: Sequence[TrailPoint], now: TrailPoint, *, experienced: bool
+) -> OracleVerdict:
     """RuleEngine a sign-in by someone else: `others` are the last sights of the user's other sessions."""
     verdict = OracleVerdict()
     _newness(verdict, user, now.spot, experienced=experienced)
