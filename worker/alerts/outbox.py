@@ -236,13 +236,14 @@ class Outbox:
         lines = {name: self._lines[LineKey(name, incident_uid)] for name in known}
         return {name for name, line in lines.items() if line.triggered or line.waiting}
 
-    def load(self, deliveries: Iterable[AlertDelivery]) -> None:
-        """Take in what the journal says about a partition, in any order.
+    def load(self, deliveries: Iterable[AlertDelivery]) -> list[AlertDelivery]:
+        """Take in what the journal says about a partition, in any order; return those that do not wait any more.
 
-        A state that waits though a later one was delivered is not taken in: it was settled, and a process that had
-        lost the partition wrote once more that it waits.
+        A state that waits though a later one was delivered was settled: a process that had lost the partition wrote
+        once more that it waits.
         """
         touched: dict[LineKey, Line] = {}
+        overtaken = []
         for each in sorted(deliveries, key=lambda delivery: (delivery.standing is Standing.WAITING, delivery.revision)):
             line = self._line(each)
             touched[line.key] = line
@@ -250,8 +251,12 @@ class Outbox:
                 line.settle(each)
             elif each.requested or each.revision > line.delivered:
                 insort(line.waiting, each, key=lambda delivery: delivery.revision)
+            else:
+                reason = f"revision {line.delivered} was delivered"
+                overtaken.append(each.change(standing=Standing.LEFT_OUT, reason=reason, next_at=0))
         for line in touched.values():
             self._offer(line)
+        return overtaken
 
     def add(self, delivery: AlertDelivery) -> list[AlertDelivery]:
         """Put a new delivery at the end of its line; return those that are left out for it.

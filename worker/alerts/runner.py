@@ -198,13 +198,13 @@ class AlertService:
                 await asyncio.sleep(RETRY_SECONDS)
         if follow is not None:
             self._following.append(follow)
-        self._take_over(found)
+        await self._take_over(found)
         with suppress(IllegalStateError):
             consumer.resume(*(tp for tp in tps if tp in consumer.assignment()))
 
-    def _take_over(self, found: list[AlertDelivery]) -> None:
+    async def _take_over(self, found: list[AlertDelivery]) -> None:
         """Go on with what the journal says. What was attempted lately is written down again: it may not have been."""
-        self._shared.outbox.load(found)
+        await self._shared.journal.write(self._shared.outbox.load(found))
         waiting = [each for each in found if each.standing is Standing.WAITING]
         since = self._shared.clock() - DAY_MS
         for each in found:

@@ -154,7 +154,8 @@ def test_a_failed_delivery_is_made_again_on_request() -> None:
 def test_a_late_write_of_a_process_that_lost_the_partition_changes_no_order() -> None:
     outbox = Outbox(8)
     stale = delivery(1, attempts=1, next_at=50)
-    outbox.load([stale, delivery(2, standing=Standing.DELIVERED), delivery(3)])
+    (overtaken,) = outbox.load([stale, delivery(2, standing=Standing.DELIVERED), delivery(3)])
+    assert (overtaken.key, overtaken.standing) == (stale.key, Standing.LEFT_OUT)
     assert (found := told(outbox)) is not None
     assert found.revision == 3
     assert told(outbox) is None
