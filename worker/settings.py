@@ -183,6 +183,8 @@ class GeoSettings(SettingsGroup):
     """City database (`.mmdb`); unset: places come from `location` alone."""
     asn_db: Path | None = None
     """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
+    networks: Path | None = None
+    """CSV of networks whose kind is known (`match,kind,name,source`); its lines come before the shipped ones."""
 
 
 class WebSettings(SettingsGroup):

@@ -47,7 +47,7 @@ _NETWORK = (
     ("prefix", TEXT, "The /24 or /64 around the address"),
     ("asn", "UInt32", "Autonomous system number; 0 unknown"),
     ("as_org", WORD, "Organisation of the autonomous system"),
-    ("network_kind", WORD, "isp, mobile, hosting, vpn, tor, relay, satellite, private or empty"),
+    ("network_kind", WORD, "isp, mobile, hosting, vpn, tor, relay, satellite, proxy, private or empty"),
 )
 _PLACE = (
     ("country", WORD, "ISO 3166-1 alpha-2; empty unknown"),
@@ -56,6 +56,7 @@ _PLACE = (
     ("longitude", FLOAT, "Degrees; null unknown"),
     ("place_radius_km", "Float64", "Accuracy of the coordinates"),
     ("place_source", WORD, "location, ip or empty"),
+    ("stated_country", WORD, "Country of `location` where it contradicts the address's; empty otherwise"),
 )
 _DEVICE = (
     ("ua_family", WORD, "Browser or client family; empty unknown"),

@@ -136,7 +136,7 @@ def test_a_query_of_a_week_reads_its_partitions_only(store: Store, database: str
         "WHERE event_time > fromUnixTimestamp64Milli({since:Int64}, 'UTC')",
         parameters={"since": NOW - 7 * 86_400_000},
     ).result_rows
-    assert "WorkerParts: 1/21" in [line.strip() for (line,) in plan], plan
+    assert "Parts: 1/21" in [line.strip() for (line,) in plan], plan
 
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {

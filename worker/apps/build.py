@@ -113,7 +113,7 @@ def build_worker(settings: Settings, *, timer_clock: str = "wall", web: bool = T
     """
     recorder = Recorder(wall_clock, settings.stream.max_reject_share)
     policies = Policies(detections().values())
-    enricher = build_enricher(settings.geo.city_db, settings.geo.asn_db)
+    enricher = build_enricher(settings.geo.city_db, settings.geo.asn_db, settings.geo.networks)
     enricher.warm()
     writer = ClickHouseWriter(
         lambda: connect(settings.store_dsn(), **settings.store_options()),

@@ -7,6 +7,7 @@ A finding has the id it would have had live: what live found is left as it is, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -37,9 +38,11 @@ _COLUMNS = (
     "kafka_topic", "kafka_partition", "kafka_offset", "record_time",
     "ip", "family", "prefix", "asn", "as_org", "network_kind",
     "country", "city", "latitude", "longitude", "place_radius_km", "place_source",
+    "stated_country",
     "ua_family", "ua_major", "os_family", "os_major", "device", "is_scripted",
 )  # fmt: skip
 _WHENCE = _COLUMNS.index("kafka_topic")
+_PARTS = [_COLUMNS.index(name) for name in ("ip", "country", "ua_family")] + [len(_COLUMNS)]
 _OPTIONAL = ("location", "aud", "workspace_id", "session_type", "meta_data")
 _MOMENT = "fromUnixTimestamp64Milli({%s:Int64}, 'UTC')"
 _SINCE, _UNTIL = _MOMENT % "since", _MOMENT % "until"
@@ -133,7 +136,7 @@ def stored_event(row: Sequence[Any]) -> StoredEvent:
     # What lists said of an address known by a pseudonym is not stored.
     event = SessionEvent(**{name: known[name] for name in SessionEvent.__struct_fields__ if name in known})
     topic, partition, offset, record_time = row[_WHENCE : _WHENCE + 4]
-    network, place, device = (row[start : start + 6] for start in range(_WHENCE + 4, len(row), 6))
+    network, place, device = (row[start:end] for start, end in pairwise(_PARTS))
     enrichment = Enrichment(Network(*network), Place(*place), Device(*device))
     return StoredEvent(topic, partition, offset, record_time, event, enrichment)
 

@@ -32,7 +32,7 @@ SEVERITIES = {
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-~=+#"
 _BAR, _ASCII_BAR = "█", "#"
 _NUMBERS_LINES = 9
-# ReplayFile below which the numbers go; columns below which the second column goes, from which findings get room.
+# Lines below which the numbers go; columns below which the second column goes, from which findings get room.
 _SHORT, _NARROW, _WIDE = 18, 60, 110
 
 

@@ -8,7 +8,7 @@ from worker.cli.common import configure_logs, settings_of
 
 
 def worker(context: typer.Context) -> None:
-    """Consume, engine and store until told to stop."""
+    """Consume, judge and store until told to stop."""
     from worker.apps import worker as program  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)

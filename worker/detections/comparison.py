@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.enrich.geodesy import distance_km
-from worker.enrich.model import is_anonymiser
+from worker.enrich.model import NetworkKind, is_anonymiser, is_own_place
+from worker.sessions.baseline import network_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,8 @@ def other_network(before: Network, after: Network) -> bool:
 
 
 def other_system(before: Network, after: Network) -> bool:
-    """Tell whether two addresses are known to belong to different autonomous systems."""
-    return bool(before.asn and after.asn) and before.asn != after.asn
+    """Tell whether two addresses are known to belong to autonomous systems of different operators."""
+    return bool(before.asn and after.asn) and not same_operator(before, after)
 
 
 def other_country(before: Place, after: Place) -> bool:
@@ -30,25 +31,83 @@ def other_country(before: Place, after: Place) -> bool:
     return bool(before.country and after.country) and before.country != after.country
 
 
-def apart_km(before: Place, after: Place) -> float:
-    """Return the least distance two places can have, both accuracy radii off; 0 when unknown."""
-    distance = distance_km(before, after)
-    return 0.0 if distance is None else max(0.0, distance - before.radius_km - after.radius_km)
+def same_operator(before: Network, after: Network) -> bool:
+    """Tell whether two addresses belong to one operator: one autonomous system, or systems of one organisation.
+
+    The systems of a cloud differ in all but the first word of their names, such as AMAZON-02 and AMAZON-AES.
+    """
+    if before.asn and before.asn == after.asn:
+        return True
+    old, new = organisation_words(before.as_org), organisation_words(after.as_org)
+    if before.kind == after.kind == NetworkKind.HOSTING:
+        old, new = old[:1], new[:1]
+    return bool(old) and old == new
 
 
-def moved_km(before: Place, after: Place) -> float:
-    """Return the distance of two places; 0 when unknown.
+def organisation_words(name: str) -> list[str]:
+    """Return the words of an organisation's name, in lower case."""
+    return name.casefold().replace("-", " ").replace(",", " ").split()
+
+
+def one_line(before: Network, after: Network) -> bool:
+    """Tell whether two addresses are ends of one line, which is in one place whatever geo data says of each.
+
+    That is one address, one /64, or an IPv4 and an IPv6 address that nothing tells apart: of one operator, or of
+    unknown ones. Geo databases place the two families of a line apart from each other.
+    """
+    if before.ip == after.ip or (
+        before.family == after.family == 6 and before.prefix and before.prefix == after.prefix
+    ):
+        return True
+    known = bool(before.asn and after.asn)
+    return before.family != after.family and (not known or same_operator(before, after))
+
+
+def is_known_carrier(view: View, network: Network) -> bool:
+    """Tell whether a network is a mobile carrier the user is known on: it carries them home from wherever they are."""
+    return network.kind == NetworkKind.MOBILE and network_key(network) in view.user.baseline.networks
+
+
+def is_own_country(view: View, context: Context) -> bool:
+    """Tell whether the country is known and where the user is, not where an anonymiser or a roaming phone comes out."""
+    hides = hidden(context) or is_known_carrier(view, context.network)
+    return bool(context.place.country) and not hides
+
+
+def apart_km(before: Context, after: Context) -> float:
+    """Return the least distance of two contexts, both accuracy radii off; 0 unless both places are the user's own."""
+    if one_line(before.network, after.network) or not _are_own_places(before, after):
+        return 0.0
+    distance = distance_km(before.place, after.place) or 0.0
+    return max(0.0, distance - before.place.radius_km - after.place.radius_km)
+
+
+def moved_km(before: Context, after: Context) -> float:
+    """Return the distance of two contexts; 0 unless both places are the user's own.
 
     Places that were stated are taken at their word. Geo databases guess, so their accuracy radii are off.
     """
-    distance = distance_km(before, after)
-    guessed = sum(place.radius_km for place in (before, after) if place.source == "ip")
-    return 0.0 if distance is None else max(0.0, distance - guessed)
+    if one_line(before.network, after.network) or not _are_own_places(before, after):
+        return 0.0
+    guessed = sum(place.radius_km for place in (before.place, after.place) if place.source == "ip")
+    return max(0.0, (distance_km(before.place, after.place) or 0.0) - guessed)
 
 
-def elsewhere(before: Place, after: Place, area_km: float) -> bool:
-    """Tell whether two places lie in different countries or farther apart than one area."""
-    return other_country(before, after) or moved_km(before, after) > area_km
+def _are_own_places(*contexts: Context) -> bool:
+    return all(is_own_place(each.network, each.place) for each in contexts)
+
+
+def is_abroad(view: View, before: Context, after: Context, area_km: float) -> bool:
+    """Tell whether two contexts lie in different countries, both the user's own, and not on two sides of a border."""
+    if one_line(before.network, after.network) or not other_country(before.place, after.place):
+        return False
+    near = _are_own_places(before, after) and moved_km(before, after) <= area_km
+    return is_own_country(view, before) and is_own_country(view, after) and not near
+
+
+def elsewhere(view: View, before: Context, after: Context, area_km: float) -> bool:
+    """Tell whether two contexts lie in different countries or farther apart than one area."""
+    return is_abroad(view, before, after, area_km) or moved_km(before, after) > area_km
 
 
 def last_known(view: View, is_known: Callable[[Context], object]) -> Context | None:
@@ -65,6 +124,11 @@ def last_known(view: View, is_known: Callable[[Context], object]) -> Context | N
 def last_device(view: View) -> Context | None:
     """Return the session's last context with a known device."""
     return last_known(view, lambda context: context.device.browser)
+
+
+def last_own_place(view: View) -> Context | None:
+    """Return the session's last context whose country is the user's own."""
+    return last_known(view, lambda context: is_own_country(view, context))
 
 
 def last_place(view: View) -> Context | None:

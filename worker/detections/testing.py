@@ -24,6 +24,7 @@ import yaml
 from schemas.event import EventKind, SessionEvent, Shape
 from schemas.finding import SEVERITIES, Activity
 from schemas.policy import TenantPolicy
+from schemas.vocabulary import SessionClass
 from worker.detections.engine import TenantRuleEngine
 from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Enrichment, Network, Place
 from worker.enrich.networks import is_private, prefix_of
@@ -321,8 +322,9 @@ def _correlated(
     """Do with the start of a session what the second stage does."""
     started = applied.started or StartHistory(has_baseline=False, is_learned=False, is_new=False)
     start = SessionStart(
-        event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0
-    )
+        event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0,
+        engine.policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY,
+    )  # fmt: skip
     state = shared.setdefault(f"uid {event.tenant_id} {event.session_uid}", CorrelationState())
     found = claim(state, start, engine, limits)
     if started.has_baseline and network.prefix:

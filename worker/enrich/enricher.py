@@ -5,8 +5,11 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from worker.enrich.gazetteer import gazetteer
 from worker.enrich.geoip import GeoFile, place_of, system_of
+from worker.enrich.known_networks import KnownNetworks
 from worker.enrich.model import UNKNOWN_NETWORK, UNKNOWN_PLACE, Enrichment, Network, NetworkKind, Place
 from worker.enrich.networks import PublishedRanges, is_private, kind_of, prefix_of
 from worker.enrich.useragent import device_of
@@ -70,20 +73,29 @@ class Enricher:
 
     Args:
         city, asn: geo files; without one, what it would tell is unknown.
+        known: networks whose kind is known.
         resolver: of location texts.
         cache_size: most addresses, locations and user agents remembered, each.
     """
 
     def __init__(
-        self, city: GeoFile | None, asn: GeoFile | None, resolver: Resolver, cache_size: int = 1 << 17
+        self,
+        city: GeoFile | None,
+        asn: GeoFile | None,
+        resolver: Resolver,
+        known: KnownNetworks,
+        cache_size: int = 1 << 17,
     ) -> None:
-        self._city, self._asn, self._ranges = city, asn, PublishedRanges()
+        self._city, self._asn, self._ranges, self._known = city, asn, PublishedRanges(), known
         self._addresses = Cache(self._look_up, cache_size)
         self._locations = Cache(resolver.resolve, cache_size)
         self._devices = Cache(device_of, cache_size)
 
     def enrich(self, ip: str, location: str | None, user_agent: str) -> Enrichment:
-        """Return what is known. A location that can be resolved wins over the address's.
+        """Return what is known. A location that can be resolved is the place, unless the address contradicts it.
+
+        Whoever steals a session states its owner's location as easily as its user agent, but not its owner's address:
+        where both name a country and these differ, the place is the address's, with the stated country kept beside it.
 
         Args:
             ip: canonical address text.
@@ -94,7 +106,7 @@ class Enricher:
         if location:
             named = self._locations.get(location)
             if named is not UNKNOWN_PLACE:
-                place = named
+                place = _reconciled(named, place)
         return Enrichment(network, place, self._devices.get(user_agent))
 
     def warm(self) -> None:
@@ -131,17 +143,26 @@ class Enricher:
         if is_private(address):
             return Network(ip, address.version, "", 0, "", NetworkKind.PRIVATE.value), UNKNOWN_PLACE
         system = system_of(self._asn.find(ip) if self._asn else {})
-        kind = system.kind or kind_of(system.number, self._ranges.kind(ip)).value
+        kind = system.kind or kind_of(self._known, ip, system, self._ranges.kind(ip)).value
         network = Network(ip, address.version, prefix_of(address), system.number, system.organisation, kind)
         return network, place_of(self._city.find(ip)) if self._city else UNKNOWN_PLACE
 
 
-def build_enricher(city_db: Path | None, asn_db: Path | None, cache_size: int = 1 << 17) -> Enricher:
-    """Return an enricher over geo files.
+def _reconciled(stated: Place, located: Place) -> Place:
+    """Return the stated place, or the address's place when it lies in another country."""
+    if not stated.country or not located.country or stated.country == located.country:
+        return stated
+    return msgspec.structs.replace(located, stated_country=stated.country)
+
+
+def build_enricher(
+    city_db: Path | None, asn_db: Path | None, networks: Path | None = None, cache_size: int = 1 << 17
+) -> Enricher:
+    """Return an enricher over geo files and a file of known networks in front of the shipped one.
 
     Raises:
         worker.enrich.geoip.GeoFileError: a file is given and cannot be read.
     """
     city = GeoFile(city_db) if city_db else None
     asn = GeoFile(asn_db) if asn_db else None
-    return Enricher(city, asn, gazetteer(), cache_size)
+    return Enricher(city, asn, gazetteer(), KnownNetworks(networks), cache_size)

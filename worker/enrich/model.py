@@ -20,6 +20,8 @@ class NetworkKind(StrEnum):
     TOR = "tor"
     RELAY = "relay"
     SATELLITE = "satellite"
+    PROXY = "proxy"
+    """A secure web gateway or tunnel: one egress for people in many places."""
 
 
 class Network(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -51,6 +53,8 @@ class Place(msgspec.Struct, frozen=True, gc=False, array_like=True):
         latitude, longitude: degrees; None when only the country, or nothing, is known.
         radius_km: accuracy of the coordinates.
         source: `"location"`, `"ip"` or `""`.
+        stated_country: the country of the event's own `location` where it contradicts the address's, whose place this
+            then is; `""` otherwise.
     """
 
     country: str
@@ -59,6 +63,7 @@ class Place(msgspec.Struct, frozen=True, gc=False, array_like=True):
     longitude: float | None
     radius_km: float
     source: str
+    stated_country: str = ""
 
 
 class Device(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -94,10 +99,27 @@ UNKNOWN_PLACE = Place("", "", None, None, 0.0, "")
 UNKNOWN_DEVICE = Device("", 0, "", "", "", False)
 
 ANONYMISERS = frozenset(
-    {NetworkKind.VPN, NetworkKind.TOR, NetworkKind.RELAY, NetworkKind.HOSTING, NetworkKind.SATELLITE}
+    {
+        NetworkKind.VPN,
+        NetworkKind.TOR,
+        NetworkKind.RELAY,
+        NetworkKind.HOSTING,
+        NetworkKind.SATELLITE,
+        NetworkKind.PROXY,
+    }
 )
+_ELSEWHERE = ANONYMISERS | {NetworkKind.MOBILE}
 
 
 def is_anonymiser(kind: str) -> bool:
-    """Tell whether a network of this kind says nothing of where its user is."""
+    """Tell whether a network of this kind says nothing of where its user is, not even the country."""
     return kind in ANONYMISERS
+
+
+def is_own_place(network: Network, place: Place) -> bool:
+    """Tell whether the coordinates of a place are known and are the user's own.
+
+    Those of an anonymiser are its exit's, and those of a mobile carrier a gateway's, hundreds of kilometres away:
+    of a carrier's place at most the country is the user's (Triukose et al. 2012, doi:10.1007/978-3-642-28537-0_9).
+    """
+    return place.latitude is not None and network.kind not in _ELSEWHERE

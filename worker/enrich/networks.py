@@ -14,41 +14,9 @@ from worker.enrich.model import NetworkKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Autonomous systems by the names their registries (whois) and PeeringDB give them; only those that carry nothing else,
-# or next to nothing else, stand here. Everything finer is what the geo file's `network_kind` and traits are for.
-SATELLITE_ASNS = frozenset(
-    {
-        14593,  # SPACEX-STARLINK
-        45700,  # Starlink, Asia
-        800,  # OneWeb
-        7155,  # VIASAT-SP-BACKBONE
-        40306,  # ViaSat
-        6621,  # HNS-DIRECPC: Hughes
-        22351,  # INTELSAT
-        29286,  # SKYLOGIC: Eutelsat
-        60725,  # O3b: SES
-    }
-)
-"""Their addresses are placed at ground stations, not at users."""
-MOBILE_ASNS = frozenset(
-    {
-        21928,  # T-MOBILE-AS21928 (US)
-        20057,  # ATT-MOBILITY-LLC-AS20057 (US)
-        22394,  # CELLCO: Verizon Wireless (US)
-        6167,  # CELLCO-PART: Verizon Wireless (US)
-        12576,  # EE (GB)
-        25135,  # VODAFONE-UK, mobile (GB)
-        206067,  # H3GUK: Three (GB)
-        51207,  # FREEM: Free Mobile (FR)
-        16232,  # ASN-TIM: Telecom Italia Mobile (IT)
-        45609,  # BHARTI-MOBILITY-AS-AP: Airtel, GPRS (IN)
-        55836,  # RELIANCEJIO-IN (IN)
-        9605,  # DOCOMO (JP)
-    }
-)
-RELAY_ASNS = frozenset({36183})
-"""Akamai's egress for iCloud Private Relay (https://mask-api.icloud.com/egress-ip-ranges.csv). Cloudflare and Fastly,
-its other partners, use systems that carry much else (13335, 54113): of those the published ranges alone decide."""
+    from worker.enrich.geoip import System
+    from worker.enrich.known_networks import KnownNetworks
+
 RELAYS = frozenset({"Apple Private Relay"})
 """Providers that iporigin counts among VPNs and that hide everybody by default, without choice of a place."""
 UNLICENSED_PROVIDERS = frozenset(
@@ -70,25 +38,8 @@ UNLICENSED_PROVIDERS = frozenset(
     }
 )
 """Providers whose ranges iporigin takes from lists without a licence (section 3 of its NOTICE); they are ignored."""
-HOSTING_ASNS = frozenset(
-    {
-        16625,  # AKAMAI-AS
-        20940,  # AKAMAI-ASN1
-        200325,  # BUNNYCDN
-        53667,  # PONYNET: FranTech, BuyVM
-        60068,  # CDN77: DataCamp
-        212238,  # CDNEXT: DataCamp
-        40021,  # NL-811-40021: Contabo (US)
-        51167,  # CONTABO (DE)
-        141995,  # CAPL-AS-AP: Contabo (Asia)
-        63023,  # AS-GLOBALTELEHOST: GTHost
-        42708,  # GLESYS-AS
-        8849,  # MELBICOM-EU-AS
-        56630,  # MELBICOM-EU-AS
-        58061,  # SCALAXY-AS
-    }
-)
-"""Systems of those providers that carry nothing but servers; Cogent's (174) carries everything."""
+_SPECIFIC = frozenset({NetworkKind.SATELLITE, NetworkKind.RELAY, NetworkKind.PROXY, NetworkKind.VPN})
+"""Kinds of systems that tell more than that some range of theirs is a server's."""
 _KINDS_OF_RANGES = {
     iporigin.HOSTING: NetworkKind.HOSTING,
     # People do not sit in front of a CDN or a crawler: what comes from there is somebody's server.
@@ -184,21 +135,19 @@ class PublishedRanges:
         return _KINDS_OF_RANGES.get(found.kind, NetworkKind.UNKNOWN)
 
 
-def kind_of(asn: int, published: NetworkKind) -> NetworkKind:
+def kind_of(known: KnownNetworks, ip: str, system: System, published: NetworkKind) -> NetworkKind:
     """Return the kind of a public network that no geo file tells the kind of.
 
     Args:
-        asn: its autonomous system, 0 when unknown.
+        known: prefixes, systems and words of organisations whose kind is known.
+        ip: canonical address text.
+        system: its autonomous system, number 0 when unknown.
         published: what `Ranges` says of the address.
     """
-    if asn in SATELLITE_ASNS:
-        return NetworkKind.SATELLITE
-    if asn in RELAY_ASNS:
-        return NetworkKind.RELAY
-    if published:
-        return published
-    if asn in HOSTING_ASNS:
-        return NetworkKind.HOSTING
-    if asn in MOBILE_ASNS:
-        return NetworkKind.MOBILE
-    return NetworkKind.ISP if asn else NetworkKind.UNKNOWN
+    if kind := known.of_address(ip):
+        return kind
+    of_system = known.of_system(system.number, system.organisation)
+    if published in (NetworkKind.UNKNOWN, NetworkKind.HOSTING) and of_system in _SPECIFIC:
+        return of_system
+    fallback = NetworkKind.ISP if system.number else NetworkKind.UNKNOWN
+    return published or of_system or fallback

@@ -124,7 +124,7 @@ TRUNCATED = Counter(
 )  # fmt: skip
 BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records in a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
 BATCH_SECONDS = Histogram(
-    "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, engine, encode.",
+    "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, judge, encode.",
     buckets=LATENCY_BUCKETS, registry=REGISTRY,
 )  # fmt: skip
 # A counter key without a metric is a mistake in the code; it is counted here instead of being dropped.

@@ -332,7 +332,8 @@ class _Batch:
         if placed.user.current.baseline.rate.count > MAX_STARTS or applied.started is None:
             self._count["starts-capped",] += 1
             return
-        start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp)
+        policy = self._engine_for(event.tenant_id).policy
+        start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp, policy)
         self._result.messages += announcements(
             start, known.network, self._topics.starts, is_derived=event.uid_derived, operator=self._operator
         )

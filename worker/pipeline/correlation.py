@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import DecodeError
 
 from schemas.keys import user_key
+from schemas.vocabulary import SessionClass
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.ports import BatchResult, Message
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from schemas.event import SessionEvent
+    from schemas.policy import TenantPolicy
     from worker.enrich.model import Enrichment, Network
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.sessions.contracts import RuleEngine
@@ -46,13 +48,19 @@ announcement is kept for days."""
 
 
 def start_of(
-    event: SessionEvent, known: Enrichment, history: StartHistory, origin: Origin, record_time: int
+    event: SessionEvent,
+    known: Enrichment,
+    history: StartHistory,
+    origin: Origin,
+    record_time: int,
+    policy: TenantPolicy,
 ) -> SessionStart:
     """Return the announcement of the session that an event starts."""
+    is_temporary = policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY
     names = (network_name(known.network), place_name(known.place), device_name(known.device))
     return SessionStart(
         event.tenant_id, event.user_id, event.session_uid, event.event_time, names,
-        *history, origin, record_time,
+        *history, origin, record_time, is_temporary,
     )  # fmt: skip
 
 

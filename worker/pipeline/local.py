@@ -17,7 +17,7 @@ BATCH = 2_000
 
 
 class LocalRecord(msgspec.Struct):
-    """What as_records as a Kafka record."""
+    """A record at hand, with the fields of a Kafka record."""
 
     topic: str
     partition: int

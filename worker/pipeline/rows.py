@@ -68,7 +68,7 @@ def event_row(
                     session.findings if session else 0, user.applied * 2, record_time, *origin,
                 )
             )[3:],
-            # Structs of six columns each, less the header of their arrays.
+            # Structs of fewer than 16 columns each, less the header of their arrays: one byte.
             _encode(network)[1:],
             _encode(place)[1:],
             _encode(device)[1:],

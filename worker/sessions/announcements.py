@@ -17,6 +17,7 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
         names: address, network, place and device it began with, for people.
         has_baseline, is_learned, is_new: see `worker.sessions.reorder.StartHistory`.
         origin, record_time: the record it came with, and that record's timestamp.
+        is_temporary: the session is a guest's or for one access, see `schemas.vocabulary.SessionClass`.
     """
 
     tenant_id: str
@@ -29,6 +30,7 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     is_new: bool
     origin: tuple[str, int, int]
     record_time: int
+    is_temporary: bool = False
 
 
 class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
@@ -38,6 +40,7 @@ class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
     tenant_id: str
     user_id: str
     names: tuple[str, ...]
+    is_temporary: bool = False
 
 
 class Arrival(msgspec.Struct, frozen=True, order=True, array_like=True):
@@ -54,6 +57,7 @@ class ClaimView(msgspec.Struct):
 
     Attributes:
         tenant_id: owner of the finding: the users' tenant, or the operator's if they are of two tenants.
+        first: the earliest claim that is not temporary, or the earliest of all if those before `claim` are.
     """
 
     tenant_id: str

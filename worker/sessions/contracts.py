@@ -36,7 +36,7 @@ class Trigger(IntFlag):
     ENDED = 64
     """The session was deleted before."""
     TRAVEL = 128
-    """Activity elsewhere than the user's last activity at a known and trusted place."""
+    """Activity elsewhere than the user's last activity at a place of the user's own."""
     CLOCK = 256
     """A time ahead of the record's own, or a last use before the creation."""
     RISK = 512

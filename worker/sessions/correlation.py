@@ -97,7 +97,7 @@ def claim(
     state.newest = max(state.newest, start.time)
     before = _claims(state.claimants, start.session_uid, engine, limits, operator)
     known = {claimant.tenant_id if operator else claimant.user_id: claimant for claimant in state.claimants}
-    new = Claimant(start.time, start.tenant_id, start.user_id, start.names)
+    new = Claimant(start.time, start.tenant_id, start.user_id, start.names, start.is_temporary)
     holder = new.tenant_id if operator else new.user_id
     known[holder] = min(new, known.get(holder, new))
     state.claimants = sorted(known.values())[:MAX_CLAIMANTS]
@@ -110,10 +110,11 @@ Standing = dict[str, tuple[str, str, OpenFinding]]
 
 def _claims(claimants: Sequence[Claimant], uid: str, engine: RuleEngine, limits: Limits, operator: str) -> Standing:
     found: Standing = {}
-    for claimant in claimants[1:]:
+    for place, claimant in enumerate(claimants[1:], 1):
+        first = next((each for each in claimants[:place] if not each.is_temporary), claimants[0])
         # The operator's finding names no user: it belongs to neither tenant.
         tenant_id, user_id = (operator, "") if operator else (claimant.tenant_id, claimant.user_id)
-        view = ClaimView(tenant_id, uid, claimants[0], claimant, len(claimants), engine.policy)
+        view = ClaimView(tenant_id, uid, first, claimant, len(claimants), engine.policy)
         for verdict in engine.evaluate_claim(view):
             finding = _open_finding(verdict, uid, claimant.time, claimant.time, 1, limits)
             found[_uid(tenant_id, user_id, uid, finding)] = (tenant_id, user_id, finding)

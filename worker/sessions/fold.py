@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Severity, finding_uid
 from schemas.vocabulary import UNKNOWN
-from worker.enrich.model import is_anonymiser
+from worker.enrich.model import is_anonymiser, is_own_place
 from worker.sessions.baseline import admit, count_start, network_key, release
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
@@ -97,7 +97,8 @@ def _trigger(
         if session.ended:
             found |= ENDED
     travelled = profile.place[0] and _travelled(profile, session, observation, context)
-    if travelled or is_country_alone(profile, context.place, context.network):
+    moved = found & (START | NETWORK | PLACE) and _is_elsewhere(profile, observation, context)
+    if travelled or moved or is_country_alone(profile, context.place, context.network):
         found |= TRAVEL
     return found
 
@@ -130,9 +131,15 @@ def _grant(context: Context) -> tuple[object, ...]:
     )
 
 
-def is_trusted_place(context: Context) -> bool:
-    """Tell whether the coordinates are known and are the user's own, not an anonymiser's."""
-    return context.place.latitude is not None and not is_anonymiser(context.network.kind)
+def _is_elsewhere(profile: Profile, observation: Observation, context: Context) -> bool:
+    """Tell whether the user acted somewhere of which at most the country is the user's, with other sessions known.
+
+    A carrier's coordinates are a gateway's and tell nothing, so such an event is looked at where something changed.
+    """
+    known = bool(context.place.country) and not is_anonymiser(context.network.kind)
+    return (
+        bool(observation.activity and profile.sessions) and known and not is_own_place(context.network, context.place)
+    )
 
 
 def is_country_alone(profile: Profile, place: Place, network: Network) -> bool:
@@ -149,7 +156,7 @@ def _travelled(profile: Profile, session: Session | None, observation: Observati
     least = 0 if session is None else session.activity + (observation.kind == CHANGED)
     acted = observation.activity >= max(least, 1)
     place = context.place
-    return acted and is_trusted_place(context) and profile.place[2:] != (place.latitude, place.longitude)
+    return acted and is_own_place(context.network, place) and profile.place[2:] != (place.latitude, place.longitude)
 
 
 def _view(
@@ -265,7 +272,7 @@ def _advance(
     session.activity = max(session.activity, observation.activity)
     session.expires = expiry(session, fold_context.engine.policy.expiry)
     place = context.place
-    if is_trusted_place(context) and observation.activity >= profile.place[1]:
+    if is_own_place(context.network, place) and observation.activity >= profile.place[1]:
         profile.place = (observation.context, observation.activity, place.latitude or 0.0, place.longitude or 0.0)
 
 

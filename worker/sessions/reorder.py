@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity
-from worker.enrich.model import is_anonymiser
+from worker.enrich.model import is_own_place
 from worker.sessions.baseline import is_learned, network_key
 from worker.sessions.codec import NEVER
 from worker.sessions.fold import FoldContext, deadline, expiry, is_country_alone, is_live, step
@@ -186,7 +186,7 @@ def _routine(
     if session is None or user.contexts[session.context] != encoded or session.ended or session.alarmed:
         return False
     place, where = known.place, head.place
-    trusted = place.latitude is not None and not is_anonymiser(known.network.kind)
+    trusted = is_own_place(known.network, place)
     if (
         event.is_deleted
         or event.future_by

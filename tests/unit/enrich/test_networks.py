@@ -17,12 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdb_writer import MMDBWriter
+from msgspec.structs import replace
 from netaddr import IPSet
 
 from worker.enrich.enricher import Enricher, build_enricher
 from worker.enrich.gazetteer import gazetteer
 from worker.enrich.geodesy import distance_km, great_circle_km
-from worker.enrich.geoip import DEFAULT_RADIUS_KM, GeoFile, GeoFileError, kind_told, place_of, system_of
+from worker.enrich.geoip import DEFAULT_RADIUS_KM, GeoFile, GeoFileError, System, kind_told, place_of, system_of
+from worker.enrich.known_networks import KnownNetworks
 from worker.enrich.model import (
     UNKNOWN_DEVICE,
     UNKNOWN_PLACE,
@@ -35,6 +37,7 @@ from worker.enrich.model import (
 from worker.enrich.networks import UNLICENSED_PROVIDERS, PublishedRanges, is_private, kind_of, prefix_of
 from worker.simulator.geo import internet, write_geo
 
+NOTICE = Path(__file__).parents[3] / "NOTICE"
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 
 # IANA's special-purpose address registries, without documentation and benchmarking.
@@ -168,8 +171,19 @@ def test_what_is_left_out_is_what_the_notice_of_the_package_says() -> None:
     assert known == UNLICENSED_PROVIDERS
     assert len(re.findall(r"https://github\.com/\S+", unlicensed)) == 2
     assert re.sub(rf"additional|ranges|and|,|{'|'.join(UNLICENSED_PROVIDERS)}|\s", "", named) == ""
-    ours = (Path(__file__).parents[3] / "NOTICE").read_text("utf-8")
+    ours = NOTICE.read_text("utf-8")
     assert not {name for name in UNLICENSED_PROVIDERS if name not in ours}
+
+
+def test_the_notice_names_the_licences_of_the_table_of_networks() -> None:
+    table = (Path(__file__).parents[3] / "worker/enrich/networks.csv").read_text("utf-8").splitlines()
+    head = "\n".join(line for line in table if line.startswith("#"))
+    sources = {line.rsplit(",", 1)[1] for line in table if line and not line.startswith("#")}
+    told = {line.split()[1]: line for line in head.splitlines() if len(line.split()) > 1 and line.split()[1] in sources}
+    assert told.keys() == sources
+    licensed = {name: re.search(r"\b(MIT|CC0|CC BY|Apache|BSD|ODbL)\b", line) for name, line in told.items()}
+    assert {name for name, licence in licensed.items() if licence} == {"x4b-vpn", "x4b-datacenter", "zscaler"}
+    assert all(word in NOTICE.read_text("utf-8") for word in ("X4BNet/lists_vpn", "(c) 2024 X4B", "misp-warninglists"))
 
 
 def test_published_ranges_say_when_they_were_collected() -> None:
@@ -180,7 +194,11 @@ def test_published_ranges_say_when_they_were_collected() -> None:
     ("asn", "published", "kind"),
     [
         (14593, NetworkKind.UNKNOWN, NetworkKind.SATELLITE),
-        (14593, NetworkKind.TOR, NetworkKind.SATELLITE),  # satellite before all
+        (14593, NetworkKind.TOR, NetworkKind.TOR),  # what a range alone can tell before all
+        (14593, NetworkKind.HOSTING, NetworkKind.SATELLITE),
+        (62044, NetworkKind.UNKNOWN, NetworkKind.PROXY),
+        (9009, NetworkKind.HOSTING, NetworkKind.VPN),  # who rents servers to VPNs
+        (24940, NetworkKind.UNKNOWN, NetworkKind.HOSTING),
         (36183, NetworkKind.UNKNOWN, NetworkKind.RELAY),
         (36183, NetworkKind.HOSTING, NetworkKind.RELAY),  # relay before the ranges: Akamai's are a CDN's
         (21928, NetworkKind.HOSTING, NetworkKind.HOSTING),  # ranges before carriers
@@ -189,19 +207,57 @@ def test_published_ranges_say_when_they_were_collected() -> None:
         (21928, NetworkKind.UNKNOWN, NetworkKind.MOBILE),
         (55836, NetworkKind.UNKNOWN, NetworkKind.MOBILE),
         (64500, NetworkKind.UNKNOWN, NetworkKind.ISP),
-        (60068, NetworkKind.UNKNOWN, NetworkKind.HOSTING),  # whose published ranges have no licence
+        (51167, NetworkKind.UNKNOWN, NetworkKind.HOSTING),  # whose published ranges have no licence
         (13335, NetworkKind.UNKNOWN, NetworkKind.ISP),  # Cloudflare's system alone is no relay
         (0, NetworkKind.UNKNOWN, NetworkKind.UNKNOWN),
     ],
 )
 def test_precedence_of_kinds(asn: int, published: NetworkKind, kind: NetworkKind) -> None:
-    assert kind_of(asn, published) is kind
+    assert kind_of(KnownNetworks(), "203.0.113.7", System(asn, "", ""), published) is kind
+
+
+@pytest.mark.parametrize(
+    ("organisation", "kind"),
+    [
+        ("T-MOBILE-AS64500", NetworkKind.MOBILE),
+        ("Xfera Moviles S.A.", NetworkKind.MOBILE),
+        ("Example Cellular, Inc.", NetworkKind.MOBILE),
+        ("ZSCALER, INC.", NetworkKind.PROXY),
+        ("Example Satellite Broadband", NetworkKind.SATELLITE),
+        ("Example VPN Ltd", NetworkKind.VPN),
+        ("Example Data Center LLC", NetworkKind.HOSTING),
+        ("Automobile Club", NetworkKind.ISP),  # a word, not a part of one
+        ("Example Broadband", NetworkKind.ISP),
+    ],
+)
+def test_words_of_organisations_tell_kinds(organisation: str, kind: NetworkKind) -> None:
+    assert kind_of(KnownNetworks(), "203.0.113.7", System(64500, organisation, ""), NetworkKind.UNKNOWN) is kind
+
+
+def test_a_given_file_comes_before_the_shipped_one_and_prefixes_before_systems(tmp_path: Path) -> None:
+    path = tmp_path / "networks.csv"
+    path.write_text("# ours\n203.0.113.0/24,proxy,Example,own\n203.0.113.128/25,isp,Example,own\nAS24940,isp,,own\n")
+    known = KnownNetworks(path)
+    assert known.of_address("203.0.113.7") is NetworkKind.PROXY
+    assert known.of_address("203.0.113.200") is NetworkKind.ISP
+    assert known.of_address("2001:db8::1") is NetworkKind.UNKNOWN
+    assert known.of_system(24940, "Hetzner Online GmbH") is NetworkKind.ISP
+    assert KnownNetworks().of_system(24940, "") is NetworkKind.HOSTING
+
+
+@pytest.mark.parametrize("line", ["203.0.113.0/33,isp", "AS1,neighbour", "203.0.113.1/24,vpn"])
+def test_a_wrong_line_of_a_given_file_is_an_error(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "networks.csv"
+    path.write_text(line + "\n")
+    with pytest.raises(GeoFileError, match=r"networks\.csv"):
+        KnownNetworks(path)
 
 
 def test_anonymisers() -> None:
     told = {kind for kind in NetworkKind if is_anonymiser(kind.value)}
     assert told == {
         NetworkKind.VPN, NetworkKind.TOR, NetworkKind.RELAY, NetworkKind.HOSTING, NetworkKind.SATELLITE,
+        NetworkKind.PROXY,
     }  # fmt: skip
 
 
@@ -551,10 +607,10 @@ def test_a_private_address_has_the_place_its_event_names(enricher: Enricher) -> 
 @pytest.mark.parametrize(
     ("location", "place"),
     [
-        ("Paris, FR", IN_PARIS),
-        ("paris,france", IN_PARIS),
-        ("48.8566,2.3522", Place("FR", gazetteer().at(48.8566, 2.3522).city, 48.8566, 2.3522, 5.0, "location")),
-        ("France", Place("FR", "", None, None, 0.0, "location")),
+        ("Hamburg, DE", gazetteer().resolve("Hamburg, DE")),
+        ("hamburg,germany", gazetteer().resolve("Hamburg, DE")),
+        ("53.5507,9.993", Place("DE", gazetteer().at(53.5507, 9.993).city, 53.5507, 9.993, 5.0, "location")),
+        ("Germany", Place("DE", "", None, None, 0.0, "location")),
         ("30,-40", Place("", "", 30.0, -40.0, 5.0, "location")),
         *[(garbage, IN_BERLIN) for garbage in GARBAGE],
     ],
@@ -564,6 +620,11 @@ def test_a_location_beats_the_address_and_garbage_does_not(
 ) -> None:
     for _ in range(2):
         assert enricher.enrich("203.0.113.7", location, "")[1] == place
+
+
+@pytest.mark.parametrize("location", ["Paris, FR", "48.8566,2.3522", "France"])
+def test_a_location_that_contradicts_the_addresss_country_is_kept_beside_it(enricher: Enricher, location: str) -> None:
+    assert enricher.enrich("203.0.113.7", location, "")[1] == replace(IN_BERLIN, stated_country="FR")
 
 
 def test_an_address_known_by_country_alone(enricher: Enricher) -> None:
@@ -610,7 +671,7 @@ def test_sources_are_the_files_given_and_the_ranges(files: tuple[Path, Path], en
 
 def test_what_is_asked_again_is_remembered(files: tuple[Path, Path]) -> None:
     resolver, file = CountingResolver(), CountingFile(files[0])
-    enricher = Enricher(file, None, resolver, cache_size=1000)
+    enricher = Enricher(file, None, resolver, KnownNetworks(), cache_size=1000)
     for _ in range(3):
         for number in range(100):
             enricher.enrich(f"203.0.113.{number}", f"Nowhere {number}", "")
@@ -621,7 +682,7 @@ def test_what_is_asked_again_is_remembered(files: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize("size", [2, 10, 64])
 def test_no_more_is_remembered_than_the_bound(files: tuple[Path, Path], size: int) -> None:
     resolver, file = CountingResolver(), CountingFile(files[0])
-    enricher = Enricher(file, None, resolver, cache_size=size)
+    enricher = Enricher(file, None, resolver, KnownNetworks(), cache_size=size)
     events = [(f"203.0.113.{number}", f"Nowhere {number}") for number in range(200)]
     for event in events:
         enricher.enrich(*event, "")
@@ -634,7 +695,7 @@ def test_no_more_is_remembered_than_the_bound(files: tuple[Path, Path], size: in
 
 def test_what_is_asked_all_the_time_stays_while_others_come_and_go(files: tuple[Path, Path]) -> None:
     resolver, file = CountingResolver(), CountingFile(files[0])
-    enricher = Enricher(file, None, resolver, cache_size=64)
+    enricher = Enricher(file, None, resolver, KnownNetworks(), cache_size=64)
     for turn in range(200):
         for number in range(20):
             enricher.enrich(f"203.0.113.{number}", f"Often {number}", "")
@@ -647,7 +708,7 @@ def test_what_is_asked_all_the_time_stays_while_others_come_and_go(files: tuple[
 @given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 8))
 def test_what_is_remembered_is_what_would_be_made(asked: list[int], size: int) -> None:
     texts = ["Paris, FR", "London", "unknown", "48.85,2.35", "0,0", "JP", "Berlin, DE", "x", "Springfield", "30,-40"]
-    enricher = Enricher(None, None, gazetteer(), cache_size=size)
+    enricher = Enricher(None, None, gazetteer(), KnownNetworks(), cache_size=size)
     for number in asked:
         network, place, device = enricher.enrich(f"203.0.113.{number}", texts[number], f"curl/{number}")
         assert network == Network(f"203.0.113.{number}", 4, "203.0.113.0/24", 0, "", "")
@@ -670,7 +731,7 @@ def test_a_reload_forgets_what_the_old_files_said(files: tuple[Path, Path], enri
 
 def test_a_reload_without_news_keeps_what_is_remembered(files: tuple[Path, Path]) -> None:
     file = CountingFile(files[0])
-    enricher = Enricher(file, None, gazetteer())
+    enricher = Enricher(file, None, gazetteer(), KnownNetworks())
     enricher.enrich("203.0.113.7", None, "")
     assert not enricher.reload()
     enricher.enrich("203.0.113.7", None, "")

@@ -145,8 +145,8 @@ def session(number: int, **changes: Any) -> bytes:
 def test_a_tenants_lists_hold_for_the_true_address_whatever_the_order(
     enricher: Enricher, hidden: Pseudonyms | None
 ) -> None:
-    policy = {"denied_networks": ["203.0.113.0/28"], "allowed_networks": ["198.51.100.0/24"]}
-    events = [session(0), session(1, ip="203.0.113.7"), session(2, ip="198.51.100.77", location="Tokyo, JP")]
+    policy = {"denied_networks": ["192.0.2.0/28"], "allowed_networks": ["198.51.100.0/24"]}
+    events = [session(0), session(1, ip="192.0.2.7"), session(2, ip="198.51.100.77", location="Tokyo, JP")]
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         shard = MemoryShard()
         heart = pipeline(enricher, hidden, policy)

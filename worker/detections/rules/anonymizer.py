@@ -1,4 +1,4 @@
-"""`anonymizer`: people come through a VPN, hosting, Tor or a relay."""
+"""`anonymizer`: people come through a VPN, hosting, Tor, a gateway or a relay."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ SEVERITY = {
     NetworkKind.HOSTING: Severity.LOW,
     NetworkKind.TOR: Severity.MEDIUM,
     NetworkKind.RELAY: Severity.INFORMATIONAL,
+    NetworkKind.PROXY: Severity.INFORMATIONAL,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import apart_km, hidden
+from worker.detections.comparison import is_abroad, is_own_country
 from worker.detections.evidence import duration_name, place_name
 
 if TYPE_CHECKING:
@@ -28,28 +28,21 @@ class ConcurrentCountries(Parameters):
 def detect(view: View, parameters: ConcurrentCountries) -> Signal | None:
     """Hold the event's country against those in which other sessions were just used."""
     here = view.context
-    if not view.activity or not here.place.country or hidden(here):
+    if not view.activity or not is_own_country(view, here):
         return None
     for session, there in _others(view, parameters):
-        if there.place.country != here.place.country and not _is_near(here, there, parameters.area_km):
+        if is_abroad(view, there, here, parameters.area_km):
             return _signal(view, session, there)
     return None
 
 
 def _others(view: View, parameters: ConcurrentCountries) -> Iterator[tuple[Session, Context]]:
-    """Yield the other sessions used shortly before or after, ended since or not, whose country is their user's."""
+    """Yield the other sessions used shortly before or after, ended since or not."""
     for uid, session in view.user.sessions.items():
         gap = abs(view.activity - session.activity)
         if uid == view.context.uid or not session.activity or gap > parameters.minutes * MINUTE_MS:
             continue
-        there = view.contexts[session.context]
-        if there.place.country and not hidden(there):
-            yield session, there
-
-
-def _is_near(here: Context, there: Context, area_km: float) -> bool:
-    known = here.place.latitude is not None and there.place.latitude is not None
-    return known and apart_km(here.place, there.place) <= area_km
+        yield session, view.contexts[session.context]
 
 
 def _signal(view: View, session: Session, there: Context) -> Signal:

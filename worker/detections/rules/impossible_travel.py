@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import apart_km
+from worker.detections.comparison import apart_km, is_known_carrier, one_line, other_country
 from worker.detections.evidence import duration_name, place_name
+from worker.enrich.geodesy import distance_km
+from worker.enrich.model import is_own_place
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Context
 
 
 class ImpossibleTravel(Parameters):
@@ -17,17 +24,19 @@ class ImpossibleTravel(Parameters):
 
 
 HOUR_MS = 3_600_000
+CARRIER_KM = 500.0
+"""Error of a mobile carrier's place."""
 LEAST_MS = 1_000
 """Equal times count as one second."""
 
 
 def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
-    """Compare with the user's neighbouring observation, in event time, whose place is known and trusted."""
+    """Compare with the user's neighbouring observation, in event time, whose place is the user's own."""
     number, when, *_ = view.user.place
     if not number:
         return None
     before = view.contexts[number]
-    distance = apart_km(before.place, view.context.place)
+    distance = _distance(view, before)
     elapsed = max(abs(view.activity - when), LEAST_MS)
     speed = distance / (elapsed / HOUR_MS)
     if distance <= parameters.least_km or speed <= parameters.fastest_kmh:
@@ -42,6 +51,17 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
         expected={"fastest_kmh": parameters.fastest_kmh, "other_session": before.uid},
         before=before,
     )
+
+
+def _distance(view: View, before: Context) -> float:
+    """Return the least distance travelled. A carrier new to the user proves a journey to another country alone."""
+    after = view.context
+    if is_own_place(after.network, after.place):
+        return apart_km(before, after)
+    unproven = is_known_carrier(view, after.network) or not other_country(before.place, after.place)
+    if unproven or one_line(before.network, after.network):
+        return 0.0
+    return max(0.0, (distance_km(before.place, after.place) or 0.0) - before.place.radius_km - CARRIER_KM)
 
 
 DETECTION = Detection(

@@ -47,7 +47,7 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     if not other_system(old, new) or _is_expected(view, new):
         return Severity.INFORMATIONAL
     risky = new.kind in (NetworkKind.HOSTING, NetworkKind.TOR)
-    if risky or elsewhere(before.place, view.context.place, parameters.area_km):
+    if risky or elsewhere(view, before, view.context, parameters.area_km):
         return Severity.MEDIUM
     return Severity.LOW
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import last_device, other_country, other_device, other_network, other_system
+from worker.detections.comparison import (
+    is_abroad,
+    last_device,
+    other_device,
+    other_network,
+    other_system,
+)
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.sessions.baseline import network_key
 
@@ -15,13 +21,16 @@ if TYPE_CHECKING:
 
 
 class SessionHijack(Parameters):
-    """`session-hijack` has no parameters."""
+    """Parameters of `session-hijack`."""
+
+    area_km: float = 100.0
+    """Two places closer than this are one, whatever border is between them."""
 
 
-def detect(view: View, _parameters: SessionHijack) -> Signal | None:
+def detect(view: View, parameters: SessionHijack) -> Signal | None:
     """Flag a new network together with a different device; a script after a browser is worse."""
     before, after = last_device(view), view.context
-    if before is None or not other_device(before.device, after.device) or not _new_network(view, before):
+    if before is None or not other_device(before.device, after.device) or not _new_network(view, before, parameters):
         return None
     scripted = after.device.scripted and not before.device.scripted
     return Signal(
@@ -37,18 +46,18 @@ def detect(view: View, _parameters: SessionHijack) -> Signal | None:
     )
 
 
-def _new_network(view: View, before: Context) -> bool:
+def _new_network(view: View, before: Context, parameters: SessionHijack) -> bool:
     after = view.context
     if after.device.scripted and not before.device.scripted and other_network(before.network, after.network):
         return True
     reference = (view.same_family or before).network
-    return _is_other(reference, after.network) or other_country(before.place, after.place)
+    return _is_other(reference, after.network) or is_abroad(view, before, after, parameters.area_km)
 
 
 def _is_other(before: Network, after: Network) -> bool:
-    """Tell whether two addresses of one family lie in different systems; where none is known, in different blocks."""
+    """Tell whether two addresses lie in systems of different operators; where none is known, in different blocks."""
     if before.asn and after.asn:
-        return before.family == after.family and other_system(before, after)
+        return other_system(before, after)
     return other_network(before, after)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import elsewhere, hidden, other_device
+from worker.detections.comparison import elsewhere, hidden, organisation_words, other_device
 from worker.detections.evidence import device_name, network_name
+from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import device_key, network_key
 from worker.sessions.limits import MINUTE
 
 if TYPE_CHECKING:
+    from worker.enrich.model import Network
     from worker.sessions.state import Context
 
 
@@ -26,7 +28,7 @@ class SessionInterleaving(Parameters):
 
 
 def detect(view: View, parameters: SessionInterleaving) -> Signal | None:
-    """Count how often the session came back to where it had been, in its address family alone."""
+    """Count how often the session came back to where it had been."""
     if view.session is None or len(view.session.trail) <= parameters.returns:
         return None  # A, B, A, B: as many returns take one station more to have left
     way = _way(view)
@@ -48,12 +50,15 @@ class _Station(NamedTuple):
 
 
 def _way(view: View) -> list[_Station]:
-    """Return the stations of the session in this address family. What is unknown of one is as before."""
+    """Return the stations of the session. What is unknown of one is as before, and so is the other address family.
+
+    Where systems are known, both families of a line belong to one operator and are one station.
+    """
     stops = [(when, view.contexts[number]) for when, number in view.session.trail] if view.session else []
     way: list[_Station] = []
     been: list[tuple[str, str]] = []
     for when, context in [*stops, (view.now, view.context)]:
-        if context.network.family != view.context.network.family:
+        if not context.network.asn and context.network.family != view.context.network.family:
             continue
         last = been[-1] if been else ("", "")
         sign = _sign(context, last)
@@ -67,14 +72,21 @@ def _way(view: View) -> list[_Station]:
 
 def _sign(context: Context, last: tuple[str, str]) -> tuple[str, str]:
     """Return what a station is told by: network and device; a network of unknown system is unknown."""
-    network = network_key(context.network) if context.network.asn else ""
-    return network or last[0], device_key(context.device) or last[1]
+    return _operator(context.network) or last[0], device_key(context.device) or last[1]
+
+
+def _operator(network: Network) -> str:
+    """Return what a network is told by: a cloud by its organisation's first word, for it has several systems."""
+    if network.kind == NetworkKind.HOSTING and (words := organisation_words(network.as_org)):
+        return words[0]
+    return network_key(network) if network.asn else ""
 
 
 def _signal(view: View, before: Context, returns: int, parameters: SessionInterleaving) -> Signal:
     after = view.context
-    apart = elsewhere(before.place, after.place, parameters.area_km)
-    two = bool(other_device(before.device, after.device)) or apart or hidden(before, after)
+    apart = elsewhere(view, before, after, parameters.area_km)
+    one_family = before.network.family == after.network.family
+    two = bool(other_device(before.device, after.device)) or apart or (one_family and _is_hidden(view, before, after))
     return Signal(
         severity=Severity.HIGH if two else Severity.LOW,
         summary=(
@@ -87,13 +99,19 @@ def _signal(view: View, before: Context, returns: int, parameters: SessionInterl
     )
 
 
+def _is_hidden(view: View, *contexts: Context) -> bool:
+    """Tell whether one comes through an anonymiser, unless the user is known on both networks."""
+    known = all(network_key(each.network) in view.user.baseline.networks for each in contexts)
+    return hidden(*contexts) and not known
+
+
 DETECTION = Detection(
     id="session-interleaving",
     title="Session with two holders",
     description=(
         "Within an hour one session went back, at least twice, to a network or device it had left: A, B, A, B. Whoever "
-        "moves goes one way; a session that is in two hands is used from both in turn. Address families are looked at "
-        "apart, since dual-stack clients alternate between them all day."
+        "moves goes one way; a session that is in two hands is used from both in turn. The two address families of one "
+        "operator are one place, since dual-stack clients alternate between them all day."
     ),
     severity=Severity.HIGH,
     score=73,
