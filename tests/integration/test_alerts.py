@@ -80,10 +80,17 @@ def test_nothing_is_lost_or_reordered_whatever_goes_wrong(
     assert (found.missing, found.reordered, found.strange) == (0, 0, 0), found
 
 
-def test_a_slow_destination_holds_up_no_other(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
-    size = chaos.SHORT._replace(incidents=60)
-    found = chaos.run("alerts-slow", embedded_broker.bootstrap_servers, tmp_path, size)
-    assert found.is_clean, found
+def test_a_destination_that_does_not_answer_holds_up_no_other(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
+) -> None:
+    with HttpReceiver() as silent:
+        silent.delay = 3_600
+        destinations = {"soc": hook(http), "silent": hook(silent, concurrency=64, timeout_s=600)}
+        with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, destinations) as alerts:
+            alerts.start()
+            alerts.publish([incident(f"a{number}", revision) for number in range(100) for revision in (1, 2)])
+            until(lambda: len(ids(http)) == 200, "all states at the healthy one")
+            assert not silent.taken
 
 
 def test_what_is_parked_survives_a_kill_and_order_is_kept(

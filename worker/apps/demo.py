@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from worker.apps.alert_process import alert_process
 from worker.apps.build import build_worker, settle_memory
 from worker.apps.demo_view import Watcher, demo_settings, traffic_of, watch
 from worker.apps.embedded import embedded
@@ -36,9 +37,10 @@ def demo(
         rate: events per second.
         on_tick: shown a snapshot a few times a second.
     """
-    with embedded(demo_settings(settings)) as (changed, addresses):
+    with embedded(demo_settings(settings)) as (changed, addresses), alert_process(changed) as told:
         started = time.perf_counter()
-        recorder, sent, interrupted = asyncio.run(_demo(changed, addresses, duration, rate, on_tick))
+        shown = {**addresses, "alerts": told}
+        recorder, sent, interrupted = asyncio.run(_demo(changed, shown, duration, rate, on_tick))
         return summary_of(changed, recorder, sent, time.perf_counter() - started, interrupted=interrupted)
 
 
