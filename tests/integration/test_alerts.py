@@ -93,11 +93,9 @@ def test_a_destination_that_does_not_answer_holds_up_no_other(
             assert not silent.taken
 
 
-def test_what_is_parked_survives_a_kill_and_order_is_kept(
-    embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
-) -> None:
+def test_what_is_parked_survives_a_kill_and_order_is_kept(broker: Any, tmp_path: Path, http: HttpReceiver) -> None:
     http.behave = lambda _: 503
-    with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
+    with AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
         process = alerts.start()
         alerts.publish([incident("a"), incident("a", 2)])
         until(lambda: len(http.seen) >= 2, "two attempts")
@@ -126,10 +124,8 @@ def test_what_was_told_is_not_told_again_after_a_restart(
         assert sorted(ids(http)) == ["a-1", "b-1", "c-1"]
 
 
-def test_two_processes_share_the_work_and_one_takes_over(
-    embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
-) -> None:
-    with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
+def test_two_processes_share_the_work_and_one_takes_over(broker: Any, tmp_path: Path, http: HttpReceiver) -> None:
+    with AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
         first, _second = alerts.start(), alerts.start(free_port())
         until(alerts.is_ready, "readiness")
         alerts.publish([incident(f"a{number}") for number in range(50)])
@@ -139,10 +135,8 @@ def test_two_processes_share_the_work_and_one_takes_over(
         until(lambda: len(set(ids(http))) == 100, "all of them")
 
 
-def test_a_process_that_was_frozen_loses_nothing_when_it_wakes(
-    embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
-) -> None:
-    with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
+def test_a_process_that_was_frozen_loses_nothing_when_it_wakes(broker: Any, tmp_path: Path, http: HttpReceiver) -> None:
+    with AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
         first = alerts.start()
         until(alerts.is_ready, "readiness")
         alerts.publish([incident(f"a{number}") for number in range(20)])
