@@ -241,7 +241,7 @@ def _event(
     latest = newest or told or record_time
     ahead = latest - record_time
     limit = latest if ahead <= skew_ms else record_time
-    acted = None if deleted else used or used_then or created or (told if _is_activity(kind, envelope) else None)
+    acted = used if deleted else used or used_then or created or (told if _is_activity(kind, envelope) else None)
     if acted is not None and acted > limit:
         acted = limit
     scopes, amr, types, uid = session.get("scopes"), session.get("amr"), session.get("session_type"), session.get("uid")

@@ -21,7 +21,7 @@ from tests.chaos.feed import ALL, POISONS, Input, Sent, feed, start_of_day, traf
 from tests.chaos.world import World
 from tests.support.brokers import ApacheKafka, KafkaCluster
 from worker.embedded.broker import EmbeddedBroker
-from worker.embedded.http import HttpEndpoint
+from worker.embedded.store import Address, EmbeddedStore
 from worker.settings import KafkaSettings
 from worker.stream.connection import aiokafka_options
 
@@ -43,7 +43,7 @@ class Setup(NamedTuple):
     """What all faults of a run share."""
 
     directory: Path
-    endpoint: HttpEndpoint
+    endpoint: Address
     records: list[Sent]
     seed: int
     size: Size
@@ -109,7 +109,7 @@ def main() -> int:
         size = SHORT if asked.short else LONG
         pace = size.pace if asked.pace is None else asked.pace
         records = list(traffic(asked.events, asked.seed, asked.start))
-        endpoint = stack.enter_context(HttpEndpoint(directory / "store", read_only=False))
+        endpoint = stack.enter_context(EmbeddedStore(directory / "store")).address
         setup = Setup(directory, endpoint, records, asked.seed, size, pace)
         broker = _broker(setup.directory, asked.broker, stack)
         results = _suite(setup, broker, [name for name in names if name in FAULTS], asked.broker)

@@ -227,6 +227,40 @@ def test_a_flood_of_sessions_is_told_of_to_the_last() -> None:
     assert len(user.contexts) <= 3 * limits.sessions
 
 
+@pytest.mark.parametrize("log_ins", [66, 200, 500])
+def test_log_ins_do_not_flush_a_revocation(log_ins: int) -> None:
+    user, known = new_user("acme", "u1"), Enrichment(*network_of(KNOWN, "home"), Device(*COMMON_DEVICES["laptop"]))
+
+    def comes(minute: float, uid: str, kind: EventKind) -> list[str]:
+        made = make_event(START + int(minute * MINUTE), uid, known.network.ip, kind, {})
+        return [change.finding.detection for change in apply(user, made, known, JUDGE, LIMITS).changes]
+
+    comes(0, "stolen", EventKind.CREATED)
+    comes(1, "stolen", EventKind.DELETED)
+    for number in range(log_ins):
+        comes(2 + number, f"x{number}", EventKind.CREATED)
+        comes(2.5 + number, f"x{number}", EventKind.DELETED)
+    assert "stolen" not in user.current.sessions
+    assert len(encode_user(user, NEVER)) < 60_000
+    user = decode_user(encode_user(user, NEVER))
+    assert "use-after-revocation" in comes(1_000, "stolen", EventKind.REFRESHED)
+    assert user.current.sessions["stolen"].ended == START + MINUTE
+
+
+def test_revocations_are_bounded_and_forgotten_after_their_time() -> None:
+    limits, user = Limits(sessions=4, revoked=8), new_user("acme", "u1")
+    known = Enrichment(*network_of(KNOWN, "home"), Device(*COMMON_DEVICES["laptop"]))
+    for number in range(40):
+        for kind in (EventKind.CREATED, EventKind.DELETED):
+            now = START + number * HOUR + (kind is EventKind.DELETED) * MINUTE
+            apply(user, make_event(now, f"s{number}", known.network.ip, kind, {}), known, JUDGE, limits)
+    assert len(user.current.opened().revoked) == 8
+    assert user.current.revoked_at("s35") == START + 35 * HOUR + MINUTE
+    assert user.current.revoked_at("s1") == 0
+    late = make_event(START + 60 * DAY, "s35", known.network.ip, EventKind.REFRESHED, {})
+    assert not apply(user, late, known, JUDGE, limits).changes
+
+
 def test_a_busy_session_stays_small() -> None:
     user = new_user("acme", "u1")
     for number in range(5_000):
