@@ -56,9 +56,7 @@ def environment(settings: Settings) -> dict[str, str]:
         **_variables("topics", settings.topics),
         **_variables("stream", settings.stream),
     }
-    dsn = settings.store_dsn()
-    # An embedded store that this process has open is nobody else's.
-    return found if dsn.startswith("chdb:") else {**found, f"{PREFIX}CLICKHOUSE{NESTING}DSN": dsn}
+    return {**found, **_variables("clickhouse", settings.clickhouse)}
 
 
 def _foreign() -> dict[str, str]:
