@@ -155,6 +155,21 @@ def test_a_process_that_was_frozen_loses_nothing_when_it_wakes(broker: Any, tmp_
         assert chaos.reordered(firsts) == 0
 
 
+def test_a_stop_while_kafka_is_dead_takes_no_longer_than_promised(tmp_path: Path, http: HttpReceiver) -> None:
+    with (
+        EmbeddedBroker(tmp_path / "broker.log") as broker,
+        AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts,
+    ):
+        process = alerts.start()
+        until(alerts.is_ready, "readiness")
+        http.delay = 1.0
+        alerts.publish([incident(f"a{number}") for number in range(8)])
+        broker.stop()
+        until(lambda: not alerts.is_ready(), "that it says so")
+        assert alerts.stop(process) == 0
+        assert "Traceback" not in alerts.logged()
+
+
 def test_a_destination_that_is_back_gets_at_once_what_waited(
     embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
 ) -> None:

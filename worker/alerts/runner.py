@@ -21,7 +21,7 @@ from worker.alerts.tenants import own_destinations
 from worker.observe import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from schemas.incident import Incident
     from worker.alerts.alert import Sender
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from worker.alerts.routing import Routed
 
 log = structlog.get_logger(__name__)
-DRAIN_SECONDS = 8.0
+DRAIN_SECONDS = 5.0
+"""Seconds that a stop waits for attempts under way."""
+END_SECONDS = 3.0
+"""Seconds that it then waits for Kafka and the store."""
 HANDOVER_SECONDS = 3.0
 POLL_MS = 200
 BATCH = 500
@@ -153,13 +156,14 @@ class AlertService:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*(each.drain(DRAIN_SECONDS) for each in self._dispatchers.values()))
-        await self._stop_following()
-        with suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(consumer.stop(), DRAIN_SECONDS)
-        await self._shared.documents.close()
-        await self._shared.journal.stop()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._shared.recorder.flush(), 2)
+        ends = (
+            self._stop_following(),
+            consumer.stop(),
+            self._shared.documents.close(),
+            self._shared.journal.stop(),
+            self._shared.recorder.flush(),
+        )
+        await asyncio.gather(*map(_within_bounds, ends))
 
     # --- Partitions ---
 
@@ -395,6 +399,15 @@ class AlertService:
 
 async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
+
+
+async def _within_bounds(end: Coroutine[Any, Any, None]) -> None:
+    """Wait a while for the end of something; a client that does not end in order, as without a broker, is let go."""
+    task = asyncio.ensure_future(end)
+    await asyncio.wait({task}, timeout=END_SECONDS)
+    task.cancel()
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        log.info("a client did not end in order", why=repr(error))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
