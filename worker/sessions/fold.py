@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Severity, finding_uid
 from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import is_anonymiser, is_own_place
-from worker.sessions.baseline import admit, count_start, is_learned, network_key, release
+from worker.sessions.baseline import admit, count_start, is_learned, network_key, release, retract
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CONTRIBUTION, CRITICAL, decayed, raised
@@ -438,7 +438,7 @@ def _record_verdict(
     if finding is None:
         session.findings += 1
         if not sums_up:
-            _alarm(profile, session, verdict, now, limits)
+            _alarm(profile, session, verdict, now, fold_context)
         profile.open_findings[uid] = _open_finding(verdict, observation, bucket, fold_context.contexts)
         _bound_findings(profile, limits)
     else:
@@ -448,7 +448,7 @@ def _record_verdict(
             finding.changed_at_count = finding.count
         if finding.suppressed_by and not verdict.suppressed_by:
             _unsuppress(finding, verdict, observation, fold_context.contexts)
-            _alarm(profile, session, verdict, now, limits)
+            _alarm(profile, session, verdict, now, fold_context)
         finding.severity = max(finding.severity, verdict.severity)
         finding.score = max(finding.score, verdict.score)
     return uid
@@ -477,12 +477,14 @@ def _bound_findings(profile: Profile, limits: Limits) -> None:
         profile.opened().dropped += 1
 
 
-def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
+def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, fold_context: FoldContext) -> None:
     if verdict.suppressed_by:
         return
+    limits = fold_context.limits
     session.risk = raised(decayed(session.risk, now - session.risk_at, limits.risk_half_life), verdict.score)
     session.risk_at = now
     profile.risk = raised(decayed(profile.risk, now - profile.risk_at, limits.risk_half_life), verdict.score)
     profile.risk_at = now
     if verdict.severity >= Severity.MEDIUM:
         session.alarmed = now
+        retract(profile, session, fold_context.contexts, limits)
