@@ -20,7 +20,7 @@ from tests.chaos.feed import ALL, POISONS, Input, Sent, feed, start_of_day, traf
 from tests.chaos.world import World
 from tests.support.brokers import ApacheKafka, KafkaCluster
 from worker.embedded.broker import EmbeddedBroker
-from worker.embedded.http import HttpEndpoint
+from worker.embedded.store import Address, EmbeddedStore
 from worker.settings import KafkaSettings
 from worker.stream.connection import aiokafka_options
 
@@ -42,7 +42,7 @@ class Setup(NamedTuple):
     """What all faults of a run share."""
 
     directory: Path
-    endpoint: HttpEndpoint
+    endpoint: Address
     records: list[Sent]
     seed: int
     size: Size
@@ -107,7 +107,7 @@ def main() -> int:
         size = SHORT if asked.short else LONG
         pace = size.pace if asked.pace is None else asked.pace
         records = list(traffic(asked.events, asked.seed, asked.start))
-        endpoint = stack.enter_context(HttpEndpoint(directory / "store", read_only=False))
+        endpoint = stack.enter_context(EmbeddedStore(directory / "store")).address
         setup = Setup(directory, endpoint, records, asked.seed, size, pace)
         results = _suite(setup, asked.broker, asked.only or list(FAULTS), stack)
     say = {"broker": asked.broker, "seed": asked.seed, "start": asked.start, "faults": results}

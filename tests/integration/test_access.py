@@ -116,8 +116,12 @@ def python(program: str, *arguments: str) -> str:
 def test_the_stack_s_worker_may_what_the_writer_may() -> None:
     text = (Path(__file__).parents[2] / "deploy/clickhouse/worker-user.yaml").read_text("utf-8")
     user = yaml.safe_load(text)["users"]["worker"]
-    (given,) = role("sessionwatch_writer").grants
-    assert user["grants"]["query"] == given.replace(" ON default.", " ON sessionwatch.")
+    statements = [sql for each in load() if each.access for sql in each.up]
+    plain = [" ".join(line for line in sql.splitlines() if not line.startswith("--")) for sql in statements]
+    granted = [found[1] for sql in plain if (found := re.fullmatch(r"GRANT (.+) TO sessionwatch_writer", sql))]
+    wanted = {each.replace(" ON ", " ON sessionwatch.") for grant in granted for each in grant.split(", ")}
+    assert "INSERT ON sessionwatch.session_events" in wanted
+    assert set(user["grants"]["query"].removeprefix("GRANT ").split(", ")) == wanted
     assert list(user["password"]) == ["@from_env"]
 
 

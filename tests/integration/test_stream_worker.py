@@ -28,6 +28,7 @@ from worker.pipeline.ports import Message
 from worker.sessions.codec import UnknownFormatError
 from worker.stream.app import AFTER_COMMIT, App, create_app
 from worker.stream.catchup import caught_up
+from worker.stream.clock import Timers
 from worker.stream.delivery import AFTER_CHANGELOG, AbandonedError
 from worker.stream.inflight import DeliveryLimits
 from worker.stream.inserter import AFTER_INSERT, BEFORE_INSERT
@@ -128,8 +129,8 @@ def test_a_record_that_breaks_the_processor_goes_to_the_dead_letters_alone(
         headers = dict(dead.headers)
         assert headers["sw-reason"] == b"internal-error"
         # What went wrong and where, without what the record says.
-        assert headers["sw-reason"].startswith(b"ValueError at stream_counting.py:")
-        assert b"boom" not in headers["sw-reason"]
+        assert headers["sw-message"].startswith(b"ValueError at stream_counting.py:")
+        assert b"boom" not in headers["sw-message"]
         (line,) = [each.getMessage() for each in caplog.records if "The processor failed" in each.getMessage()]
         assert "ValueError at stream_counting.py:" in line
         assert "ValueError: boom" not in line
@@ -660,7 +661,7 @@ def test_a_worker_that_dies_or_freezes_hands_its_partitions_over(
     asyncio.run(ended(main))
 
 
-def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str, tmp_path: Path) -> None:
+def test_a_rebalance_amid_a_batch_changes_nothing(bootstrap: str, group: str, tmp_path: Path) -> None:
     path = tmp_path / "rows"
 
     async def main(stack: AsyncExitStack) -> None:
@@ -668,19 +669,19 @@ def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str, tm
         made = sc.events(1_240, PARTITIONS, keys=1)
         one = make(bootstrap, group, sc.FileWriter(path), processor=Slow(topics.by_user), batch_records=1_200)
         going_on: list[bool] = []
-        goes_on = one._goes_on
+        goes_on = one.processing._is_still_next
 
         async def watched(tp: TP) -> bool:
             going_on.append(await goes_on(tp))
             return going_on[-1]
 
-        one._goes_on = watched  # type: ignore[method-assign]
+        one.processing._is_still_next = watched  # type: ignore[method-assign]
         await stack.enter_async_context(running(one))
         await sc.produce(bootstrap, topics.events, made[:40])
         await eventually(lambda: len(rows_in(path)) == 40)
         await sc.produce(bootstrap, topics.events, made[40:])
         await eventually(lambda: any(going_on))
-        # A process of its own: in this one's loop it would have its turn between pieces only.
+        # A process of its own: in this one's loop it would have its turn between slices only.
         args = {"bootstrap": bootstrap, "group": group, "partitions": PARTITIONS, "rows": str(path)}
         await (two := await Child.start(tmp_path / "log", stack, **args)).assigned()
         await eventually(lambda: len(sc.deduplicated(rows_in(path))) == len(made), 40)
@@ -697,12 +698,12 @@ def test_a_rebalance_amid_a_chunk_changes_nothing(bootstrap: str, group: str, tm
     [("wall", 8_000, 8_000), ("wall", 9_500, 9_000), ("wall", 0, 0), ("stream", 8_000, 4_000)],
     ids=["as far as the group is", "a mark ahead of the clock", "not known yet", "by the stream"],
 )
-def test_what_time_it_is_for_a_sweep(clock: str, mark: int, expected: int) -> None:
-    app: Any = SimpleNamespace(
-        clock=lambda: 9_000, newest={0: 4_000}, settings=SimpleNamespace(timer_clock=clock),
+def test_the_time_of_timers(clock: str, mark: int, expected: int) -> None:
+    timers: Any = SimpleNamespace(
+        _clock=lambda: 9_000, _newest={0: 4_000}, _options=SimpleNamespace(timer_clock=clock),
         watermark=SimpleNamespace(time=mark),
     )  # fmt: skip
-    assert App._time_of(app, 0) == expected
+    assert Timers._time_of(timers, 0) == expected
 
 
 def test_while_another_worker_lags_no_time_passes(bootstrap: str, group: str) -> None:

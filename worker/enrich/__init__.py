@@ -1,4 +1,4 @@
-"""What can be known of an address, a place and a client, local.
+"""Enrichment of an address, a place and a client, from local files.
 
 `enricher.build_enricher` puts it together; each source of knowledge stands behind a small port with one implementation:
 

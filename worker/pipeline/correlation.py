@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import DecodeError
 
 from schemas.keys import user_key
+from schemas.vocabulary import SessionClass
 from worker.detections.evidence import device_name, network_name, place_name
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.ports import BatchResult, Message
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from schemas.event import SessionEvent
+    from schemas.policy import TenantPolicy
     from worker.enrich.model import Network
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.sessions.contracts import RuleEngine
@@ -49,13 +51,16 @@ MAX_STARTS = 500
 announcement is kept for days."""
 
 
-def start_of(event: SessionEvent, started: StartedSession, origin: Origin, record_time: int) -> SessionStart:
+def start_of(
+    event: SessionEvent, started: StartedSession, origin: Origin, record_time: int, policy: TenantPolicy
+) -> SessionStart:
     """Return the announcement of a session's start that an event brought about."""
     context = started.context
+    is_temporary = policy.vocabulary.session_class(context.session_type) is SessionClass.TEMPORARY
     names = (network_name(context.network), place_name(context.place), device_name(context.device))
     return SessionStart(
         event.tenant_id, event.user_id, started.uid, started.time, names,
-        *started.history, origin, record_time, started.replaces,
+        *started.history, origin, record_time, is_temporary, started.replaces,
     )  # fmt: skip
 
 
@@ -147,7 +152,9 @@ class CorrelationStage:
         changes = self._changes(key, state, start)
         cause = Cause(start.origin, start.record_time, state.applied)
         for change in changes:
-            collector.add(change, key, cause)
+            # A user's findings lie on one partition, whichever stage makes them.
+            own = user_key(change.tenant_id, change.user_id) if change.user_id else key
+            collector.add(change, own, cause)
 
     def _share(self, key: bytes, state: CorrelationState, deed: Deed, collector: FindingCollector) -> None:
         """Write a user's finding, those of others that it makes tenant-wide, and the tenant's own."""
@@ -155,8 +162,9 @@ class CorrelationStage:
         restated, changes = share(state, deed, engine, self._limits)
         for each in restated:
             about, cause = each.deed, Cause(each.deed.origin, each.deed.record_time, state.applied)
-            change = FindingChange(about.tenant_id, about.user_id, about.uid, each.activity, each.finding)
-            collector.add(change, about.key, cause, about.after, about.before, restated=about is not deed)
+            is_material = about is not deed or deed.is_material
+            change = FindingChange(about.tenant_id, about.user_id, about.uid, each.activity, each.finding, is_material)
+            collector.add(change, about.key, cause, about.after, about.before)
         for change in changes:
             collector.add(change, key, Cause(deed.origin, deed.record_time, state.applied))
 

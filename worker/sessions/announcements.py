@@ -18,6 +18,7 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
         names: address, network, place and device it began with, for people.
         has_baseline, is_learned, is_new: see `worker.sessions.state.StartHistory`.
         origin, record_time: the record it came with, and that record's timestamp.
+        is_temporary: the session is a guest's or for one access, see `schemas.vocabulary.SessionClass`.
         replaces: the time it was announced with before, 0 for none.
     """
 
@@ -31,6 +32,7 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     is_new: bool
     origin: tuple[str, int, int]
     record_time: int
+    is_temporary: bool = False
     replaces: int = 0
 
 
@@ -39,7 +41,7 @@ class Deed(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         key: of the user's state.
-        uid, activity, finding: see `worker.sessions.reorder.FindingChange`.
+        uid, activity, finding, is_material: see `worker.sessions.reorder.FindingChange`.
         after, before: the finding's contexts.
         origin, record_time: the record that brought it about, and that record's timestamp.
     """
@@ -54,6 +56,7 @@ class Deed(msgspec.Struct, frozen=True, array_like=True):
     before: Context | None
     origin: tuple[str, int, int]
     record_time: int
+    is_material: bool = True
 
 
 class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
@@ -63,6 +66,7 @@ class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
     tenant_id: str
     user_id: str
     names: tuple[str, ...]
+    is_temporary: bool = False
 
 
 class Arrival(msgspec.Struct, frozen=True, order=True, array_like=True):
@@ -77,6 +81,7 @@ class ClaimView(msgspec.Struct):
 
     Attributes:
         tenant_id: owner of the finding: the users' tenant, or the operator's if they are of two tenants.
+        first: the earliest claim that is not temporary, or the earliest of all if those before `claim` are.
     """
 
     tenant_id: str

@@ -19,6 +19,8 @@ from worker.sessions.limits import DAY
 
 DAYS = 8
 """Days remembered. Alerts older than these are held against no budget."""
+MOST = 5_000
+"""Most alerts of a day and partition, whatever the budget allows: all of them are kept in the state."""
 SHARE = 10
 """One part in so many of a day's budget is the most that one user may use."""
 BITS = 8_192
@@ -63,14 +65,14 @@ class Budget(msgspec.Struct, array_like=True):
             user: key of the user it is about; empty when it is about no one user, and then no share bounds it.
             time: of its first occurrence, milliseconds.
             per_thousand: alerts a day per 1,000 users; of users there are as many as on that day or the day before,
-                whichever had more. One alert a day is always allowed.
+                whichever had more. One alert a day is always allowed, and never more than `MOST`.
         """
         day = self._day(time)
         if day is None or uid in day.told:
             return True
         before = self.days.get(time // DAY - 1)
         users = max(count(day), count(before) if before else 0.0)
-        allowed = max(1, int(per_thousand * users / 1000))
+        allowed = min(max(1, int(per_thousand * users / 1000)), MOST)
         holder = _hash(user) or 1 if user else 0
         own = day.by_user.get(holder, 0)
         if len(day.told) >= allowed or (holder and own >= max(1, allowed // SHARE)):

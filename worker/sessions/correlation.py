@@ -15,7 +15,7 @@ from worker.sessions import crowds, tenant_wide
 from worker.sessions.announcements import Claimant, ClaimView, CrowdView
 from worker.sessions.codec import CORRELATION, framed, has_format, unframed
 from worker.sessions.limits import DAY, HOUR
-from worker.sessions.reorder import FindingChange
+from worker.sessions.reorder import FindingChange, is_material
 from worker.sessions.state import OpenFinding
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def claim(
     state.newest = max(state.newest, start.time)
     before = _claims(state.claimants, start.session_uid, engine, limits, operator)
     known = {claimant.tenant_id if operator else claimant.user_id: claimant for claimant in state.claimants}
-    new = Claimant(start.time, start.tenant_id, start.user_id, start.names)
+    new = Claimant(start.time, start.tenant_id, start.user_id, start.names, start.is_temporary)
     holder = new.tenant_id if operator else new.user_id
     known[holder] = min(new, known.get(holder, new))
     state.claimants = sorted(known.values())[:MAX_CLAIMANTS]
@@ -106,10 +106,11 @@ Standing = dict[str, tuple[str, str, OpenFinding]]
 
 def _claims(claimants: Sequence[Claimant], uid: str, engine: RuleEngine, limits: Limits, operator: str) -> Standing:
     found: Standing = {}
-    for claimant in claimants[1:]:
+    for place, claimant in enumerate(claimants[1:], 1):
+        first = next((each for each in claimants[:place] if not each.is_temporary), claimants[0])
         # The operator's finding names no user: it belongs to neither tenant.
         tenant_id, user_id = (operator, "") if operator else (claimant.tenant_id, claimant.user_id)
-        view = ClaimView(tenant_id, uid, claimants[0], claimant, len(claimants), engine.policy)
+        view = ClaimView(tenant_id, uid, first, claimant, len(claimants), engine.policy)
         for verdict in engine.evaluate_claim(view):
             finding = _open_finding(verdict, uid, claimant.time, claimant.time, 1, limits)
             found[_uid(tenant_id, user_id, uid, finding)] = (tenant_id, user_id, finding)
@@ -192,7 +193,14 @@ def _uid(tenant_id: str, user_id: str, holder: str, finding: OpenFinding) -> str
 
 def _difference(old: Standing, new: Standing) -> list[FindingChange]:
     found = [
-        FindingChange(tenant, user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)
+        FindingChange(
+            tenant,
+            user,
+            uid,
+            Activity.CREATE if uid not in old else Activity.UPDATE,
+            finding,
+            is_material(old[uid][2] if uid in old else None, finding),
+        )
         for uid, (tenant, user, finding) in new.items()
         if uid not in old or old[uid][2] != finding
     ]

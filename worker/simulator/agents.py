@@ -1,4 +1,4 @@
-"""SimulatedUser agent strings of the simulated devices, and how they age."""
+"""User agent strings of the simulated devices, and how they age."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from worker.simulator import oracle
 from worker.simulator.agents import SimulatedDevice, stranger
 from worker.simulator.config import DAY, HOUR, MINUTE, SimulatorConfig
 from worker.simulator.labels import Label
-from worker.simulator.oracle import Sighting, Spot
+from worker.simulator.oracle import Spot, TrailPoint
 from worker.simulator.session import SimulatedSession, open_session
 from worker.simulator.world import EMBARGOED, distance_km
 
@@ -137,7 +137,7 @@ class AttackCase:
         self.label.users = [(user.tenant.id, user.id) for user in victims]
         self.label.allowed.add("session-at-risk")
         self.label.hidden_ms = self._hide(number)
-        self.trails: dict[SimulatedSession, list[Sighting]] = {}
+        self.trails: dict[SimulatedSession, list[TrailPoint]] = {}
 
     def _hide(self, number: int) -> int:
         share = self.stage.config.attack_late_share
@@ -221,7 +221,7 @@ class AttackCase:
         session = open_session(self.rng, user, moment, spot.device, spot.network, spot.ip)
         session.doc.update(fields)
         session.uid = session.doc["uid"]
-        now = Sighting(moment, spot)
+        now = TrailPoint(moment, spot)
         if bad:
             self._judge_start(user, session, now)
         if session.uid not in self.label.sessions:
@@ -230,20 +230,20 @@ class AttackCase:
         self.publish(session, t, "created", bad=bad)
         return session
 
-    def _judge_start(self, user: SimulatedUser, session: SimulatedSession, now: Sighting) -> None:
+    def _judge_start(self, user: SimulatedUser, session: SimulatedSession, now: TrailPoint) -> None:
         ready = experienced(user, now.at) and not user.struck
         others = [trail[-1] for other, trail in self.trails.items() if other.user is user]
         self._file(oracle.judge_start(user, [*others, *self._before(user)], now, experienced=ready))
         self._file(oracle.judge_sign_in(user, session.doc, experienced=ready))
         self._file(oracle.judge_travel(user.tenant, self._sights(user), now))
 
-    def _before(self, user: SimulatedUser) -> list[Sighting]:
+    def _before(self, user: SimulatedUser) -> list[TrailPoint]:
         """Where the user was last seen before this case."""
         if user.last_network is None:
             return []
-        return [Sighting(user.last_at, Spot(user.last_network, "0.0.0.0", user.devices[0]))]  # noqa: S104  # no address matters here
+        return [TrailPoint(user.last_at, Spot(user.last_network, "0.0.0.0", user.devices[0]))]  # noqa: S104  # no address matters here
 
-    def _sights(self, user: SimulatedUser) -> list[Sighting]:
+    def _sights(self, user: SimulatedUser) -> list[TrailPoint]:
         own = [trail for session, trail in self.trails.items() if session.user is user]
         return [*self._before(user), *(seen for trail in own for seen in trail)]
 
@@ -254,7 +254,7 @@ class AttackCase:
         moment = t - self.rng.randint(5, 200)
         trail = self.trails[session]
         spot = spot or trail[-1].spot
-        now = Sighting(moment, spot)
+        now = TrailPoint(moment, spot)
         self._judge_act(session, trail, now, bad=bad)
         session.move(spot.network, spot.ip)
         session.doc["user_agent"] = spot.device.user_agent
@@ -263,7 +263,7 @@ class AttackCase:
         trail.append(now)
         self.publish(session, t, "refreshed", bad=bad)
 
-    def _judge_act(self, session: SimulatedSession, trail: list[Sighting], now: Sighting, *, bad: bool) -> None:
+    def _judge_act(self, session: SimulatedSession, trail: list[TrailPoint], now: TrailPoint, *, bad: bool) -> None:
         """What the victim does after an attack is judged too, but only allowed."""
         move = oracle.judge_move(session.user, trail, now)
         travel = oracle.judge_travel(session.user.tenant, self._sights(session.user), now)

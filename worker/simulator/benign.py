@@ -28,7 +28,7 @@ UPGRADES: Final = 12
 
 
 class BenignTraffic:
-    """BenignTraffic the lives of users, each a task on the scheduler."""
+    """Lives of benign users, each a task of the scheduler."""
 
     def __init__(self, config: SimulatorConfig, rng: Random, world: Internet, scheduler: Scheduler) -> None:
         self.benign: list[BenignLabel] = []

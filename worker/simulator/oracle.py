@@ -52,7 +52,7 @@ class Spot(NamedTuple):
         return bool(self.network.asn) and self.network.kind not in ANONYMISERS
 
 
-class Sighting(NamedTuple):
+class TrailPoint(NamedTuple):
     """A spot and when, milliseconds."""
 
     at: int
@@ -71,7 +71,7 @@ class OracleVerdict:
         (self.expected if sure else self.allowed).add(detection)
 
 
-def judge_move(user: SimulatedUser, past: Sequence[Sighting], now: Sighting) -> OracleVerdict:
+def judge_move(user: SimulatedUser, past: Sequence[TrailPoint], now: TrailPoint) -> OracleVerdict:
     """RuleEngine activity in a session against what was seen in it before (at least its start)."""
     verdict = OracleVerdict()
     last = past[-1].spot
@@ -126,7 +126,7 @@ def _km(a: Spot, b: Spot) -> float:
     return great_circle_km(a.network.latitude, a.network.longitude, b.network.latitude, b.network.longitude)
 
 
-def judge_travel(tenant: SimulatedTenant, past: Sequence[Sighting], now: Sighting) -> OracleVerdict:
+def judge_travel(tenant: SimulatedTenant, past: Sequence[TrailPoint], now: TrailPoint) -> OracleVerdict:
     """RuleEngine the way from the user's last trusted place to this one."""
     verdict = OracleVerdict()
     trusted = [seen for seen in past if seen.spot.trusted and seen.at <= now.at]
@@ -154,7 +154,9 @@ def _radius(tenant: SimulatedTenant, spot: Spot) -> float:
     return LOCATION_RADIUS_KM.get(tenant.places, float(spot.network.radius_km))
 
 
-def judge_start(user: SimulatedUser, others: Sequence[Sighting], now: Sighting, *, experienced: bool) -> OracleVerdict:
+def judge_start(
+    user: SimulatedUser, others: Sequence[TrailPoint], now: TrailPoint, *, experienced: bool
+) -> OracleVerdict:
     """RuleEngine a sign-in by someone else: `others` are the last sights of the user's other sessions."""
     verdict = OracleVerdict()
     _newness(verdict, user, now.spot, experienced=experienced)
@@ -179,7 +181,7 @@ def _newness(verdict: OracleVerdict, user: SimulatedUser, now: Spot, *, experien
         verdict.add("unfamiliar-sign-in", sure=sum(sure for _, sure in found) > 1)
 
 
-def _elsewhere(verdict: OracleVerdict, others: Sequence[Sighting], now: Sighting) -> None:
+def _elsewhere(verdict: OracleVerdict, others: Sequence[TrailPoint], now: TrailPoint) -> None:
     """Two sessions used within half an hour of each other from two countries."""
     if not now.spot.trusted:
         return

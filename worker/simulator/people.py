@@ -198,7 +198,7 @@ def _tenant(rng: Random, world: Internet, index: int, cities: list[City]) -> Sim
         stamp=STYLES[(0, 0, 0, 1, 0, 2, 0, 3)[index % 8]],
         aud=AUDIENCES[index % 3] if index % 4 else None,
         workspaces=tuple(f"ws-{index}-{i}" for i in range(index % 3)),
-        session_type=("user", "user", None, "SimulatedUser")[index % 4],
+        session_type=("user", "user", None, "User")[index % 4],
         extras=index % 3 == 0,
         strict=strict,
         mfa_scopes=("admin",),

@@ -10,6 +10,7 @@ RUNS = {"query", "command", "raw_query", "raw_insert", "raw_stream", "insert"}
 # What statements are put together from, by file; each is no value, or one somebody hands in as a statement.
 ALLOWED = {
     "worker/clickhouse/erasure.py": {"table", "where", "delete"},  # constants of the module, and the layout's database
+    "worker/clickhouse/incidents.py": {"sql"},  # constants of the module
     "worker/clickhouse/rollups.py": {
         "sql",
         "select",
@@ -20,7 +21,15 @@ ALLOWED = {
     "worker/clickhouse/writer.py": {"table"},  # a key of schemas.clickhouse.tables
     "worker/clickhouse/query.py": {"statement"},  # `sessionwatch query SQL`
     # The embedded engine's HTTP interface: identifiers checked, values quoted, and the statement somebody asks for.
-    "worker/embedded/store.py": {"_quoted(asked.database, '`')", "name", "_quoted(value, _QUOTE)", "READ_ONLY", "sql"},
+    "worker/embedded/engine.py": {
+        "DATABASE",
+        "role",
+        "sql",
+        "_quoted(database, '`')",
+        "name",
+        "_quoted(value, _QUOTE)",
+        "listed",
+    },
 }
 
 

@@ -37,6 +37,7 @@ from worker.enrich.model import (
 from worker.enrich.networks import UNLICENSED_PROVIDERS, PublishedRanges, is_private, kind_of, prefix_of
 from worker.simulator.geo import internet, write_geo
 
+NOTICE = Path(__file__).parents[3] / "NOTICE"
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 
 # IANA's special-purpose address registries, without documentation and benchmarking.
@@ -170,8 +171,19 @@ def test_what_is_left_out_is_what_the_notice_of_the_package_says() -> None:
     assert known == UNLICENSED_PROVIDERS
     assert len(re.findall(r"https://github\.com/\S+", unlicensed)) == 2
     assert re.sub(rf"additional|ranges|and|,|{'|'.join(UNLICENSED_PROVIDERS)}|\s", "", named) == ""
-    ours = (Path(__file__).parents[3] / "NOTICE").read_text("utf-8")
+    ours = NOTICE.read_text("utf-8")
     assert not {name for name in UNLICENSED_PROVIDERS if name not in ours}
+
+
+def test_the_notice_names_the_licences_of_the_table_of_networks() -> None:
+    table = (Path(__file__).parents[3] / "worker/enrich/networks.csv").read_text("utf-8").splitlines()
+    head = "\n".join(line for line in table if line.startswith("#"))
+    sources = {line.rsplit(",", 1)[1] for line in table if line and not line.startswith("#")}
+    told = {line.split()[1]: line for line in head.splitlines() if len(line.split()) > 1 and line.split()[1] in sources}
+    assert told.keys() == sources
+    licensed = {name: re.search(r"\b(MIT|CC0|CC BY|Apache|BSD|ODbL)\b", line) for name, line in told.items()}
+    assert {name for name, licence in licensed.items() if licence} == {"x4b-vpn", "x4b-datacenter", "zscaler"}
+    assert all(word in NOTICE.read_text("utf-8") for word in ("X4BNet/lists_vpn", "(c) 2024 X4B", "misp-warninglists"))
 
 
 def test_published_ranges_say_when_they_were_collected() -> None:
@@ -195,6 +207,7 @@ def test_published_ranges_say_when_they_were_collected() -> None:
         (21928, NetworkKind.UNKNOWN, NetworkKind.MOBILE),
         (55836, NetworkKind.UNKNOWN, NetworkKind.MOBILE),
         (64500, NetworkKind.UNKNOWN, NetworkKind.ISP),
+        (51167, NetworkKind.UNKNOWN, NetworkKind.HOSTING),  # whose published ranges have no licence
         (60068, NetworkKind.UNKNOWN, NetworkKind.VPN),  # whose published ranges have no licence
         (13335, NetworkKind.UNKNOWN, NetworkKind.ISP),  # Cloudflare's system alone is no relay
         (0, NetworkKind.UNKNOWN, NetworkKind.UNKNOWN),

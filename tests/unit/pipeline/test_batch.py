@@ -84,8 +84,8 @@ def test_a_misplaced_record_is_forwarded_with_its_origin_and_applied_there() -> 
     assert (message.topic, message.partition, message.timestamp) == ("by-user", 2, T0)
     assert dict(message.headers)[ORIGIN_PARTITION] == b"3"
     shard = MemoryShard()
-    as_records = Taken(message.value, 99, "by-user", 2, T0, message.key, message.headers)
-    outcome = pipeline(lambda _key: 2).process(2, [as_records, as_records._replace(offset=100)], shard)
+    forwarded = Taken(message.value, 99, "by-user", 2, T0, message.key, message.headers)
+    outcome = pipeline(lambda _key: 2).process(2, [forwarded, forwarded._replace(offset=100)], shard)
     assert outcome.counters == {("accepted",): 1, ("deduplicated",): 1}
     assert decode_user(shard.get(user_key("acme", "u1")) or b"").offsets == {3: 7}
 
@@ -176,7 +176,7 @@ def test_a_tombstone_under_a_users_key_erases_the_user() -> None:
     gone = Taken(None, 7, TOPICS.by_user, 0, T0, key)
     (outcome,) = run([gone], shard)
     assert outcome.counters == {("forgotten",): 1}
-    assert outcome.states == {key: None}
+    assert outcome.states == {key: None, b"/incident/" + key: None}
     assert shard.get(key) is None
 
 

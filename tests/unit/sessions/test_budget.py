@@ -13,7 +13,7 @@ from worker.enrich.enricher import build_enricher
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.ports import BatchResult
 from worker.pipeline.readers import KafkaReader
-from worker.sessions.budget import DAYS, Budget, Day, count, decode_budget, encode_budget
+from worker.sessions.budget import DAYS, MOST, Budget, Day, count, decode_budget, encode_budget
 from worker.sessions.codec import UnknownFormatError
 from worker.sessions.limits import DAY, HOUR, Limits
 from worker.stream.state_store import MemoryShard
@@ -110,6 +110,15 @@ def test_one_user_does_not_spend_the_budget_of_all() -> None:
     others = [budget.admit(f"o{number}", f"acme/{number}".encode(), DAY, 50) for number in range(100)]
     assert sum(noisy) + sum(others) in range(48, 53)
     assert budget.admit("n0", b"acme/noisy", DAY, 50)
+
+
+def test_a_budget_that_allows_everything_is_bounded() -> None:
+    budget = Budget()
+    for number in range(1_000):
+        budget.see(str(number).encode(), DAY)
+    told = sum(budget.admit(f"n{number:032}", f"u{number}".encode(), DAY, 1e15) for number in range(MOST + 50))
+    assert told == MOST
+    assert len(encode_budget(budget)) * DAYS < 4 << 20
 
 
 def test_findings_about_no_one_user_have_no_share() -> None:

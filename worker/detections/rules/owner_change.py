@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger
 
 if TYPE_CHECKING:
-    from worker.sessions.announcements import ClaimView
+    from worker.sessions.announcements import Claimant, ClaimView
 
 
 class OwnerChange(Parameters):
@@ -17,27 +17,30 @@ class OwnerChange(Parameters):
 def detect(view: ClaimView, _parameters: OwnerChange) -> Signal | None:
     """Name both users; their tenants, too, where the finding is the operator's."""
     first, claim = view.first, view.claim
-    if first.tenant_id == claim.tenant_id:
-        return Signal(
-            subject=claim.user_id,
-            summary=f"session is claimed by user {claim.user_id} and was claimed by user {first.user_id} before",
-            observed={"user": claim.user_id, "seen": list(claim.names), "owners": view.claimants},
-            expected={"user": first.user_id, "seen": list(first.names)},
-        )
+    across = first.tenant_id != claim.tenant_id
+    told, excuse = (None, "") if across else _weight(view)
+    whose, earlier = (_name(each, across=across) for each in (claim, first))
+    tenants = [{"tenant": each.tenant_id} if across else {} for each in (claim, first)]
     return Signal(
-        subject=claim.tenant_id,
-        summary=(
-            f"session is claimed by user {claim.user_id} of tenant {claim.tenant_id} and was claimed by user "
-            f"{first.user_id} of tenant {first.tenant_id} before"
-        ),
-        observed={
-            "tenant": claim.tenant_id,
-            "user": claim.user_id,
-            "seen": list(claim.names),
-            "owners": view.claimants,
-        },
-        expected={"tenant": first.tenant_id, "user": first.user_id, "seen": list(first.names)},
+        severity=told,
+        subject=claim.tenant_id if across else claim.user_id,
+        summary=f"session is claimed by {whose} and was claimed by {earlier} before{excuse}",
+        observed={**tenants[0], "user": claim.user_id, "seen": list(claim.names), "owners": view.claimants},
+        expected={**tenants[1], "user": first.user_id, "seen": list(first.names)},
     )
+
+
+def _name(claimant: Claimant, *, across: bool) -> str:
+    return f"user {claimant.user_id} of tenant {claimant.tenant_id}" if across else f"user {claimant.user_id}"
+
+
+def _weight(view: ClaimView) -> tuple[Severity | None, str]:
+    """Return the severity, None for the usual one, and what makes it less."""
+    if view.first.user_id.casefold() == view.claim.user_id.casefold():
+        return Severity.LOW, ": the ids differ in letter case alone"
+    if view.first.is_temporary and not view.claim.is_temporary:
+        return Severity.LOW, ", as a guest's or temporary session"
+    return None, ""
 
 
 DETECTION = Detection(
@@ -56,7 +59,11 @@ DETECTION = Detection(
         Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
         Attack("T1606.001", "Forge Web Credentials: Web Cookies"),
     ),
-    false_positives=("A user who was renamed or merged while a session was running.",),
+    false_positives=(
+        "A user who was renamed or merged while a session was running.",
+        "One user under two spellings of an id that differ in letter case (low).",
+        "A guest who signs in and keeps the session's uid (low); a system should issue a new one (session fixation).",
+    ),
     runbook=(
         "Compare the two owners in the evidence: the same person under two ids is a migration.",
         "Look in the identity provider at whom the session was issued for, and by which client.",
