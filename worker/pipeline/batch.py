@@ -406,7 +406,7 @@ class _Batch:
                 # The correlation stage is their only writer: it knows who else of the tenant did the same.
                 deed = Deed(
                     *change[:2], placed.key, change.uid, change.activity, change.finding, after, before,
-                    placed.origin, placed.record.timestamp,
+                    placed.origin, placed.record.timestamp, change.is_material,
                 )  # fmt: skip
                 self._result.messages.append(deed_message(deed, self._topics.starts))
             else:

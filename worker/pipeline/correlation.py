@@ -56,7 +56,7 @@ def start_of(
 ) -> SessionStart:
     """Return the announcement of a session's start that an event brought about."""
     context = started.context
-    is_temporary = policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY
+    is_temporary = policy.vocabulary.session_class(context.session_type) is SessionClass.TEMPORARY
     names = (network_name(context.network), place_name(context.place), device_name(context.device))
     return SessionStart(
         event.tenant_id, event.user_id, started.uid, started.time, names,
@@ -162,8 +162,9 @@ class CorrelationStage:
         restated, changes = share(state, deed, engine, self._limits)
         for each in restated:
             about, cause = each.deed, Cause(each.deed.origin, each.deed.record_time, state.applied)
-            change = FindingChange(about.tenant_id, about.user_id, about.uid, each.activity, each.finding)
-            collector.add(change, about.key, cause, about.after, about.before, restated=about is not deed)
+            is_material = about is not deed or deed.is_material
+            change = FindingChange(about.tenant_id, about.user_id, about.uid, each.activity, each.finding, is_material)
+            collector.add(change, about.key, cause, about.after, about.before)
         for change in changes:
             collector.add(change, key, Cause(deed.origin, deed.record_time, state.applied))
 

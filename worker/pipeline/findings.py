@@ -86,8 +86,6 @@ class FindingCollector:
         cause: Cause,
         after: Context | None = None,
         before: Context | None = None,
-        *,
-        restated: bool = False,
     ) -> None:
         """Add a finding that was created, updated or closed.
 
@@ -97,13 +95,11 @@ class FindingCollector:
             cause: the record that brought it about.
             after: network, place, device and grant observed.
             before: those it is compared with.
-            restated: its status may have changed, so it is published although it is a repeat.
         """
         finding = self._finding(change, key, cause)
         self._result.findings.append(finding)
         self._rows[finding.uid] = finding_row(finding, after, before)
-        is_repeat = change.activity is Activity.UPDATE and not change.is_material
-        if restated or not is_repeat or finding.count.bit_count() == 1:
+        if change.activity is not Activity.UPDATE or change.is_material or finding.count.bit_count() == 1:
             # Mere repeats are published at every doubling, so that a noisy session does not become a noisy topic.
             self._result.messages.append(Message(self._topic, key, finding.message()))
         if change.activity is Activity.CREATE:

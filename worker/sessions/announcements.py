@@ -41,7 +41,7 @@ class Deed(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         key: of the user's state.
-        uid, activity, finding: see `worker.sessions.reorder.FindingChange`.
+        uid, activity, finding, is_material: see `worker.sessions.reorder.FindingChange`.
         after, before: the finding's contexts.
         origin, record_time: the record that brought it about, and that record's timestamp.
     """
@@ -56,6 +56,7 @@ class Deed(msgspec.Struct, frozen=True, array_like=True):
     before: Context | None
     origin: tuple[str, int, int]
     record_time: int
+    is_material: bool = True
 
 
 class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):

@@ -45,10 +45,10 @@ class Trigger(IntFlag):
     """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
     ARRIVAL = 2048
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
-    USER_RISK = 65536
-    """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
     DEED = 4096
     """Users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
+    USER_RISK = 65536
+    """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
 
 
 class View(msgspec.Struct, gc=False):

@@ -81,8 +81,8 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
         evicted = _make_room(profile, fold_context.limits)
         history = 0 if observation.kind == DELETED else _history(profile, context.network, observation.time)
         session = _start(profile, observation, context, fold_context.limits)
-        session.ended = ended
         session.history = history
+        session.ended = ended
         profile.sessions[context.uid] = session
     if observation.kind == DELETED:
         session.ended = session.ended or observation.time

@@ -121,9 +121,8 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     alarmed: int
     trail: list[tuple[int, int]]
     aud: str | None = None
-    base: int = UNKNOWN
     history: int = 0
-    initial_strength: int = UNKNOWN
+    base: int = UNKNOWN
 
 
 class DecayedCount(msgspec.Struct, gc=False, array_like=True):
@@ -196,8 +195,8 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
         severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
         evidence: JSON of the first occurrence. `summary`: its one line.
         context, before: of the first occurrence, keys into `User.contexts` (0: none).
-        changed_at_count: the count at which something other than the count and the last occurrence changed last.
         joins: see `worker.sessions.contracts.Verdict`; of the first occurrence.
+        changed_at_count: the count at which something other than the count and the last occurrence changed last.
     """
 
     detection: str
@@ -214,8 +213,8 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
     suppressed_by: tuple[str, ...]
     context: int
     before: int
-    changed_at_count: int = 1
     joins: bool = False
+    changed_at_count: int = 1
 
 
 class ColdProfile(msgspec.Struct, gc=False, array_like=True):
