@@ -57,6 +57,7 @@ class Setting:
         city, asn = write_geo(directory / "geo")
         self.topic = f"{name}.events"
         self.environment = {
+            "SESSIONWATCH_CLICKHOUSE__DSN": f"chdb://{self.directory / 'store'}",
             **os.environ,
             "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "SESSIONWATCH_DATA_DIR": str(self.directory),

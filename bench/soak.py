@@ -28,7 +28,8 @@ from bench.memory import resident
 from bench.run import Setting, say
 from tests.support.brokers import ApacheKafka
 from worker.clickhouse.writer import connect
-from worker.embedded.http import HttpEndpoint
+from worker.embedded.access import Role
+from worker.embedded.store import EmbeddedStore
 from worker.simulator import Simulator, profile
 
 if TYPE_CHECKING:
@@ -184,9 +185,9 @@ def main() -> int:
         directory = Path(scratch)
         with (
             ApacheKafka(directory / "kafka") as broker,
-            HttpEndpoint(directory / "db", read_only=False) as store,
+            EmbeddedStore(directory / "db") as store,
         ):
-            os.environ["SESSIONWATCH_CLICKHOUSE__DSN"] = f"clickhouse://127.0.0.1:{store.port}/default"
+            os.environ["SESSIONWATCH_CLICKHOUSE__DSN"] = store.address.dsn(Role.WRITER)
             setting = Setting(broker, directory, "soak")
             soaked = asyncio.run(soak(setting, asked.rate, asked.seconds))
             with closing(connect(os.environ["SESSIONWATCH_CLICKHOUSE__DSN"])) as client:

@@ -19,12 +19,13 @@ import faust
 
 from schemas.clickhouse.tables import TABLES
 from worker.apps.build import build_pipeline
+from worker.apps.embedded import served
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
 from worker.detections.policies import Policies
 from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
-from worker.settings import load
+from worker.settings import Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +67,12 @@ class Taken:
 
 def main() -> None:
     """Run the agent on the topics of the settings in force."""
-    settings = load(None)
+    with served(load(None)) as settings:
+        run(settings)
+
+
+def run(settings: Settings) -> None:
+    """Run the agent, with the store of the settings."""
     app = faust.App(
         "textbook",
         broker=f"kafka://{settings.kafka.bootstrap_servers}",

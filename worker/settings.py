@@ -1,14 +1,13 @@
 """Settings: environment `SESSIONWATCH_…` (nested with `__`) over a TOML file over defaults.
 
 The file is the one named by `--config`, else by `SESSIONWATCH_CONFIG`, else `./sessionwatch.toml` if it exists. An
-unknown setting is an error in the file, and a warning in the environment.
+unknown setting is an error, in the file and in a variable that begins with the prefix.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-import warnings
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -26,6 +25,7 @@ from pydantic_settings import (
 
 from worker.alerts.config import AlertSettings
 from worker.pipeline.privacy import Addresses, Pseudonyms
+from worker.sessions.incidents import IncidentLimits
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ClickHouseSettings(SettingsGroup):
     """Where rows go."""
 
     dsn: SecretStr | None = None
-    """`clickhouse://user:password@host:8123/database` or `chdb:///directory`; unset: embedded in `data_dir`."""
+    """`clickhouse://user:password@host:8123/database`, or `chdb:///directory` for an embedded store; no default."""
     secure: bool = False
     """Use TLS (port 8443 unless the DSN names one)."""
     ca_cert: Path | None = None
@@ -160,6 +160,8 @@ class RetentionSettings(SettingsGroup):
     """Days after its last event that `sessions` keeps a session."""
     findings_days: NotNegative | None = None
     """Days after its first occurrence that `findings` keeps a finding."""
+    incidents_days: NotNegative | None = None
+    """Days after its last change that `incidents` keeps an incident."""
     feedback_days: NotNegative | None = None
     """Days that `feedback` keeps an entry."""
     deliveries_days: NotNegative | None = None
@@ -185,6 +187,10 @@ class GeoSettings(SettingsGroup):
     """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
     networks: Path | None = None
     """CSV of networks whose kind is known (`match,kind,name,source`); its lines come before the shipped ones."""
+    threat_lists: tuple[Path, ...] = ()
+    """Files of networks, addresses or AS numbers known for attacks, one a line; `listed-network` names them."""
+    reload_interval_s: Positive = 60
+    """Seconds between looks for geo files and threat lists that were replaced."""
 
 
 class WebSettings(SettingsGroup):
@@ -248,7 +254,7 @@ class StateSettings(SettingsGroup):
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     allowed_lateness_minutes: Positive = 120
     """Minutes an event may be later than the user's newest and still be judged; see `window_events`."""
-    window_events: Annotated[int, Field(ge=4)] = 64
+    window_events: Annotated[int, Field(ge=4)] = 512
     """Newest events per user among which late events are put in order; at least a quarter is always available."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""
@@ -278,6 +284,19 @@ class StateSettings(SettingsGroup):
             quarantine=self.quarantine_hours * HOUR,
             sessions=self.sessions,
         )
+
+
+class IncidentSettings(SettingsGroup):
+    """Which findings of a user are one incident."""
+
+    quiet_minutes: Positive = 240
+    """Minutes between alerting findings of a user within which they are one incident; after them it is resolved."""
+    retention_days: Positive = 7
+    """Days a resolved incident is kept in the state; until then another finding of the same session reopens it."""
+
+    def limits(self) -> IncidentLimits:
+        """Return the bounds and times of incidents."""
+        return IncidentLimits(quiet=self.quiet_minutes * MINUTE, retention=self.retention_days * DAY)
 
 
 class StreamSettings(SettingsGroup):
@@ -391,6 +410,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
     correlation: CorrelationSettings = CorrelationSettings()
+    incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()
@@ -400,7 +420,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path("data")
-    """Directory of all files kept on this machine: the embedded store, the state on disk."""
+    """Directory of all files kept on this machine: the embedded stores, the state on disk."""
 
     @classmethod
     def settings_customise_sources(
@@ -416,18 +436,50 @@ class Settings(BaseSettings):
         return _KnownEnvironment(settings_cls), init_settings
 
     def store_dsn(self) -> str:
-        """Return where rows go: `clickhouse.dsn`, else the embedded store below `data_dir`."""
+        """Return where rows go.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        if self.clickhouse.dsn is None:
+            raise SettingsError(
+                "clickhouse.dsn is not set: give clickhouse://user:password@host:8123/database, "
+                "or chdb:///directory for an embedded store (`worker --embedded` makes one below data_dir)"
+            )
+        return self.clickhouse.dsn.get_secret_value()
+
+    def embedded_directory(self) -> Path | None:
+        """Return the directory of the embedded store that `clickhouse.dsn` names, None for a server.
+
+        Raises:
+            SettingsError: it is not set, or names no directory.
+        """
+        dsn = self.store_dsn()
+        if not dsn.startswith("chdb:"):
+            return None
+        path = dsn.removeprefix("chdb://")
+        if not path.startswith("/") or "?" in path:
+            raise SettingsError(f"clickhouse.dsn {dsn!r} names no directory: chdb:///directory does")
+        return Path(path)
+
+    def with_embedded_store(self, name: str) -> Settings:
+        """Return settings with an embedded store in a directory of `data_dir`.
+
+        Raises:
+            SettingsError: there is a `clickhouse.dsn`.
+        """
         if self.clickhouse.dsn is not None:
-            return self.clickhouse.dsn.get_secret_value()
-        return f"chdb://{(self.data_dir / 'store').resolve()}"
+            raise SettingsError("clickhouse.dsn is set, and an embedded store asked for: leave one of them out")
+        dsn = SecretStr(f"chdb://{(self.data_dir / name / 'store').resolve()}")
+        return self.model_copy(update={"clickhouse": self.clickhouse.model_copy(update={"dsn": dsn})})
 
     def store_options(self) -> dict[str, Any]:
-        """Return the options of a connection to `store_dsn`; the embedded store has none."""
-        return {} if self.store_dsn().startswith("chdb:") else self.clickhouse.options()
+        """Return the options of a connection to `store_dsn`."""
+        return self.clickhouse.options()
 
     def manages_access(self) -> bool:
         """Tell whether migrations about users are to be applied: the embedded store has no users."""
-        return self.clickhouse.manage_access and not self.store_dsn().startswith("chdb:")
+        return self.embedded_directory() is None and self.clickhouse.manage_access
 
     def effective(self) -> dict[str, str]:
         """Return every setting in force as text, by its dotted name; secrets are masked."""
@@ -503,12 +555,8 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-class UnknownVariableWarning(UserWarning):
-    """A `SESSIONWATCH_…` variable that no setting reads."""
-
-
 class _KnownEnvironment(EnvSettingsSource):
-    """The variables some setting reads; the others are warned about and left alone."""
+    """The variables that settings read. Another variable with our prefix is an error, as it is in the file."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
@@ -516,8 +564,8 @@ class _KnownEnvironment(EnvSettingsSource):
         tables = tuple(f"{each.variable}{NESTING}" for each in settings() if each.type.startswith("table"))
         mine = {name.upper() for name in self.env_vars if name.upper().startswith(PREFIX)} - {CONFIG_VARIABLE}
         known |= {name for name in mine if name.startswith(tables)}
-        for name in sorted(mine - known):
-            warnings.warn(f"{name} is no setting{_hint(name, known)}", UnknownVariableWarning, stacklevel=2)
+        if mine - known:
+            raise SettingsError("; ".join(f"{name} is no setting{_hint(name, known)}" for name in sorted(mine - known)))
         self.env_vars = {name: value for name, value in self.env_vars.items() if name.upper() in known}
 
 

@@ -22,6 +22,7 @@ from tests.chaos.feed import PARTITIONS, Input
 from tests.chaos.proxy import Proxy
 from tests.support.brokers import free_port
 from worker.clickhouse.writer import connect
+from worker.embedded.access import DATABASE, Role
 from worker.settings import KafkaSettings, TopicSettings
 from worker.simulator import write_geo
 from worker.stream.connection import aiokafka_options
@@ -30,7 +31,7 @@ from worker.stream.topics import create, specs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.embedded.http import HttpEndpoint
+    from worker.embedded.store import Address
 
 START_SECONDS, PATIENCE_SECONDS, STOP_SECONDS = 60.0, 600.0, 10.0
 SECONDS_OF_POISON = 0.002
@@ -38,7 +39,7 @@ SECONDS_OF_POISON = 0.002
 STALL_SECONDS = 3.0
 """After which workers have to say that they are not ready: less than the shortest outage."""
 SAMPLE_SECONDS = 0.5
-TOPICS = ("by_user", "starts", "dlq", "findings", "feedback", "policies")
+TOPICS = ("by_user", "starts", "dlq", "findings", "incidents", "feedback", "policies")
 
 
 class World:
@@ -56,7 +57,7 @@ class World:
         name: str,
         bootstrap: str,
         source: Input,
-        endpoint: HttpEndpoint,
+        endpoint: Address,
         directory: Path,
         *,
         replication: int = 1,
@@ -115,7 +116,7 @@ class World:
     def dsn(self, *, direct: bool = False, database: bool = False) -> str:
         """Return how the store is reached, past the proxy or through it."""
         port = self.endpoint.port if direct else self.proxy.port
-        return f"clickhouse://127.0.0.1:{port}/{self.database if database else 'default'}"
+        return self.endpoint.dsn(Role.WRITER, self.database if database else DATABASE, port)
 
     def environment(self, port: int) -> dict[str, str]:
         """Return the settings of a worker."""
@@ -232,7 +233,7 @@ class World:
     async def _done(self) -> bool:
         async with AIOKafkaConsumer(**self.options, group_id=self.name, enable_auto_commit=False) as consumer:
             # One after the other: what is made of a topic's records is there before they are committed.
-            for topic in (self.source.topic, f"{self.name}.by_user", f"{self.name}.starts"):
+            for topic in (self.source.topic, *(f"{self.name}.{stage}" for stage in ("by_user", "starts", "findings"))):
                 tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
                 consumer.assign(tps)
                 ends = await consumer.end_offsets(tps)

@@ -24,7 +24,7 @@ from worker.cli.demo import _Announcer
 from worker.cli.doctor import exit_code
 from worker.cli.errors import UNREACHABLE, CheckFailedError, UnreachableError, UsageError, ending, told
 from worker.cli.live import LiveView, render, sparkline
-from worker.observe.snapshot import FindingLine, Snapshot, Summary
+from worker.observe.snapshot import IncidentLine, Snapshot, Summary
 from worker.settings import Settings, SettingsError
 from worker.simulator import write_geo
 
@@ -80,11 +80,27 @@ def test_usage_errors_are_2_and_short(arguments: Any, capsys: pytest.CaptureFixt
 def test_unknown_settings_are_told_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SESSIONWATCH_WEB__PROT", "1")
-    run(["--config", "none.toml", "doctor"])
     monkeypatch.setenv("SESSIONWATCH_WEB__PORT", "x")
     assert run(["doctor"]) == 2
     assert "error: web.port" in capsys.readouterr().err
+    monkeypatch.setenv("SESSIONWATCH_WEB__PROT", "1")
+    assert run(["doctor"]) == 2
+    assert "error: SESSIONWATCH_WEB__PROT is no setting" in capsys.readouterr().err
+
+
+def test_a_worker_without_a_store_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["worker"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: clickhouse.dsn is not set")
+    assert err.count("\n") == 1
+    assert "--embedded" in err
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("SESSIONWATCH_CLICKHOUSE__DSN", "clickhouse://db:8123/x")
+    assert run(["worker", "--embedded"]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
 
 
 def named(module: str, name: str, base: type[Exception] = Exception) -> Exception:
@@ -282,13 +298,13 @@ def test_a_summary_for_people_says_why_lines_were_rejected() -> None:
 
 # --- the live view ---
 
-FINDING = FindingLine(
+INCIDENT = IncidentLine(
     time=1_760_000_000_000,
     severity="critical",
-    detection="use-after-revocation",
+    state="updated",
     tenant_id="acme",
     user_id="eve\x1b[2J[red]",
-    summary="session moved from 203.0.113.7 (AS64500 Example ISP), Paris, FR to Singapore, SG",
+    text="session moved from 203.0.113.7 (AS64500 Example ISP), Paris, FR to Singapore, SG",
 )
 SNAPSHOT = Snapshot(
     elapsed=83.0,
@@ -308,7 +324,7 @@ SNAPSHOT = Snapshot(
     latency_p50=0.041,
     latency_p99=1.9,
     severities={"critical": 2, "high": 10},
-    findings=[FINDING] * 50,
+    incidents=[INCIDENT] * 50,
 )
 
 

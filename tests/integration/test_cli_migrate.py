@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.cli import run
+from worker.embedded.access import Role
 
 if TYPE_CHECKING:
     from tests.support.store_fixtures import Store
@@ -21,7 +22,7 @@ pytest_plugins = ["tests.support.store_fixtures"]
 def _settings(store: Store, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("SESSIONWATCH_")]:
         monkeypatch.delenv(name)
-    dsn = f"clickhouse://127.0.0.1:{store.endpoint.port}/{database}"
+    dsn = store.address.dsn(Role.WRITER, database)
     monkeypatch.setenv("SESSIONWATCH_CLICKHOUSE__DSN", dsn)
     monkeypatch.chdir(tmp_path)
 

@@ -31,7 +31,6 @@ from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect, write_rows
 from worker.detections.policies import Policies
 from worker.detections.registry import detections
-from worker.embedded.http import HttpEndpoint
 from worker.enrich.enricher import build_enricher
 from worker.pipeline.local import LocalPipeline, LocalRecord
 from worker.settings import Settings
@@ -88,7 +87,7 @@ SETTINGS = Settings.model_validate({"topics": {"partitions": 1}})
 def deliver(client: Client, topic: str, values: Sequence[tuple[bytes, int]]) -> None:
     """Put records, each a value and its time, through a pipeline of their own into the store."""
     pipeline = build_pipeline(SETTINGS, Policies(detections().values()), build_enricher(None, None))
-    local = LocalPipeline(pipeline, MemoryShard(), SETTINGS.topics.starts)
+    local = LocalPipeline(pipeline, MemoryShard(), (SETTINGS.topics.starts, SETTINGS.topics.findings))
     # The simulation's are of partition 0.
     records = [LocalRecord(topic, 1, offset, time, None, value, ()) for offset, (value, time) in enumerate(values)]
     for outcome in local.process(records):
@@ -225,15 +224,14 @@ def sql_of(dashboard: str, panel: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def read_only(store: Store) -> Iterator[str]:  # noqa: F811
-    with HttpEndpoint(store.directory) as endpoint:
-        yield endpoint.url
+def read_only(store: Store) -> str:  # noqa: F811
+    return f"{store.address.url}/?password={store.address.reader}"
 
 
 @EVERY
 def test_the_embedded_store_answers_as_the_plugin_asks(world: World, read_only: str, query: Query) -> None:
     """POST, Native, a protocol version and `max_execution_time`, as clickhouse-go does it over HTTP."""
-    asked = "/?database=default&default_format=Native&client_protocol_version=54483&max_execution_time=35"
+    asked = "&database=default&default_format=Native&client_protocol_version=54483&max_execution_time=35"
     sql = expand(query.sql, everything(FILES[query.dashboard]), world.window)
     with urlopen(Request(read_only + asked, sql.encode())) as answer:
         assert answer.status == 200

@@ -207,7 +207,9 @@ def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_let
     options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
     events = traffic(2_000, seed=5)
     sent = asyncio.run(_produce(options, names["events"], events))
-    worker = subprocess.Popen([*COMMAND, "worker"], env={**os.environ, **environment}, stderr=subprocess.PIPE)
+    worker = subprocess.Popen(
+        [*COMMAND, "worker", "--embedded"], env={**os.environ, **environment}, stderr=subprocess.PIPE
+    )
     try:
         _wait(lambda: _metric(port, "sessionwatch_events_accepted_total") >= len(events))
         letters = asyncio.run(_read(options, names["dlq"], len(BAD)))
@@ -237,6 +239,31 @@ def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_let
     messages = asyncio.run(_read(options, names["findings"], int(found["n"])))
     told = {json.loads(message.value)["finding_info"]["uid"] for message in messages}
     assert len(told) == int(found["n"])
+
+
+def test_two_demos_at_once_each_count_what_they_did(tmp_path: Path) -> None:
+    command = [*COMMAND, "demo", "--duration", "2", "--rate", "50", "--json"]
+    settings = {"SESSIONWATCH_DATA_DIR": str(tmp_path), "SESSIONWATCH_WEB__PORT": str(free_port())}
+    demos = [
+        subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [demo.communicate(timeout=400) for demo in demos]
+    assert [demo.returncode for demo in demos] == [0, 0], said
+    shown = {word for _, err in said for word in err.split() if word.startswith(("http://", "127."))}
+    assert len(shown) == 8, "an address is served twice"
+    stored = []
+    for name in ("demo", "demo-2"):
+        (counted,) = rows(
+            tmp_path / name,
+            "SELECT (SELECT count() FROM session_events FINAL) AS r, (SELECT count() FROM findings FINAL) AS f",
+        )
+        stored.append((int(counted["r"]), int(counted["f"])))
+    summaries = [json.loads(out) for out, _ in said]
+    assert sorted((each["rows"], each["findings"]) for each in summaries) == sorted(stored)
+    assert all(each["rows"] == each["accepted"] for each in summaries)
 
 
 async def _produce(options: Any, topic: str, events: list[Any]) -> int:

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from tests.support.secured import PASSWORD, listener
 from worker.clickhouse.writer import connect
+from worker.embedded.access import Role
 from worker.embedded.broker import free_port
 from worker.settings import KafkaSettings
 from worker.simulator import Simulator, profile
@@ -31,12 +32,11 @@ if TYPE_CHECKING:
     from tests.support.store_fixtures import Store
 
 pytest_plugins = ["tests.support.store_fixtures"]
-STORE_PASSWORD = "hunter2"  # noqa: S105  of nobody
 EVENTS = 500
 COMMAND = [sys.executable, "-m", "worker.cli"]
 
 
-def environment(settings: KafkaSettings, port: int, database: str, directory: Path) -> dict[str, str]:
+def environment(settings: KafkaSettings, dsn: str, directory: Path) -> dict[str, str]:
     """Return the settings of a worker, as people give them."""
     pems = settings.ssl_cafile.parent if settings.ssl_cafile else Path()
     given = settings.model_dump(exclude_none=True)
@@ -47,7 +47,7 @@ def environment(settings: KafkaSettings, port: int, database: str, directory: Pa
     return {
         **os.environ,
         **kafka,
-        "SESSIONWATCH_CLICKHOUSE__DSN": f"clickhouses://writer:{STORE_PASSWORD}@127.0.0.1:{port}/{database}",
+        "SESSIONWATCH_CLICKHOUSE__DSN": dsn,
         "SESSIONWATCH_CLICKHOUSE__CA_CERT": str(pems / "ca.pem"),
         "SESSIONWATCH_CLICKHOUSE__CLIENT_CERT": str(pems / "client.pem"),
         "SESSIONWATCH_CLICKHOUSE__CLIENT_KEY": str(pems / "client.key"),
@@ -80,8 +80,12 @@ async def states(settings: KafkaSettings, topic: str) -> int:
 def test_a_whole_worker_behind_locked_doors(secured: Secured, store: Store, database: str, tmp_path: Path) -> None:
     settings = secured.passwords.model_copy(update={"sasl_mechanism": "SCRAM-SHA-512"})
     pems = settings.ssl_cafile.parent if settings.ssl_cafile else tmp_path
-    with listener(pems, store, mutual=True) as served, closing(connect(store.dsn, database=database)) as client:
-        given = environment(settings, served.port, database, tmp_path / "data")
+    with (
+        listener(pems, store, mutual=True) as served,
+        closing(connect(store.address.dsn(Role.WRITER, database))) as client,
+    ):
+        dsn = store.address.dsn(Role.WRITER, database, served.port)
+        given = environment(settings, dsn.replace("clickhouse:", "clickhouses:"), tmp_path / "data")
         prepare(given)
         asyncio.run(produce(settings))
         log = tmp_path / "log"
@@ -96,4 +100,4 @@ def test_a_whole_worker_behind_locked_doors(secured: Secured, store: Store, data
         assert asyncio.run(states(settings, changelog_name("sessionwatch"))) > 0
     said = log.read_text()
     assert PASSWORD not in said
-    assert STORE_PASSWORD not in said
+    assert store.address.writer not in said

@@ -13,7 +13,7 @@ from tests.chaos.compare import everything
 from tests.chaos.feed import feed, start_of_day, traffic
 from tests.chaos.world import World
 from worker.embedded.broker import EmbeddedBroker
-from worker.embedded.http import HttpEndpoint
+from worker.embedded.store import EmbeddedStore
 from worker.settings import KafkaSettings
 from worker.stream.connection import aiokafka_options
 
@@ -28,8 +28,8 @@ def test_a_worker_stops_in_time_while_the_store_hangs_and_at_once_when_asked_twi
     options = aiokafka_options(KafkaSettings(bootstrap_servers=address))
     source = feed(options, f"{name}-input", list(traffic(EVENTS, 1, start_of_day())))
     with (
-        HttpEndpoint(tmp_path / "store", read_only=False) as endpoint,
-        World(name, address, source, endpoint, tmp_path) as world,
+        EmbeddedStore(tmp_path / "store") as store,
+        World(name, address, source, store.address, tmp_path) as world,
     ):
         world.more = {"SESSIONWATCH_STREAM__DRAIN_S": "2"}
         world.proxy.fault = "hangs"
@@ -64,8 +64,8 @@ def test_a_worker_whose_kafka_died_is_unready_says_why_once_and_stops_in_time(tm
         options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
         source = feed(options, f"{name}-input", list(traffic(50, 1, start_of_day())))
         with (
-            HttpEndpoint(tmp_path / "store", read_only=False) as endpoint,
-            World(name, broker.bootstrap_servers, source, endpoint, tmp_path) as world,
+            EmbeddedStore(tmp_path / "store") as store,
+            World(name, broker.bootstrap_servers, source, store.address, tmp_path) as world,
         ):
             worker = world.start()
             world.until_ready(worker)

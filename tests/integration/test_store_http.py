@@ -5,19 +5,17 @@ import json
 import math
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import clickhouse_connect
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from worker.embedded.http import QUERIES_AT_ONCE, HttpEndpoint
+from tests.support.store_door import Door, Reply, ask
+from worker.embedded.http import QUERIES_AT_ONCE
 from worker.embedded.native import SINCE_REVISION, UnservedTypeError, framed
 
 if TYPE_CHECKING:
@@ -26,63 +24,26 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
-    from tests.support.store_fixtures import Store
-
-pytest_plugins = ["tests.support.store_fixtures"]
+pytest_plugins = ["tests.support.store_door", "tests.support.store_fixtures"]
 
 SLOW = "SELECT sum(sipHash64(number)) FROM numbers(100000000000)"
 
 
-class Reply(NamedTuple):
-    status: int
-    body: bytes
-    headers: Any
-
-    @property
-    def code(self) -> str | None:
-        found: str | None = self.headers.get("X-ClickHouse-Exception-Code")
-        return found
-
-
-def ask(
-    endpoint: HttpEndpoint, sql: str | bytes | None = None, *, path: str = "/", body: bytes | None = None,
-    method: str | None = None, headers: dict[str, str] | None = None, **arguments: str,
-) -> Reply:  # fmt: skip
-    if sql is not None:
-        arguments["query"] = sql if isinstance(sql, str) else sql.decode()
-    url = f"{endpoint.url}{path}?{urllib.parse.urlencode(arguments)}"
-    request = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return Reply(answer.status, answer.read(), answer.headers)
-    except urllib.error.HTTPError as error:
-        return Reply(error.code, error.read(), error.headers)
-
-
 @pytest.fixture
-def remote(store: Store, database: str) -> Iterator[Client]:
+def remote(client: Client) -> Client:
     """A client of a ClickHouse server, over the wire."""
-    client = clickhouse_connect.get_client(host="127.0.0.1", port=store.endpoint.port, database=database)
-    with closing(client):
-        yield client
-
-
-@pytest.fixture
-def reader(store: Store) -> Iterator[HttpEndpoint]:
-    """The endpoint as the worker serves it: it only reads."""
-    with HttpEndpoint(store.directory) as endpoint:
-        yield endpoint
+    return client
 
 
 @pytest.mark.parametrize("path", ["/ping", "/", "/replicas_status"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_it_lives(store: Store, path: str, method: str) -> None:
-    reply = ask(store.endpoint, path=path, method=method)
+def test_it_lives(writer: Door, path: str, method: str) -> None:
+    reply = ask(writer, path=path, method=method)
     assert (reply.status, reply.body) == (200, b"Ok.\n" if method == "GET" else b"")
 
 
-def test_another_path_is_not_there(store: Store) -> None:
-    assert ask(store.endpoint, path="/play/x").status == 404
+def test_another_path_is_not_there(writer: Door) -> None:
+    assert ask(writer, path="/play/x").status == 404
 
 
 @pytest.mark.parametrize(
@@ -97,9 +58,9 @@ def test_another_path_is_not_there(store: Store) -> None:
     ],
 )
 def test_a_query_in_the_url_or_the_body(
-    store: Store, sql: str | None, arguments: dict[str, str], body: str | None
+    writer: Door, sql: str | None, arguments: dict[str, str], body: str | None
 ) -> None:
-    reply = ask(store.endpoint, sql, body=body.encode() if body else None, **arguments)
+    reply = ask(writer, sql, body=body.encode() if body else None, **arguments)
     assert (reply.status, reply.body.decode()) == (200, "1\tü\n")
     assert reply.headers["X-ClickHouse-Format"] == "TabSeparated"
     assert reply.headers["Content-Type"] == "text/tab-separated-values; charset=UTF-8"
@@ -108,16 +69,16 @@ def test_a_query_in_the_url_or_the_body(
     assert json.loads(reply.headers["X-ClickHouse-Summary"])["read_rows"] == "1"
 
 
-def test_formats_and_ids(store: Store) -> None:
-    reply = ask(store.endpoint, "SELECT 1 AS a", default_format="JSONEachRow", query_id="mine")
+def test_formats_and_ids(writer: Door) -> None:
+    reply = ask(writer, "SELECT 1 AS a", default_format="JSONEachRow", query_id="mine")
     assert reply.body == b'{"a":1}\n'
     assert reply.headers["X-ClickHouse-Format"] == "JSONEachRow"
     assert reply.headers["X-ClickHouse-Query-Id"] == "mine"
-    assert ask(store.endpoint, "SELECT 1").headers["X-ClickHouse-Query-Id"]
+    assert ask(writer, "SELECT 1").headers["X-ClickHouse-Query-Id"]
 
 
-def test_a_parameter_is_a_value_and_no_sql(store: Store) -> None:
-    reply = ask(store.endpoint, "SELECT {s:String}", default_format="JSONCompactEachRow", param_s="'; DROP \\\\ \\t--")
+def test_a_parameter_is_a_value_and_no_sql(writer: Door) -> None:
+    reply = ask(writer, "SELECT {s:String}", default_format="JSONCompactEachRow", param_s="'; DROP \\\\ \\t--")
     assert json.loads(reply.body) == ["'; DROP \\ \t--"]
 
 
@@ -132,45 +93,43 @@ def test_a_parameter_is_a_value_and_no_sql(store: Store) -> None:
         (f"{SLOW} SETTINGS max_execution_time = 0.2", 500, "159", "Timeout"),
     ],
 )  # fmt: skip
-def test_errors_look_like_the_server_s(store: Store, sql: str, status: int, code: str, told: str) -> None:
-    reply = ask(store.endpoint, sql)
+def test_errors_look_like_the_server_s(writer: Door, sql: str, status: int, code: str, told: str) -> None:
+    reply = ask(writer, sql)
     assert (reply.status, reply.code) == (status, code)
     assert reply.body.startswith(f"Code: {code}. DB::Exception: ".encode())
     assert told in reply.body.decode()
 
 
-def test_unknown_databases_and_settings(store: Store) -> None:
-    assert ask(store.endpoint, "SELECT 1", database="nowhere").code == "81"
-    assert ask(store.endpoint, "SELECT 1", no_such_setting="1").code == "115"
-    reply = ask(store.endpoint, "SELECT 1", **{"a = 1, b": "2"})
+def test_unknown_databases_and_settings(writer: Door) -> None:
+    assert ask(writer, "SELECT 1", database="nowhere").code == "81"
+    assert ask(writer, "SELECT 1", no_such_setting="1").code == "115"
+    reply = ask(writer, "SELECT 1", **{"a = 1, b": "2"})
     assert (reply.status, reply.code) == (400, "115")
-    assert ask(store.endpoint, "SELECT 1", compress="1").code == "48"
-    assert (
-        ask(store.endpoint, "SELECT currentDatabase()", headers={"X-ClickHouse-Database": "system"}).body == b"system\n"
-    )
+    assert ask(writer, "SELECT 1", compress="1").code == "48"
+    assert ask(writer, "SELECT currentDatabase()", headers={"X-ClickHouse-Database": "system"}).body == b"system\n"
 
 
-def test_settings_and_database_do_not_outlive_their_query(store: Store, database: str) -> None:
-    ask(store.endpoint, "SELECT 1", database=database, max_threads="1", readonly="1")
+def test_settings_and_database_do_not_outlive_their_query(writer: Door, database: str) -> None:
+    ask(writer, "SELECT 1", database=database, max_threads="1", readonly="1")
     sql = "SELECT currentDatabase(), getSetting('readonly')"
-    assert ask(store.endpoint, sql).body == b"default\t0\n"
+    assert ask(writer, sql).body == b"sessionwatch\t0\n"
 
 
-def test_bodies_may_be_compressed(store: Store) -> None:
+def test_bodies_may_be_compressed(writer: Door) -> None:
     sql = b"SELECT 'compressed'"
     for encoding, body in (("gzip", gzip.compress(sql)), ("identity", sql)):
-        assert ask(store.endpoint, body=body, headers={"Content-Encoding": encoding}).body == b"compressed\n"
+        assert ask(writer, body=body, headers={"Content-Encoding": encoding}).body == b"compressed\n"
 
 
 @pytest.mark.parametrize("compress", [False, "lz4", "zstd", "gzip"])
-def test_clickhouse_connect_over_the_wire(store: Store, database: str, compress: Any) -> None:
+def test_clickhouse_connect_over_the_wire(writer: Door, database: str, compress: Any) -> None:
     rows = [
         (1, "ü\n\0", 1.5, ["a", "b"], datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC), True, None),
         (2, "", -0.0, [], datetime(2099, 12, 31, tzinfo=UTC), False, "x"),
     ]
     names = ["n", "s", "f", "w", "t", "b", "o"]
     client = clickhouse_connect.get_client(
-        host="127.0.0.1", port=store.endpoint.port, database=database, compress=compress
+        host="127.0.0.1", port=writer.port, password=writer.token, database=database, compress=compress
     )
     with closing(client):
         client.command(
@@ -204,14 +163,14 @@ def test_raw_inserts_keep_every_byte(remote: Client) -> None:
 
 
 @pytest.mark.parametrize("given", ["in the URL", "in the body"])
-def test_data_of_an_insert(store: Store, database: str, given: str) -> None:
-    ask(store.endpoint, body=b"CREATE TABLE t (a String) ENGINE = Memory", database=database)
+def test_data_of_an_insert(writer: Door, database: str, given: str) -> None:
+    ask(writer, body=b"CREATE TABLE t (a String) ENGINE = Memory", database=database)
     sql = "INSERT INTO t (a) SETTINGS max_insert_threads = 1 FORMAT JSONEachRow"
     data = '{"a": "1"}\n\n\n{"a": "ü"}\n'
     sent = (sql, data) if given == "in the URL" else (None, f"{sql}\n{data}")
-    reply = ask(store.endpoint, sent[0], body=sent[1].encode(), database=database)
+    reply = ask(writer, sent[0], body=sent[1].encode(), database=database)
     assert (reply.status, reply.body, reply.headers["X-ClickHouse-Format"]) == (200, b"", None)
-    assert ask(store.endpoint, "SELECT a FROM t ORDER BY a", database=database).body.decode() == "1\nü\n"
+    assert ask(writer, "SELECT a FROM t ORDER BY a", database=database).body.decode() == "1\nü\n"
 
 
 READS = [
@@ -223,16 +182,16 @@ READS = [
 
 
 @pytest.fixture
-def kept(store: Store) -> Iterator[str]:
-    ask(store.endpoint, body=b"CREATE TABLE kept (a Int8) ENGINE = ReplacingMergeTree ORDER BY a")
-    ask(store.endpoint, body=b"INSERT INTO kept VALUES (1)")
+def kept(writer: Door) -> Iterator[str]:
+    ask(writer, body=b"CREATE TABLE kept (a Int8) ENGINE = ReplacingMergeTree ORDER BY a")
+    ask(writer, body=b"INSERT INTO kept VALUES (1)")
     yield "kept"
-    ask(store.endpoint, body=b"DROP TABLE kept")
+    ask(writer, body=b"DROP TABLE kept")
 
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("sql", READS)
-def test_a_reading_endpoint_reads(reader: HttpEndpoint, sql: str) -> None:
+def test_a_reading_endpoint_reads(reader: Door, sql: str) -> None:
     reply = ask(reader, sql, max_threads="1")
     assert reply.status == 200, reply.body
     assert reply.body
@@ -260,11 +219,11 @@ def test_a_reading_endpoint_reads(reader: HttpEndpoint, sql: str) -> None:
         "SELECT * FROM s3('http://127.0.0.1:1/a', 'CSV', 'a Int8')", "SELECT \xff",
     ],
 )  # fmt: skip
-def test_a_reading_endpoint_does_nothing_else(store: Store, reader: HttpEndpoint, tmp_path: Path, sql: str) -> None:
+def test_a_reading_endpoint_does_nothing_else(writer: Door, reader: Door, tmp_path: Path, sql: str) -> None:
     secret, out = tmp_path / "secret", tmp_path / "out"
     secret.write_text("hunter2")
     asked = sql.replace("{secret}", str(secret)).replace("{out}", str(out))
-    before = ask(store.endpoint, "SHOW TABLES").body
+    before = ask(writer, "SHOW TABLES").body
     for reply in (
         ask(reader, asked),
         ask(reader, body=asked.encode("latin-1")),
@@ -275,20 +234,20 @@ def test_a_reading_endpoint_does_nothing_else(store: Store, reader: HttpEndpoint
         assert reply.code
         assert b"hunter2" not in reply.body
     assert not out.exists()
-    assert ask(store.endpoint, "SELECT a FROM kept").body == b"1\n"
-    assert ask(store.endpoint, "SHOW TABLES").body == before
+    assert ask(writer, "SELECT a FROM kept").body == b"1\n"
+    assert ask(writer, "SHOW TABLES").body == before
 
 
-def test_only_loopback_names_are_answered(reader: HttpEndpoint) -> None:
+def test_only_loopback_names_are_answered(reader: Door) -> None:
     """A page of the web whose name leads here (DNS rebinding) learns nothing."""
     for host, status in (("localhost", 200), ("[::1]:80", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403)):
         assert ask(reader, "SELECT 1", headers={"Host": host}).status == status
 
 
-def test_slow_queries_do_not_hold_up_inserts_nor_pings(store: Store, remote: Client) -> None:
+def test_slow_queries_do_not_hold_up_inserts_nor_pings(writer: Door, remote: Client) -> None:
     remote.command("CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a")
     queries = [
-        threading.Thread(target=ask, args=(store.endpoint, SLOW), kwargs={"max_execution_time": "1.5"})
+        threading.Thread(target=ask, args=(writer, SLOW), kwargs={"max_execution_time": "1.5"})
         for _ in range(QUERIES_AT_ONCE - 1)
     ]
     for query in queries:
@@ -297,7 +256,7 @@ def test_slow_queries_do_not_hold_up_inserts_nor_pings(store: Store, remote: Cli
     started = time.monotonic()
     for number in range(5):
         remote.insert("t", [[number]], column_names=["a"])
-        assert ask(store.endpoint, path="/ping").status == 200
+        assert ask(writer, path="/ping").status == 200
     took = time.monotonic() - started
     assert any(query.is_alive() for query in queries)
     for query in queries:
@@ -306,14 +265,7 @@ def test_slow_queries_do_not_hold_up_inserts_nor_pings(store: Store, remote: Cli
     assert remote.command("SELECT count() FROM t") == 5
 
 
-def test_a_port_that_is_taken_is_told_and_nothing_stays(store: Store) -> None:
-    running = threading.active_count()
-    with pytest.raises(OSError, match=str(store.endpoint.port)), HttpEndpoint(store.directory, store.endpoint.port):
-        pass
-    assert threading.active_count() <= running
-
-
-def native(endpoint: HttpEndpoint, sql: str, revision: int = 0) -> Reply:
+def native(endpoint: Door, sql: str, revision: int = 0) -> Reply:
     return ask(endpoint, sql, default_format="Native", client_protocol_version=str(revision))
 
 
@@ -340,33 +292,33 @@ ENDS = b"\x01e\x06String\x00" + b"\x03end" * 3
         ("Nullable(DateTime64(3, 'UTC'))", "NULL"), ("SimpleAggregateFunction(max, Nullable(UInt64))", "7"),
     ],
 )  # fmt: skip
-def test_native_blocks_of_newer_clients(store: Store, kind: str, value: str) -> None:
+def test_native_blocks_of_newer_clients(writer: Door, kind: str, value: str) -> None:
     """What clickhouse-go reads is the engine's block, a header before it and a byte after each column's type."""
     escaped = kind.replace("\\", "\\\\").replace("'", "\\'")
     sql = f"SELECT CAST({value}, '{escaped}') AS v, number, 'end' AS e FROM numbers(3)"  # noqa: S608  our own
-    old, new = native(store.endpoint, sql), native(store.endpoint, sql, SINCE_REVISION)
+    old, new = native(writer, sql), native(writer, sql, SINCE_REVISION)
     assert (old.status, new.status) == (200, 200), old.body
-    assert native(store.endpoint, sql, SINCE_REVISION - 1).body == old.body
+    assert native(writer, sql, SINCE_REVISION - 1).body == old.body
     # The two columns after the one in question are at the end, of known lengths, and each has got its byte.
     assert new.body.startswith(EMPTY_INFO)
     assert new.body.endswith(NUMBERS + ENDS)
     assert len(new.body) == len(old.body) + len(EMPTY_INFO) + 3
 
 
-def test_native_of_several_blocks_and_of_none(store: Store) -> None:
+def test_native_of_several_blocks_and_of_none(writer: Door) -> None:
     sql = "SELECT number FROM numbers(150000) SETTINGS max_block_size = 50000, max_threads = 1"
-    old, new = native(store.endpoint, sql).body, native(store.endpoint, sql, SINCE_REVISION).body
+    old, new = native(writer, sql).body, native(writer, sql, SINCE_REVISION).body
     blocks, rest = divmod(len(new) - len(old), len(EMPTY_INFO) + 1)
     assert (blocks >= 1, rest) == (True, 0)
     assert new.count(EMPTY_INFO + b"\x01") == blocks
-    assert native(store.endpoint, "SELECT 1 WHERE 0", SINCE_REVISION).status == 200
+    assert native(writer, "SELECT 1 WHERE 0", SINCE_REVISION).status == 200
     assert framed(b"") == b""
 
 
-def test_native_of_a_type_whose_end_is_not_known(store: Store) -> None:
+def test_native_of_a_type_whose_end_is_not_known(writer: Door) -> None:
     sql = """SELECT '{"a": 1}'::JSON AS j"""
-    assert native(store.endpoint, sql).status == 200
-    reply = native(store.endpoint, sql, SINCE_REVISION)
+    assert native(writer, sql).status == 200
+    reply = native(writer, sql, SINCE_REVISION)
     assert (reply.status, reply.code) == (501, "48")
     with pytest.raises(UnservedTypeError, match="JSON"):
-        framed(native(store.endpoint, sql).body)
+        framed(native(writer, sql).body)

@@ -12,6 +12,7 @@ from tests.support.certificates import certificates
 from tests.support.secured import listener
 from worker.cli import run
 from worker.clickhouse.writer import connect
+from worker.embedded.access import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from tests.support.store_fixtures import Store
 
 pytest_plugins = ["tests.support.store_fixtures"]
-PASSWORD = "hunter2"  # noqa: S105  of nobody
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +47,17 @@ def misnamed(pems: Path, store: Store) -> Iterator[int]:
         yield served.port
 
 
-def doctor(monkeypatch: pytest.MonkeyPatch, port: int, **settings: Any) -> int:
+def doctor(monkeypatch: pytest.MonkeyPatch, store: Store, port: int, **settings: Any) -> int:
     """Run what connects first thing, by the settings people give."""
-    monkeypatch.setenv("SESSIONWATCH_CLICKHOUSE__DSN", f"clickhouse://writer:{PASSWORD}@127.0.0.1:{port}/default")
+    monkeypatch.setenv("SESSIONWATCH_CLICKHOUSE__DSN", store.address.dsn(Role.WRITER, port=port))
     for name, value in {"secure": "true", **settings}.items():
         monkeypatch.setenv(f"SESSIONWATCH_CLICKHOUSE__{name.upper()}", str(value))
     return run(["migrate", "status"])
 
 
 @pytest.mark.parametrize("scheme", ["clickhouses://{}", "clickhouse://{}?secure=true", "https://{}"])
-def test_rows_go_through_tls(pems: Path, tls: int, scheme: str, database: str) -> None:
-    dsn = scheme.format(f"writer:{PASSWORD}@127.0.0.1:{tls}/{database}")
+def test_rows_go_through_tls(store: Store, pems: Path, tls: int, scheme: str, database: str) -> None:
+    dsn = scheme.format(f"writer:{store.address.writer}@127.0.0.1:{tls}/{database}")
     with closing(connect(dsn, ca_cert=str(pems / "ca.pem"))) as client:
         client.command("CREATE TABLE t (x UInt8) ENGINE = Memory")
         client.insert("t", [[1], [2]], column_names=["x"])
@@ -65,10 +65,10 @@ def test_rows_go_through_tls(pems: Path, tls: int, scheme: str, database: str) -
 
 
 def test_a_client_s_certificate_opens(
-    pems: Path, mutual: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, pems: Path, mutual: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = {"ca_cert": pems / "ca.pem", "client_cert": pems / "client.pem", "client_key": pems / "client.key"}
-    assert doctor(monkeypatch, mutual, **ours) == 1, capsys.readouterr()
+    assert doctor(monkeypatch, store, mutual, **ours) == 1, capsys.readouterr()
     assert "not current" in capsys.readouterr().err
 
 
@@ -84,13 +84,13 @@ def test_a_client_s_certificate_opens(
     ],
 )
 def test_who_is_wrong_is_refused_and_no_password_told(
-    door: str, given: dict[str, str], why: str, pems: Path, request: pytest.FixtureRequest,
+    store: Store, door: str, given: dict[str, str], why: str, pems: Path, request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     settings = {name: pems / value if value.endswith((".pem", ".key")) else value for name, value in given.items()}
-    assert doctor(monkeypatch, request.getfixturevalue(door), **settings) == 3
+    assert doctor(monkeypatch, store, request.getfixturevalue(door), **settings) == 3
     shown = "".join(capsys.readouterr())
     assert why in shown
     assert "no ClickHouse at clickhouse://writer:***@" in shown
     assert "Traceback" not in shown
-    assert PASSWORD not in shown + caplog.text
+    assert store.address.writer not in shown + caplog.text

@@ -21,7 +21,7 @@ from schemas.keys import user_key
 from tests.chaos.feed import PARTITIONS, Input
 from tests.chaos.world import World
 from worker.clickhouse.writer import connect
-from worker.embedded.http import HttpEndpoint
+from worker.embedded.store import EmbeddedStore
 from worker.settings import KafkaSettings
 from worker.stream.connection import aiokafka_options
 from worker.stream.topics import TopicSpec, changelog_name, create
@@ -97,8 +97,8 @@ def test_dead_letters_go_back_without_doubling_and_a_user_is_erased(broker: Any,
     options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
     source = asyncio.run(produce(options, f"{name}-input"))
     with (
-        HttpEndpoint(tmp_path / "store", read_only=False) as endpoint,
-        World(name, broker.bootstrap_servers, source, endpoint, tmp_path) as world,
+        EmbeddedStore(tmp_path / "store") as store,
+        World(name, broker.bootstrap_servers, source, store.address, tmp_path) as world,
     ):
         # What is wrong at first: all records are larger than the worker takes.
         world.more = {"SESSIONWATCH_STREAM__MAX_RECORD_BYTES": "100"}

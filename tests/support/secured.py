@@ -97,9 +97,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 class TlsListener:
     """Takes TLS connections on loopback and hands what they carry to a port."""
 
-    def __init__(self, context: ssl.SSLContext, port: int) -> None:
+    def __init__(self, context: ssl.SSLContext, port: int, token: str) -> None:
         self._context = context
         self._target = port
+        self._key = f"X-ClickHouse-Key: {token}\r\n".encode()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
 
@@ -122,14 +123,15 @@ class TlsListener:
             with closing(inside), closing(socket.create_connection(("127.0.0.1", self._target))) as outside:
                 back = threading.Thread(target=_pump, args=(outside, inside), daemon=True)
                 back.start()
-                _pump(inside, outside)
+                _pump(inside, outside, self._key)
                 back.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, key: bytes = b"") -> None:
+    """Pass on what comes. Who shows a certificate sends no password: the one behind asks for a token instead."""
     with suppress(OSError):
         while data := source.recv(1 << 16):
-            sink.sendall(data)
+            sink.sendall(data.replace(b"X-ClickHouse-SSL-Certificate-Auth: on\r\n", key) if key else data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
 
@@ -140,4 +142,4 @@ def listener(pems: Path, store: Store, server: str = "broker", *, mutual: bool =
     if mutual:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(pems / "ca.pem")
-    return TlsListener(context, store.endpoint.port)
+    return TlsListener(context, store.address.port, store.address.writer)

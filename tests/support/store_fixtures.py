@@ -1,7 +1,4 @@
-"""The embedded store for tests: one chDB directory a module, a database of its own for each test.
-
-A process can have one chDB directory open, so every client must be closed when the module ends.
-"""
+"""The embedded store for tests: one process and directory a module, a database of its own for each test."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ import pytest
 
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
-from worker.embedded.http import HttpEndpoint
+from worker.embedded.access import Role
+from worker.embedded.store import Address, EmbeddedStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,21 +23,26 @@ _numbers = itertools.count(1)
 
 
 class Store(NamedTuple):
-    """A directory that is open, and a writable SQL endpoint over it."""
+    """A store that is served, and its directory."""
 
     directory: Path
-    endpoint: HttpEndpoint
+    embedded: EmbeddedStore
+
+    @property
+    def address(self) -> Address:
+        return self.embedded.address
 
     @property
     def dsn(self) -> str:
-        return f"chdb://{self.directory}"
+        """The DSN of who may write."""
+        return self.address.dsn(Role.WRITER)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     directory = tmp_path_factory.mktemp("chdb") / "store"
-    with HttpEndpoint(directory, read_only=False) as endpoint:
-        yield Store(directory, endpoint)
+    with EmbeddedStore(directory) as embedded:
+        yield Store(directory, embedded)
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def database(store: Store) -> str:
 @pytest.fixture
 def client(store: Store, database: str) -> Iterator[Client]:
     """A client in an empty database."""
-    with closing(connect(store.dsn, database=database)) as client:
+    with closing(connect(store.address.dsn(Role.WRITER, database))) as client:
         yield client
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic import SecretStr
 from worker import settings as module
 from worker.apps import build
 from worker.sessions.limits import HOUR, Limits
-from worker.settings import Settings, SettingsError, UnknownVariableWarning, WebSettings, load, settings
+from worker.settings import Settings, SettingsError, WebSettings, load, settings
 
 
 @pytest.fixture(autouse=True)
@@ -143,18 +142,26 @@ def test_a_bad_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "hunter2" not in str(error.value)
 
 
-def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["SESSIONWATCH_WEB__PROT", "SESSIONWATCH_web__port_", "SESSIONWATCH_", "sessionwatch_x"]
+)
+def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    with pytest.raises(SettingsError, match=f"{name.upper()} is no setting") as error:
+        load()
+    assert "hunter2" not in str(error.value)
+
+
+def test_the_error_of_an_unknown_variable_says_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONWATCH_WEB__PROT", "1")
-    with pytest.warns(UnknownVariableWarning, match="SESSIONWATCH_WEB__PROT.*did you mean SESSIONWATCH_WEB__PORT"):
-        assert load().web.port == 6066
+    with pytest.raises(SettingsError, match="did you mean SESSIONWATCH_WEB__PORT"):
+        load()
 
 
-def test_known_variables_do_not_warn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_known_variables_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SESSIONWATCH_CONFIG", str(write(tmp_path / "a.toml", "")))
     monkeypatch.setenv("SESSIONWATCH_WEB__PORT", "1")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load()
+    assert load().web.port == 1
 
 
 def test_secrets_are_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,10 +177,26 @@ def test_secrets_are_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.store_dsn() == "clickhouse://svc:hunter2@db:8123/x"
 
 
-def test_the_store_is_embedded_unless_set(tmp_path: Path) -> None:
+def test_there_is_no_store_unless_set(tmp_path: Path) -> None:
     found = Settings(data_dir=Path("d"))
-    assert found.store_dsn() == f"chdb://{tmp_path / 'd' / 'store'}"
-    assert found.clickhouse.dsn is None
+    for ask in (found.store_dsn, found.embedded_directory, found.manages_access):
+        with pytest.raises(SettingsError, match=r"clickhouse\.dsn is not set: .*worker --embedded"):
+            ask()
+    embedded = found.with_embedded_store("worker")
+    assert embedded.embedded_directory() == tmp_path / "d" / "worker" / "store"
+    with pytest.raises(SettingsError, match=r"clickhouse\.dsn is set"):
+        embedded.with_embedded_store("worker")
+
+
+@pytest.mark.parametrize(("dsn", "directory"), [("chdb:///a/b", Path("/a/b")), ("clickhouse://db/x", None)])
+def test_a_dsn_names_a_server_or_a_directory(dsn: str, directory: Path | None) -> None:
+    assert Settings(clickhouse=module.ClickHouseSettings(dsn=SecretStr(dsn))).embedded_directory() == directory
+
+
+@pytest.mark.parametrize("dsn", ["chdb://", "chdb:", "chdb://a/b", "chdb:///a?config-file=/x", "chdb::memory:"])
+def test_an_embedded_store_is_an_absolute_directory(dsn: str) -> None:
+    with pytest.raises(SettingsError, match="names no directory"):
+        Settings(clickhouse=module.ClickHouseSettings(dsn=SecretStr(dsn))).embedded_directory()
 
 
 def test_every_setting_is_described() -> None:

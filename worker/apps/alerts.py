@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ from worker.alerts.routing import route
 from worker.alerts.runner import AlertService, Kafka
 from worker.alerts.sample import sample_incident
 from worker.alerts.tenants import own_destinations
+from worker.apps.embedded import served
 from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, parse_policy
 from worker.observe.writer import StoreObserver
@@ -92,7 +93,8 @@ def serve(settings: Settings) -> int:
         KafkaConnectionError: Kafka does not answer.
         BadDestinationError: a destination cannot be used as it is set.
     """
-    asyncio.run(_serve(settings))
+    with served(settings) if settings.clickhouse.dsn is not None else nullcontext(settings) as ready:
+        asyncio.run(_serve(ready))
     return 0
 
 

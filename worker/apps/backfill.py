@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.apps.embedded import served
 from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
 from worker.detections.policies import BadPolicyError, Policies, parse_policy, read_policies
 from worker.detections.registry import detection, detections
+from worker.enrich.threat_lists import ThreatLists
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.local import LocalPipeline
 from worker.stream.policies import read_all
@@ -49,17 +51,17 @@ def backfill(
         detection(uid)
     engines = _engines(_policies(settings, policies), asked, skip_bad=policies is None)
     pipeline = Pipeline(
-        reader=StoredEventReader(),
+        reader=StoredEventReader(ThreatLists(settings.geo.threat_lists)),
         engine_for=engines.engine_for,
         topics=settings.topics,
         partition_of=lambda _key: 0,
         limits=settings.state.limits(),
         operator=settings.correlation.operator(),
     )
-    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
-        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(settings))
+    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+        migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(ready))
         return find_retroactively(
-            client, LocalPipeline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run
+            client, LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run
         )
 
 
@@ -83,6 +85,6 @@ def _engines(documents: Mapping[str, bytes], asked: BackfillRange, *, skip_bad: 
 def _policies(settings: Settings, file: Path | None) -> dict[str, bytes]:
     if file is not None:
         return read_policies(file.read_bytes())
-    if settings.store_dsn().startswith("chdb:"):
+    if settings.embedded_directory() is not None:
         return {}
     return asyncio.run(read_all(settings.kafka, settings.topics.policies))

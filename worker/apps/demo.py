@@ -7,13 +7,15 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from worker.apps.alert_process import alert_process
 from worker.apps.build import build_worker, settle_memory
 from worker.apps.demo_view import Watcher, demo_settings, traffic_of, watch
-from worker.apps.embedded import embedded
+from worker.apps.embedded import embedded, web_listener
 from worker.apps.run import finish, producing, summary_of
 from worker.stream.run import running
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from worker.observe.recorder import Recorder
@@ -31,19 +33,25 @@ def demo(
     """Show everything at work in one process: broker, store, worker and labelled traffic.
 
     Args:
-        settings: `data_dir` is where the store and the geo files are kept.
+        settings: `data_dir` is the demo's own directory.
         duration: seconds; None until interrupted.
         rate: events per second.
         on_tick: shown a snapshot a few times a second.
     """
-    with embedded(demo_settings(settings)) as (changed, addresses):
+    with (
+        web_listener(demo_settings(settings)) as (placed, listener),
+        embedded(placed) as (changed, addresses),
+        alert_process(changed) as told,
+    ):
         started = time.perf_counter()
-        recorder, sent, interrupted = asyncio.run(_demo(changed, addresses, duration, rate, on_tick))
-        return summary_of(changed, recorder, sent, time.perf_counter() - started, interrupted=interrupted)
+        shown = {**addresses, "alerts": told}
+        recorder, sent, interrupted = asyncio.run(_demo(changed, listener, shown, duration, rate, on_tick))
+        return summary_of(recorder, sent, time.perf_counter() - started, interrupted=interrupted)
 
 
 async def _demo(
     settings: Settings,
+    listener: socket.socket,
     addresses: dict[str, str],
     duration: float | None,
     rate: float,
@@ -52,7 +60,7 @@ async def _demo(
     interrupted, done = _on_interrupt(), asyncio.Event()
     feed = traffic_of(settings, rate, duration)
     settle_memory()
-    parts = build_worker(settings)
+    parts = build_worker(settings, web_socket=listener)
     web = f"http://{settings.web.host}:{settings.web.port}"
     shown = {"metrics": f"{web}/metrics", "sessions": f"{web}/api/tenants/t-0000", **addresses}
     async with producing(settings) as producer, running(parts.app):

@@ -1,10 +1,11 @@
-"""The embedded broker and store behind `demo` and `replay`."""
+"""The embedded broker and store behind `demo`, `replay` and `worker --embedded`."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -15,7 +16,9 @@ from worker.clickhouse.writer import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from worker.embedded.store import Address
     from worker.settings import Settings
 EMBEDDED_SESSION_TIMEOUT = 6.0
 """Seconds. The embedded broker lets a new group form after half of it."""
@@ -24,15 +27,43 @@ EMBEDDED_FETCH_WAIT = 25
 
 
 @contextmanager
-def sql_endpoint(settings: Settings) -> Iterator[str]:
-    """Serve the embedded store over HTTP; yield its URL."""
-    from worker.embedded.http import HttpEndpoint  # noqa: PLC0415  an optional extra
+def served(settings: Settings) -> Iterator[Settings]:
+    """Yield settings whose DSN is that of a server.
 
-    directory = Path(settings.store_dsn().removeprefix("chdb://"))
-    directory.mkdir(parents=True, exist_ok=True)
-    connect(settings.store_dsn()).close()
-    with HttpEndpoint(directory) as endpoint:
-        yield endpoint.url
+    A DSN `chdb:///directory` becomes that of the process which serves the directory: one that runs already, or one
+    that is started here for as long as the context lasts.
+
+    Raises:
+        worker.settings.SettingsError: `clickhouse.dsn` is not set.
+        worker.embedded.store.StoreProcessError: the embedded store did not start.
+    """
+    directory = settings.embedded_directory()
+    if directory is None:
+        yield settings
+        return
+    with _address(directory) as address:
+        yield at_address(settings, address)
+
+
+@contextmanager
+def _address(directory: Path) -> Iterator[Address]:
+    from worker.embedded.store import EmbeddedStore, running  # noqa: PLC0415  an optional extra
+
+    found = running(directory)
+    if found is not None:
+        yield found
+        return
+    with EmbeddedStore(directory) as store:
+        yield store.address
+
+
+def at_address(settings: Settings, address: Address) -> Settings:
+    """Return settings for the embedded store at an address: plain HTTP, without access management."""
+    from worker.embedded.access import Role  # noqa: PLC0415  an optional extra
+
+    plain = {"secure": False, "ca_cert": None, "client_cert": None, "client_key": None, "manage_access": False}
+    changed = {"dsn": SecretStr(address.dsn(Role.WRITER)), **plain}
+    return settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update=changed)})
 
 
 @contextmanager
@@ -41,27 +72,43 @@ def embedded(settings: Settings) -> Iterator[tuple[Settings, dict[str, str]]]:
 
     Raises:
         worker.embedded.broker.BrokerError: the extra is not installed.
+        worker.embedded.store.StoreProcessError: the embedded store did not start.
     """
-    from worker.embedded.broker import EmbeddedBroker, usable_port  # noqa: PLC0415  an optional extra
+    from worker.embedded.broker import EmbeddedBroker  # noqa: PLC0415  an optional extra
+    from worker.embedded.store import EmbeddedStore  # noqa: PLC0415
 
     data_dir = settings.data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
-    dsn = f"chdb://{data_dir / 'store'}"
     with ExitStack() as stack:
+        store = stack.enter_context(EmbeddedStore(data_dir / "store"))
         broker = stack.enter_context(EmbeddedBroker(data_dir / "broker.log"))
         kafka = settings.kafka.model_copy(
             update={"bootstrap_servers": broker.bootstrap_servers, "security_protocol": "PLAINTEXT"}
         )
-        clickhouse = settings.clickhouse.model_copy(update={"dsn": SecretStr(dsn)})
         stream = settings.stream.model_copy(
             update={"session_timeout_s": EMBEDDED_SESSION_TIMEOUT, "fetch_max_wait_ms": EMBEDDED_FETCH_WAIT}
         )
-        web = settings.web.model_copy(update={"port": usable_port(settings.web.host, settings.web.port)})
-        changed = settings.model_copy(
-            update={"kafka": kafka, "clickhouse": clickhouse, "stream": stream, "data_dir": data_dir, "web": web}
-        )
-        url = stack.enter_context(sql_endpoint(changed))
-        with closing(connect(dsn)) as client:
+        here = {"kafka": kafka, "stream": stream, "data_dir": data_dir}
+        changed = at_address(settings.model_copy(update=here), store.address)
+        with closing(connect(changed.store_dsn())) as client:
             migrations.up(client, layout=migrations.layout_of(changed))
         asyncio.run(create_topics(changed))
-        yield changed, {"sql": url, "kafka": broker.bootstrap_servers}
+        yield changed, {"sql": store.address.shown, "kafka": broker.bootstrap_servers}
+
+
+@contextmanager
+def web_listener(settings: Settings) -> Iterator[tuple[Settings, socket.socket]]:
+    """Bind the web server's port, or a free one when it is taken; yield settings that name it, and the socket."""
+    with _bound(settings.web.host, settings.web.port) as listener:
+        web = settings.web.model_copy(update={"port": int(listener.getsockname()[1])})
+        yield settings.model_copy(update={"web": web}), listener
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not port:
+            raise
+        return socket.create_server((host, 0), family=family)

@@ -65,7 +65,7 @@ def replay(
             asyncio.run(export_letters(options, changed.topics.dlq, lines.numbers, dead_letters))
         if findings is not None:
             export_findings(changed.store_dsn(), findings)
-        return summary_of(changed, recorder, lines.read, time.perf_counter() - started, interrupted=False)
+        return summary_of(recorder, lines.read, time.perf_counter() - started, interrupted=False)
 
 
 def _quick(settings: Settings) -> Settings:

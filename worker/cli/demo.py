@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from worker.observe.snapshot import Snapshot
+    from worker.observe.snapshot import Snapshot, Summary
     from worker.settings import Settings
 
 
@@ -22,24 +22,43 @@ def demo(
     *,
     duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds; without it until Ctrl-C.")] = None,
     rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 200,
+    keep: Annotated[bool, typer.Option("--keep", help="Start from what the last demo stored.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show everything at work, on simulated traffic."""
+    """Show everything at work, on simulated traffic, in a directory `demo` below data_dir."""
     from rich.console import Console  # noqa: PLC0415  `--help` needs none of it
 
-    from worker.cli.live import LiveView  # noqa: PLC0415
-    from worker.observe.snapshot import Snapshot  # noqa: PLC0415
+    from worker.apps.directories import demo_directory  # noqa: PLC0415
 
     settings = settings_of(context)
     console = Console(stderr=True)
-    _log_aside(context, settings, console)
+    with demo_directory(settings.data_dir, keep=keep) as directory:
+        settings = settings.model_copy(update={"data_dir": directory})
+        _log_aside(context, settings, console)
+        summary = _run(settings, console, duration, rate)
+    if not as_json:
+        say(_sources())
+    finish(summary, as_json=as_json)
+
+
+def _run(settings: Settings, console: Console, duration: float | None, rate: float) -> Summary:
+    from worker.cli.live import LiveView  # noqa: PLC0415  as above
+    from worker.observe.snapshot import Snapshot  # noqa: PLC0415
+
     with LiveView(console) as view:
         view(Snapshot(doing="starting broker, store and worker"))
         from worker.apps import demo as program  # noqa: PLC0415  seconds, with something to look at
 
         on_tick = view if console.is_terminal else _Announcer()
-        summary = program.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
-    finish(summary, as_json=as_json)
+        return program.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
+
+
+def _sources() -> str:
+    """Return which identity systems' records can be read."""
+    from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
+
+    names = ", ".join(builtin())
+    return f"records of your own: native, CloudEvents, Debezium, or {names}; try `sessionwatch map check FILE`"
 
 
 def _log_aside(context: typer.Context, settings: Settings, console: Console) -> None:

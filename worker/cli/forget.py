@@ -19,6 +19,7 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Erase a user from the workers' state and from ClickHouse, and say what stays, and for how long."""
+    from worker.apps.embedded import served  # noqa: PLC0415  `--help` needs none of it
     from worker.clickhouse.erasure import erase  # noqa: PLC0415  `--help` needs none of it
     from worker.clickhouse.migrations import layout_of  # noqa: PLC0415
     from worker.stream import erasure  # noqa: PLC0415
@@ -28,7 +29,8 @@ def forget(
     options, pseudonyms = aiokafka_options(settings.kafka), settings.privacy.pseudonyms()
     names = pseudonyms.names(tenant, user) if pseudonyms else [user]
     done = asyncio.run(erasure.forget(options, settings.topics, settings.stream.group_id, tenant, names, wait))
-    counts = erase(settings.store_dsn(), settings.store_options(), tenant, names, layout_of(settings))
+    with served(settings) as ready:
+        counts = erase(ready.store_dsn(), ready.store_options(), tenant, names, layout_of(ready))
     topics, days = settings.topics, settings.topics.retention_days
     stays = {
         f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": f"{days} days at most",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ from worker.cli.common import Json, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
     from clickhouse_connect.driver.client import Client
 
@@ -36,8 +36,8 @@ def up(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = False
     layout = migrations.layout_of(settings)
     if not dry_run and not layout.cluster:
         create_database(settings.store_dsn(), **settings.store_options())
-    with _store(settings) as client:
-        done = migrations.up(client, dry_run=dry_run, layout=layout, access=settings.manages_access())
+    with _store(settings) as (ready, client):
+        done = migrations.up(client, dry_run=dry_run, layout=layout, access=ready.manages_access())
         changed = migrations.retain(client, layout, dry_run=dry_run)
     _report([(each, each.up) for each in done], "apply", "applied", dry_run=dry_run, as_json=as_json)
     for statement in changed:
@@ -50,8 +50,8 @@ def down(context: typer.Context, *, dry_run: DryRun = False, as_json: Json = Fal
     from worker.clickhouse import migrations  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
-    with _store(settings) as client:
-        done = migrations.down(client, dry_run=dry_run, layout=migrations.layout_of(settings))
+    with _store(settings) as (ready, client):
+        done = migrations.down(client, dry_run=dry_run, layout=migrations.layout_of(ready))
     undone = [] if done is None else [(done, done.down)]
     _report(undone, "take back", "took back", dry_run=dry_run, as_json=as_json)
 
@@ -62,8 +62,8 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
     from worker.clickhouse import migrations  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
-    with _store(settings) as client:
-        states = migrations.status(client, access=settings.manages_access())
+    with _store(settings) as (ready, client):
+        states = migrations.status(client, access=ready.manages_access())
     if as_json:
         print_json({"migrations": [_shown(each) for each in states]})
     else:
@@ -74,10 +74,13 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
         raise CheckFailedError(f"not current: {', '.join(behind)}; `sessionwatch migrate up` applies what is missing")
 
 
-def _store(settings: Settings) -> AbstractContextManager[Client]:
-    from worker.clickhouse.writer import connect  # noqa: PLC0415  `--help` needs none of it
+@contextmanager
+def _store(settings: Settings) -> Iterator[tuple[Settings, Client]]:
+    from worker.apps.embedded import served  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.writer import connect  # noqa: PLC0415
 
-    return closing(connect(settings.store_dsn(), **settings.store_options()))
+    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+        yield ready, client
 
 
 def _name(migration: Migration) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003  typer reads annotations at run time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.text import printable_lines
 from worker.cli.common import settings_of
+
+if TYPE_CHECKING:
+    from worker.clickhouse.query import QueryAnswer
 
 
 def query(
@@ -19,14 +23,23 @@ def query(
     form: Annotated[
         str | None, typer.Option("--format", help="ClickHouse output format, e.g. JSONEachRow, CSV, Vertical.")
     ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Let the statement change something.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Leave formulas in CSV, and control characters on a terminal, as they are.")
+    ] = False,
 ) -> None:
-    """Run SQL against the store."""
-    from worker.clickhouse.query import run_query  # noqa: PLC0415  `--help` needs none of it
+    """Run SQL against the store; it only reads unless told otherwise."""
+    from worker.apps import query as program  # noqa: PLC0415  `--help` needs none of it
 
-    settings = settings_of(context)
-    if data_dir is not None:
-        clickhouse = settings.clickhouse.model_copy(update={"dsn": None})
-        settings = settings.model_copy(update={"data_dir": data_dir, "clickhouse": clickhouse})
     chosen = form or ("PrettyCompact" if sys.stdout.isatty() else "TabSeparatedWithNames")
     text = sys.stdin.read() if sql == "-" else sql
-    sys.stdout.buffer.write(run_query(settings.store_dsn(), text, chosen, settings.store_options()))
+    answer = program.run(settings_of(context), data_dir, text, chosen, write=write)
+    sys.stdout.buffer.write(answer.body if raw else _safe(answer, terminal=sys.stdout.isatty()))
+
+
+def _safe(answer: QueryAnswer, *, terminal: bool) -> bytes:
+    """Return an answer that neither a spreadsheet nor a terminal takes for commands."""
+    from worker.clickhouse.query import spreadsheet_safe  # noqa: PLC0415  as above
+
+    body = spreadsheet_safe(answer.body) if answer.format.startswith("CSV") else answer.body
+    return printable_lines(body.decode(errors="replace")).encode() if terminal else body

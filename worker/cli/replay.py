@@ -14,7 +14,9 @@ def replay(
     context: typer.Context,
     *,
     file: Annotated[Path, typer.Argument(help="JSON lines of any accepted shape; `-` is stdin.", allow_dash=True)],
-    data_dir: Annotated[Path | None, typer.Option(help="Where the store is kept.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the store is kept; by default `replay` below data_dir.")
+    ] = None,
     findings: Annotated[Path | None, typer.Option(help="Write findings there, as JSON lines.")] = None,
     dead_letters: Annotated[
         Path | None, typer.Option(help="Write rejected lines there, as JSON lines, each with its reason.")
@@ -26,8 +28,7 @@ def replay(
     from worker.apps import replay as program  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
-    if data_dir is not None:
-        settings = settings.model_copy(update={"data_dir": data_dir})
+    settings = settings.model_copy(update={"data_dir": data_dir or settings.data_dir / "replay"})
     configure_logs(context, settings, quiet=True)
     try:
         summary = program.replay(

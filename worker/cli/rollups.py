@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +11,7 @@ from worker.cli.common import Json, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
     from clickhouse_connect.driver.client import Client
 
@@ -47,8 +47,13 @@ def fill(context: typer.Context) -> None:
             say(f"filled {name}")
 
 
-def _store(context: typer.Context) -> AbstractContextManager[Client]:
-    from worker.clickhouse.writer import connect  # noqa: PLC0415  `--help` needs none of it
+@contextmanager
+def _store(context: typer.Context) -> Iterator[Client]:
+    from worker.apps.embedded import served  # noqa: PLC0415  `--help` needs none of it
+    from worker.clickhouse.writer import connect  # noqa: PLC0415
 
-    settings = settings_of(context)
-    return closing(connect(settings.store_dsn(), **settings.store_options()))
+    with (
+        served(settings_of(context)) as ready,
+        closing(connect(ready.store_dsn(), **ready.store_options())) as client,
+    ):
+        yield client

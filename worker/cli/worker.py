@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from worker.cli.common import configure_logs, settings_of
 
 
-def worker(context: typer.Context) -> None:
+def worker(
+    context: typer.Context,
+    *,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Keep rows in an embedded store below data_dir; no clickhouse.dsn then.")
+    ] = False,
+) -> None:
     """Consume, judge and store until told to stop."""
     from worker.apps import worker as program  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
+    if embedded:
+        settings = settings.with_embedded_store("worker")
     configure_logs(context, settings)
     raise typer.Exit(program.serve(settings))

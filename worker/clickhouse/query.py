@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clickhouse_connect.driver.exceptions import DatabaseError
 
@@ -15,34 +15,69 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+READ_ONLY = "2"
+"""ClickHouse's `readonly`: nothing is written; settings may be changed, but not this one."""
 _ANSWERS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "EXPLAIN", "EXISTS", "CHECK"})
-_OWN_FORMAT = re.compile(r" FORMAT \w+$")
+_OWN_FORMAT = re.compile(r" FORMAT (\w+)$")
+_CSV_TEXT = re.compile(rb'"((?:[^"]|"")*)"')
+_FORMULA = (b"=", b"+", b"-", b"@", b"\t", b"\r")
 
 
-def run_query(dsn: str, sql: str, form: str, options: Mapping[str, Any]) -> bytes:
-    """Run one statement.
+class QueryAnswer(NamedTuple):
+    """What a statement was answered with, and in which format; `""` when it has no answer."""
+
+    body: bytes
+    format: str
+
+
+def run_query(dsn: str, sql: str, form: str, options: Mapping[str, Any], *, write: bool = False) -> QueryAnswer:
+    """Run one statement on a server.
 
     Args:
         dsn: the store.
         sql: the statement; a `FORMAT` of its own wins over `form`.
         form: name of a ClickHouse output format, e.g. `JSONEachRow`.
         options: of the connection.
+        write: the statement may change something.
 
     Raises:
         StoreUnreachableError: the store does not answer.
-        ClickHouseError: the store does not understand the statement.
+        ClickHouseError: the store does not understand the statement, or refuses it.
     """
     statement = sql.rstrip().rstrip(";")
     with closing(connect(dsn, **options)) as client:
-        return bytes(client.raw_query(statement, fmt=form if _takes_format(client, statement) else None))
+        settings = {} if write or _only_reads(client) else {"readonly": READ_ONLY}
+        own, answers = _format_of(client, statement)
+        asked = form if answers and not own else None
+        body = bytes(client.raw_query(statement, fmt=asked, settings=settings))
+        return QueryAnswer(body, own or form if answers else "")
 
 
-def _takes_format(client: Client, statement: str) -> bool:
-    """Tell whether the statement gives an answer and names no format for it, as the store itself reads it."""
+def spreadsheet_safe(csv: bytes) -> bytes:
+    r"""Return CSV as ClickHouse writes it, with no text that a spreadsheet takes for a formula.
+
+    Text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets an apostrophe before it. ClickHouse puts
+    all text in quotes, and no number.
+
+    >>> spreadsheet_safe(b'"=1+1",-5,"a"\n')
+    b'"\'=1+1",-5,"a"\n'
+    """
+    return _CSV_TEXT.sub(lambda found: b"\"'" + found[0][1:] if found[1].startswith(_FORMULA) else found[0], csv)
+
+
+def _only_reads(client: Client) -> bool:
+    """Say whether the user may only read; such a user cannot set `readonly`."""
+    setting = client.server_settings.get("readonly")
+    return setting is not None and str(setting.value) != "0"
+
+
+def _format_of(client: Client, statement: str) -> tuple[str, bool]:
+    """Return the format a statement names, and whether it has an answer, as the store itself reads it."""
     try:
         read = client.query("SELECT formatQuerySingleLine({sql:String})", parameters={"sql": statement})
     except DatabaseError:
-        # Not one statement. Whoever runs it as it stands is told what is wrong with it.
-        return False
+        # Not one statement. The store says what is wrong with it when it is run.
+        return "", False
     normal = str(read.result_rows[0][0]).rstrip()
-    return normal.lstrip("(").partition(" ")[0] in _ANSWERS and not _OWN_FORMAT.search(normal)
+    found = _OWN_FORMAT.search(normal)
+    return found[1] if found else "", normal.lstrip("(").partition(" ")[0] in _ANSWERS

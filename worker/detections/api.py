@@ -84,6 +84,9 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
             merely new to a user, or against a policy, casts none.
         covers: detections whose findings of the same event say no more than this one: beside it, from medium up, they
             are stored and not raised.
+        tenant_wide: whether many users of a tenant may do it at once, such as when an administrator changes a setting.
+            Its findings are written by the correlation stage, which suppresses those with the same subject once enough
+            users have it (`tenant-wide-change`); the subject says what exactly was done.
         parameters: their defaults.
         detect: pure function of a view (its kind depends on the triggers) and the parameters in force; None when
             there is nothing to say.
@@ -107,3 +110,4 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     invariant: bool = False
     casts_doubt: bool = True
     covers: tuple[str, ...] = ()
+    tenant_wide: bool = False

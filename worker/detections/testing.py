@@ -10,7 +10,8 @@ from the session's last event: `device`, `session`, `user`, `kind`, `created`, `
 `type`, `future_by`, `used` (when the user acted; `null`: not told).
 
 A network has `ip`, `asn`, `org`, `kind`, `place` (`City, CC, latitude, longitude, radius in km`, or a country's code
-alone) and its `source` (`ip`, or `location` where the event states it); `like` names one it is like otherwise.
+alone), its `source` (`ip`, or `location` where the event states it) and `stated` (the country that the event states
+against it), `threats` (names of threat lists); `like` names one it is like otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import yaml
 
 from schemas.event import EventKind, SessionEvent, Shape
@@ -28,18 +30,18 @@ from schemas.vocabulary import SessionClass
 from worker.detections.engine import TenantRuleEngine
 from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Enrichment, Network, Place
 from worker.enrich.networks import is_private, prefix_of
-from worker.sessions.announcements import SessionStart
+from worker.sessions.announcements import Deed, SessionStart
 from worker.sessions.codec import NEVER
-from worker.sessions.correlation import CorrelationState, arrive, claim
+from worker.sessions.correlation import CorrelationState, arrive, claim, share
 from worker.sessions.limits import Limits
-from worker.sessions.reorder import StartHistory, apply
+from worker.sessions.reorder import FindingChange, apply
 from worker.sessions.state import decode_user, encode_user, new_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from worker.detections.api import Detection
-    from worker.sessions.reorder import Applied, FindingChange
+    from worker.sessions.reorder import StartedSession
     from worker.sessions.state import OpenFinding, User
 
 START = 1_790_000_000_000
@@ -214,8 +216,10 @@ def network_of(networks: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ne
         given.get("asn", 0),
         given.get("org", ""),
         "private" if private else given.get("kind", ""),
+        given.get("threats", ""),
     )
-    return network, _place(given.get("place"), given.get("source", "ip"))
+    place = _place(given.get("place"), given.get("source", "ip"))
+    return network, msgspec.structs.replace(place, stated_country=given.get("stated", ""))
 
 
 def _place(text: str | None, source: str) -> Place:
@@ -249,10 +253,10 @@ def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str,
         kind=kind,
         shape=Shape.SNAPSHOT,
         event_time=now,
-        activity_time=None if deleted else used,
+        activity_time=used if "used" in given or not deleted else None,
         created_at=_time(given.get("created")),
         updated_at=now,
-        last_used_at=None if deleted else used,
+        last_used_at=used if "used" in given or not deleted else None,
         future_by=int(given.get("future_by", 0)),
         is_deleted=deleted,
         max_age_minutes=given.get("max_age"),
@@ -294,14 +298,17 @@ def open_findings(
 ) -> list[OpenFinding]:
     """Return the findings that stand after all events, in order of their first occurrence."""
     users: dict[tuple[str, str], User] = {}
-    shared: dict[str, CorrelationState] = {}
+    correlated: dict[str, CorrelationState] = {}
     found: dict[str, OpenFinding] = {}
     for event, known in events:
         key = event.tenant_id, event.user_id
         user = users.get(key) or new_user(*key)
         applied = apply(user, event, known, engine, limits)
-        crossed = _correlated(event, known.network, applied, shared, engine, limits) if applied.started else ()
-        for change in (*applied.changes, *crossed):
+        crossed = [
+            each for started in applied.started for each in _correlated(event, started, correlated, engine, limits)
+        ]
+        changes = (each for change in applied.changes for each in _shared(change, correlated, engine, limits))
+        for change in (*changes, *crossed):
             if change.activity is Activity.CLOSE:
                 found.pop(change.uid, None)
             else:
@@ -311,24 +318,38 @@ def open_findings(
     return sorted(found.values(), key=lambda each: (each.first, each.detection, each.subject))
 
 
+def _shared(
+    change: FindingChange, correlated: dict[str, CorrelationState], engine: TenantRuleEngine, limits: Limits
+) -> Iterator[FindingChange]:
+    """Do with a change to a finding what the second stage does."""
+    if not engine.is_tenant_wide(change.finding.detection):
+        yield change
+        return
+    deed = Deed(*change[:2], b"", change.uid, change.activity, change.finding, None, None, ("", 0, 0), 0)
+    key = f"deed {change.tenant_id} {change.finding.detection} {change.finding.subject}"
+    restated, changes = share(correlated.setdefault(key, CorrelationState()), deed, engine, limits)
+    for each in restated:
+        yield FindingChange(each.deed.tenant_id, each.deed.user_id, each.deed.uid, each.activity, each.finding)
+    yield from changes
+
+
 def _correlated(
     event: SessionEvent,
-    network: Network,
-    applied: Applied,
-    shared: dict[str, CorrelationState],
+    started: StartedSession,
+    correlated: dict[str, CorrelationState],
     engine: TenantRuleEngine,
     limits: Limits,
 ) -> list[FindingChange]:
     """Do with the start of a session what the second stage does."""
-    started = applied.started or StartHistory(has_baseline=False, is_learned=False, is_new=False)
+    network, history = started.context.network, started.history
     start = SessionStart(
-        event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0,
-        engine.policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY,
+        event.tenant_id, event.user_id, started.uid, started.time, (network.ip,), *history, ("", 0, 0), 0,
+        engine.policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY, started.replaces,
     )  # fmt: skip
-    state = shared.setdefault(f"uid {event.tenant_id} {event.session_uid}", CorrelationState())
+    state = correlated.setdefault(f"uid {event.tenant_id} {started.uid}", CorrelationState())
     found = claim(state, start, engine, limits)
-    if started.has_baseline and network.prefix:
-        state = shared.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
+    if (history.has_baseline or started.replaces) and network.prefix:
+        state = correlated.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
         found += arrive(state, start, network.prefix, engine, limits)
     return found
 

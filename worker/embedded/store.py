@@ -1,163 +1,259 @@
-"""The embedded engine as its SQL endpoint needs it: one statement in, bytes out, read-only unless told otherwise."""
+"""The embedded store: chDB in a process of its own, reached over HTTP as a ClickHouse server is."""
 
 from __future__ import annotations
 
-import re
-from contextlib import closing
-from itertools import pairwise
-from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+import http.client
+import os
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-import chdb
+import orjson
+import structlog
+
+from worker.embedded.access import DATABASE, Role
+from worker.embedded.broker import end_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-READ_ONLY = 1
-"""ClickHouse's `readonly`: nothing is written, no setting changed, nothing read from outside the store. 2, which lets a
-statement change settings, lets it read and write files of the machine as well (`INSERT INTO FUNCTION file(…)`)."""
-LIMITS = {"max_execution_time": "60", "max_memory_usage": str(2 << 30)}
-"""Seconds and bytes a query may take of the worker's process; a query may ask for others."""
-READ_ACCESS_DENIED, SYNTAX_ERROR, UNKNOWN = 164, 62, 1002
-_READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "EXPLAIN", "EXISTS"})
-# What `readonly = 1` lets through and what nevertheless reaches beyond the store.
-_OUTSIDE = frozenset({"file", "python"})
-_HIDDEN = frozenset({"dialect", "readonly"})
-_TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\"|\w+|\S", re.DOTALL)
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
-_QUOTE = "'"
-_CODE = re.compile(r"Code: (\d+)")
-_INSERT = re.compile(
-    rb"(?P<into>\s*INSERT\s.*?)\s(?P<rest>(?:SETTINGS\s.*?\s)?FORMAT\s+\w+)\s*\Z", re.IGNORECASE | re.DOTALL
-)
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
+log = structlog.get_logger(__name__)
+ADDRESS_FILE = "endpoint.json"
+"""In the store's directory, readable by its owner alone: where the store is served and with which tokens."""
+START_SECONDS = 30.0
+STOP_SECONDS = 6.0
+RESTART_SECONDS = 0.5
+ANSWER_SECONDS = 2.0
+BACKLOG = 64
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+"""Variables the process gets: none of the settings, which hold secrets."""
 
 
-class Asked(NamedTuple):
-    """A statement and how to run it.
-
-    Attributes:
-        sql: the statement.
-        data: what an `INSERT … FORMAT …` inserts.
-        format: of the answer, unless the statement names one.
-        parameters: by name, escaped as in TabSeparated, as ClickHouse takes them.
-        settings: by name.
-        database: `""` is the default one.
-    """
-
-    sql: bytes
-    data: bytes
-    format: str
-    parameters: Mapping[str, str]
-    settings: Mapping[str, str]
-    database: str
+class StoreProcessError(Exception):
+    """The embedded store is not installed or did not start; the message says why."""
 
 
-class Answer(NamedTuple):
-    """What the engine said. `code`: ClickHouse's error code, 0 when all went well."""
+class Address(NamedTuple):
+    """Where a store is served, and the tokens of its two roles."""
 
-    body: bytes
-    rows: int = 0
-    bytes_read: int = 0
-    seconds: float = 0.0
-    code: int = 0
+    port: int
+    reader: str
+    writer: str
 
+    @property
+    def url(self) -> str:
+        """The address, without a token."""
+        return f"http://127.0.0.1:{self.port}"
 
-class RefusedError(Exception):
-    """The statement is none that may run here; the text is as ClickHouse words its errors."""
+    def dsn(self, role: Role, database: str = DATABASE, port: int = 0) -> str:
+        """Return the address as a DSN with the role's token; `port` is that of a proxy in front of it."""
+        return f"clickhouse://{role}:{getattr(self, role)}@127.0.0.1:{port or self.port}/{database}"
+
+    @property
+    def shown(self) -> str:
+        """The address as people are given it: with the reader's token, for curl and the like."""
+        return f"http://{Role.READER}:{self.reader}@127.0.0.1:{self.port}"
 
 
 class EmbeddedStore:
-    """An open chDB directory, until the context is left. `run` may be called from several threads at once.
+    """A store of one's own, gone when the context is left; its directory stays.
+
+    The port is bound here once and handed to the process, so that it outlives a crash of the engine: the process is
+    started again on the same port with the same tokens. It ends with this process, however that ends.
 
     Args:
-        directory: the chDB directory; one process may have it open, which may open it often.
-        read_only: refuse whatever changes something.
+        directory: the chDB directory, made when missing.
+        log: file its output goes to.
     """
 
-    def __init__(self, directory: Path, *, read_only: bool = True) -> None:
-        self._directory = str(directory.resolve())
-        self._read_only = read_only
-        # Held: with no connection left the engine stops, and starting it takes 40 ms.
-        self._held: Any = None
+    def __init__(self, directory: Path, log: Path | None = None) -> None:
+        self._directory = directory.resolve()
+        self._log = log or self._directory.parent / "store.log"
+        self._listener: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self.address = Address(0, secrets.token_urlsafe(16), secrets.token_urlsafe(16))
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, None when it does not run."""
+        return self._process.pid if self._process and self._process.poll() is None else None
 
     def __enter__(self) -> Self:
-        self._held = self._connect()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held.close()
+        self.stop()
 
-    def _connect(self) -> Any:
-        return chdb.connect(self._directory)  # type: ignore[no-untyped-call]
+    def start(self) -> None:
+        """Start the process and wait until it serves.
 
-    def run(self, asked: Asked) -> Answer:
-        """Run one statement on a connection of its own; an error is an answer."""
-        with closing(self._connect()) as connection:
+        Raises:
+            StoreProcessError: it is not installed, or the engine cannot open the directory.
+        """
+        if find_spec("chdb") is None:
+            raise StoreProcessError("the embedded store is not installed: pip install 'sessionwatch[embedded]'")
+        _make(self._directory)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        self.address = self.address._replace(port=int(self._listener.getsockname()[1]))
+        try:
+            self._launch(end_with_parent())
+        except BaseException:
+            self.stop()
+            raise
+        _write(self._directory / ADDRESS_FILE, self.address)
+        self._watcher = threading.Thread(target=self._watch, name="embedded-store", daemon=True)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Stop the process; queries under way are cancelled."""
+        self._stopping.set()
+        process, self._process = self._process, None
+        if process is not None:
+            _end(process)
+        if self._watcher is not None:
+            self._watcher.join()
+            (self._directory / ADDRESS_FILE).unlink(missing_ok=True)
+        if self._listener is not None:
+            self._listener.close()
+
+    def _launch(self, before: Callable[[], None] | None) -> None:
+        assert self._listener is not None  # noqa: S101  bound by `start`
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log_file:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "worker.embedded.server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log_file,
+                process_group=0,
+                pass_fds=[self._listener.fileno()],
+                env=_environment(),
+                preexec_fn=before,  # noqa: PLW1509  one system call, looked up before the fork
+            )
+        self._process = process
+        order = {"directory": str(self._directory), "listener": self._listener.fileno()}
+        _tell(process, order | {"reader": self.address.reader, "writer": self.address.writer})
+        self._await_ready(process)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        answer = _line(process, START_SECONDS)
+        if answer.get("ready"):
+            return
+        raise StoreProcessError(
+            f"the embedded store in {self._directory} did not start: {_why(answer.get('error'), self._log)}"
+        )
+
+    def _watch(self) -> None:
+        """Start the process again when it ends by itself."""
+        while not self._stopping.is_set():
+            process = self._process
+            if process is None:
+                return
+            status = process.wait()
+            if self._stopping.wait(RESTART_SECONDS):
+                return
+            log.warning("embedded store ended, starting it again", status=status, log=str(self._log))
             try:
-                return self._run(connection, asked)
-            except Exception as error:  # noqa: BLE001  every error of the engine is an answer
-                found = _CODE.search(str(error))
-                return Answer(str(error).encode() + b"\n", code=int(found[1]) if found else UNKNOWN)
-
-    def _run(self, connection: Any, asked: Asked) -> Answer:
-        if asked.database:
-            connection.query(f"USE {_quoted(asked.database, '`')}")
-        for name, value in {**LIMITS, **asked.settings}.items():
-            if not _NAME.match(name) or (self._read_only and name in _HIDDEN):
-                raise RefusedError(f"Code: 115. DB::Exception: Setting {name!r} cannot be set. (UNKNOWN_SETTING)")
-            connection.query(f"SET {name} = {_quoted(value, _QUOTE)}")
-        if self._read_only:
-            _check_reads(_normal(connection, asked.sql))
-            connection.query(f"SET readonly = {READ_ONLY}")
-        with NamedTemporaryFile(suffix=".data") as file:
-            file.write(asked.data)
-            file.flush()
-            sql = _reading(asked.sql, file.name) if asked.data else asked.sql
-            result = connection.query(sql, asked.format, params=dict(asked.parameters))
-            return Answer(result.bytes(), result.rows_read(), result.bytes_read(), result.elapsed())
+                self._launch(None)
+            except (OSError, StoreProcessError) as error:
+                log.warning("embedded store did not start, trying again", error=str(error))
 
 
-def _reading(sql: bytes, file: str) -> bytes:
-    """Return an insert that reads a file; in the statement itself the engine ends data at the first empty line.
-
-    Raises:
-        RefusedError: it is no insert that names a format.
-    """
-    found = _INSERT.match(sql)
-    if found is None:
-        raise RefusedError(f"Code: {SYNTAX_ERROR}. DB::Exception: Data need INSERT INTO … FORMAT …. (SYNTAX_ERROR)")
-    return b"%s FROM INFILE %s COMPRESSION 'none' %s" % (found["into"], _quoted(file, _QUOTE).encode(), found["rest"])
+def running(directory: Path) -> Address | None:
+    """Return where a store's directory is served, None when it is not."""
+    try:
+        found = Address(**orjson.loads((directory / ADDRESS_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if _answers(found) else None
 
 
-def _quoted(text: str, mark: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace(mark, f"\\{mark}")
-    return f"{mark}{escaped}{mark}"
+def _answers(address: Address) -> bool:
+    """Say whether that store answers on the port: it knows its token, a stranger does not."""
+    connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", "/", headers={"X-ClickHouse-Key": address.reader})
+        response = connection.getresponse()
+        return response.status == http.HTTPStatus.OK and response.read(16) == b"Ok.\n"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
-def _normal(connection: Any, sql: bytes) -> str:
-    """Return the one statement in ClickHouse's own spelling: no comments, no escapes in names."""
-    result = connection.query(
-        "SELECT formatQuerySingleLine({sql:String})",
-        "TabSeparatedRaw",
-        params={"sql": sql.decode().translate(_ESCAPES)},
-    )
-    return str(result.bytes().decode())
+def _environment() -> Mapping[str, str]:
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
-def _check_reads(normal: str) -> None:
-    """Refuse a statement that does not only read the store.
-
-    Raises:
-        RefusedError: it writes, or reaches for files or the interpreter.
-    """
-    tokens = _TOKEN.findall(normal)
-    verb = next((token for token in tokens if token != "("), "")  # noqa: S105  a token of SQL
-    if verb not in _READS or "OUTFILE" in tokens or any(name in _OUTSIDE for name in _called(tokens)):
-        raise RefusedError(f"Code: {READ_ACCESS_DENIED}. DB::Exception: This endpoint only reads. (READONLY)")
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreProcessError(f"the embedded store's directory cannot be made: {error}") from error
 
 
-def _called(tokens: list[str]) -> Iterator[str]:
-    """Iterate over the names of the functions that are called."""
-    return (name.strip('`"') for name, after in pairwise(tokens) if after == "(")
+def _write(path: Path, address: Address) -> None:
+    """Write the address for the owner of the directory alone."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(orjson.dumps(address._asdict()))
+
+
+def _tell(process: subprocess.Popen[bytes], order: Mapping[str, object]) -> None:
+    assert process.stdin is not None  # noqa: S101  a pipe
+    try:
+        process.stdin.write(orjson.dumps(order) + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return
+
+
+def _line(process: subprocess.Popen[bytes], seconds: float) -> Mapping[str, str]:
+    """Return the line of JSON the process answers with; nothing when it does not."""
+    assert process.stdout is not None  # noqa: S101  a pipe
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select([process.stdout], [], [], left)
+        if not ready:
+            break
+        line = process.stdout.readline()
+        if not line:
+            return {}
+        if line.startswith(b"{"):
+            found: Mapping[str, str] = orjson.loads(line)
+            return found
+    return {}
+
+
+def _why(error: str | None, log_file: Path) -> str:
+    if error is None:
+        return f"its log is {log_file}"
+    if "EmbeddedServer" in error:
+        return f"another process has it open, or it cannot be written (log: {log_file})"
+    return error.strip().splitlines()[0][:300]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

@@ -13,9 +13,10 @@ import msgspec
 from schemas.decoding import Ignored, Rejected, RejectReason
 from schemas.event import EventKind, SessionEvent
 from schemas.keys import user_key
-from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, start_of
+from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, deed_message, start_of
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
+from worker.pipeline.incidents import INCIDENT_PREFIX, IncidentStage, split_feedback
 from worker.pipeline.ports import (
     AHEAD,
     ORIGIN_OFFSET,
@@ -30,8 +31,10 @@ from worker.pipeline.ports import (
     envelope_headers,
 )
 from worker.pipeline.rows import event_row, session_row
+from worker.sessions.announcements import Deed
 from worker.sessions.budget import is_budget
 from worker.sessions.correlation import is_correlation
+from worker.sessions.incidents import IncidentLimits
 from worker.sessions.reorder import ROUTINE, apply, expired, is_forgotten, next_timer
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from worker.pipeline.readers import EventReader
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
-    from worker.sessions.reorder import Applied, FindingChange
+    from worker.sessions.reorder import Applied, FindingChange, StartedSession
     from worker.sessions.state import Context, User
 
 CACHE_BLOCK_RECORDS = 200
@@ -62,6 +65,7 @@ class Topics(Protocol):
     starts: str
     dlq: str
     findings: str
+    incidents: str
     feedback: str
 
 
@@ -119,6 +123,7 @@ class Pipeline:
         topics: where findings, forwards, session starts and dead letters go.
         partition_of: the partition a key hashes to, by Kafka's default partitioner.
         limits: bounds and times.
+        incidents: bounds and times of incidents.
         max_bytes: a longer feedback record is rejected without being parsed.
         pseudonyms: what replaces user ids and addresses in state and output; None: nothing is replaced.
         operator: tenant of findings about uids in several tenants; empty: uids of two tenants are not compared.
@@ -132,6 +137,7 @@ class Pipeline:
         topics: Topics,
         partition_of: Callable[[bytes], int],
         limits: Limits,
+        incidents: IncidentLimits | None = None,
         max_bytes: int = 1 << 20,
         pseudonyms: Pseudonyms | None = None,
         operator: str = "",
@@ -145,13 +151,13 @@ class Pipeline:
         self._max_bytes = max_bytes
         self.operator = operator
         self._correlation = CorrelationStage(engine_for, topics.findings, limits, operator)
+        self._incidents = IncidentStage(topics.incidents, incidents or IncidentLimits())
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
-        if records and records[0].topic == self.topics.starts:
-            return self._correlation.process(records, shard)
-        if records and records[0].topic == self.topics.feedback:
-            return process_feedback(records, self.topics.dlq, self._max_bytes)
+        later = self._process_later_stage(records, shard) if records else None
+        if later is not None:
+            return later
         batch = _Batch(self, partition, shard)
         for start in range(0, len(records), CACHE_BLOCK_RECORDS):
             batch.add(records[start : start + CACHE_BLOCK_RECORDS])
@@ -159,12 +165,33 @@ class Pipeline:
         result.record_time = records[0].timestamp if records else 0
         return result
 
+    def _process_later_stage(self, records: Sequence[Record], shard: Shard) -> BatchResult | None:
+        """Apply records of a topic that a stage behind the events' consumes; None when they are events."""
+        topic = records[0].topic
+        if topic == self.topics.findings:
+            return self._incidents.process(records, shard)
+        if topic == self.topics.starts:
+            starts, feedback = split_feedback(records)
+            result = self._correlation.process(starts, shard)
+            if feedback:
+                result.add(self._incidents.process(feedback, shard))
+            return result
+        if topic == self.topics.feedback:
+            return process_feedback(records, self.topics, self.partition_of, self._max_bytes)
+        return None
+
     def fire_timers(self, partition: int, now: int, shard: Shard) -> BatchResult:
-        """End the sessions whose expiry passed by `now`; forget users idle for too long."""
-        batch = _Batch(self, partition, shard)
+        """End the sessions whose expiry passed by `now` and incidents that are quiet; forget users idle for long."""
+        batch, quiet = _Batch(self, partition, shard), []
         for key in shard.pop_due(now):
-            batch.on_timer(key, now)
-        return batch.finish()
+            if key.startswith(INCIDENT_PREFIX):
+                quiet.append(key)
+            else:
+                batch.on_timer(key, now)
+        result = batch.finish()
+        if quiet:
+            result.add(self._incidents.advance(quiet, now, shard))
+        return result
 
 
 class _Batch:
@@ -294,6 +321,7 @@ class _Batch:
         self._count["forgotten",] += 1
         self._erased.add(key)
         self._users[key] = None
+        self._states[INCIDENT_PREFIX + key] = None
 
     def _load(self, key: bytes, home: bytes, event: SessionEvent) -> User | None:
         """Return the user's state, a new one, or None when another partition keeps it."""
@@ -324,18 +352,20 @@ class _Batch:
             return
         self._add_session_rows(applied, user, key)
         self._count_unevaluated(event, known, engine)
-        if applied.started is not None:
-            self._announce(placed, event, known, applied)
+        for started in applied.started:
+            self._announce(placed, event, started)
 
-    def _announce(self, placed: PlacedEvent, event: SessionEvent, known: Enrichment, applied: Applied) -> None:
+    def _announce(self, placed: PlacedEvent, event: SessionEvent, started: StartedSession) -> None:
         """Announce a session's start to the correlation stage, unless its user starts far too many."""
-        if placed.user.current.baseline.rate.count > MAX_STARTS or applied.started is None:
+        if placed.user.current.baseline.rate.count > MAX_STARTS:
             self._count["starts-capped",] += 1
             return
         policy = self._engine_for(event.tenant_id).policy
-        start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp, policy)
+        start = start_of(event, started, placed.origin, placed.record.timestamp, policy)
+        # Of another session than the event's only what its user knew has changed; whose it is was announced.
+        is_claimed = started.uid != event.session_uid or event.uid_derived
         self._result.messages += announcements(
-            start, known.network, self._topics.starts, is_derived=event.uid_derived, operator=self._operator
+            start, started.context.network, self._topics.starts, is_derived=is_claimed, operator=self._operator
         )
 
     def _add_session_rows(self, applied: Applied, user: User, key: bytes) -> None:
@@ -368,11 +398,19 @@ class _Batch:
     def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange]) -> tuple[str, ...]:
         """Collect findings; return the ids of their detections."""
         user = placed.user
-        cause = Cause(placed.origin, placed.record.timestamp, user.applied)
+        cause, engine = Cause(placed.origin, placed.record.timestamp, user.applied), self._engine_for(user.tenant_id)
         # The most severe first: what is left of the alert budget is for them.
         for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
-            self._findings.add(change, placed.key, cause, after, before)
+            if engine.is_tenant_wide(change.finding.detection):
+                # The correlation stage is their only writer: it knows who else of the tenant did the same.
+                deed = Deed(
+                    *change[:2], placed.key, change.uid, change.activity, change.finding, after, before,
+                    placed.origin, placed.record.timestamp, change.is_material,
+                )  # fmt: skip
+                self._result.messages.append(deed_message(deed, self._topics.starts))
+            else:
+                self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
 
     def _forward(self, record: Record, key: bytes, origin: Origin) -> None:

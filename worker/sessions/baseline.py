@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from worker.enrich.model import Device, Network
     from worker.sessions.limits import Limits
-    from worker.sessions.state import Baseline, Context, Profile, Session
+    from worker.sessions.state import Baseline, Context, Profile, Session, StartRate
 
 
 FIVE_MINUTES = 5 * MINUTE
@@ -38,17 +38,36 @@ def is_interactive(key: str) -> bool:
 
 
 def count_start(history: Baseline, now: int, half_life: int) -> None:
-    """Count the start of a session into the user's rate."""
+    """Count the start of a session into the user's rate, which is learned from the days before yesterday."""
     rate, bucket = history.rate, now // FIVE_MINUTES
     if bucket <= rate.bucket:
         rate.count += 1
         return
+    if rate.count:
+        _count_bucket(rate)
     fade = 0.5 ** ((bucket - rate.bucket) * FIVE_MINUTES / half_life)
-    known = 1.0 if rate.count else 0.0
-    rate.known = (rate.known + known) * fade
-    rate.total = (rate.total + rate.count) * fade
-    rate.squares = (rate.squares + rate.count * rate.count) * fade
+    rate.known, rate.total, rate.squares = rate.known * fade, rate.total * fade, rate.squares * fade
+    rate.recent = [(day, known * fade, total * fade, squares * fade) for day, known, total, squares in rate.recent]
+    _settle(rate, bucket * FIVE_MINUTES // DAY)
     rate.bucket, rate.count = bucket, 1
+
+
+def _count_bucket(rate: StartRate) -> None:
+    """Add the newest five minutes to their day."""
+    day, count = rate.bucket * FIVE_MINUTES // DAY, rate.count
+    known, total, squares = 0.0, 0.0, 0.0
+    if rate.recent and rate.recent[-1][0] == day:
+        _, known, total, squares = rate.recent.pop()
+    rate.recent.append((day, known + 1.0, total + count, squares + count * count))
+
+
+def _settle(rate: StartRate, today: int) -> None:
+    """Learn the days before yesterday."""
+    while rate.recent and rate.recent[0][0] < today - 1:
+        _, known, total, squares = rate.recent.pop(0)
+        rate.known += known
+        rate.total += total
+        rate.squares += squares
 
 
 LEARNED_SESSIONS, LEARNED_AFTER = 10, 14 * DAY
@@ -140,6 +159,16 @@ def learn(history: Baseline, context: Context, times: tuple[int, int], limits: L
     _count(history.types, context.session_type or "", times, half_life, most)
 
 
+def known_parts(baseline: Baseline, context: Context) -> list[str]:
+    """Return which of `network`, `country` and `device` of a context the baseline knows."""
+    parts = (
+        ("network", network_key(context.network), baseline.networks),
+        ("country", context.place.country, baseline.countries),
+        ("device", device_key(context.device), baseline.devices),
+    )
+    return [name for name, key, seen in parts if key in seen]
+
+
 def _see(seen: dict[str, DecayedCount], key: str, times: tuple[int, int], half_life: int, most: int) -> None:
     if key:
         _count(seen, key, times, half_life, most)
@@ -180,7 +209,7 @@ def _learn(profile: Profile, session: Session, since: int, context: Context, lim
     learn(profile.baseline, context, (since, profile.time), limits)
     if since == session.started:
         profile.baseline.sessions += 1
-        strength_mark(profile.baseline, device_key(context.device), session.initial_strength, limits)
+        strength_mark(profile.baseline, device_key(context.device), session.base, limits)
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:
@@ -195,3 +224,29 @@ def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -
         else:
             keep.append(waiting)
     profile.waiting = keep
+
+
+def retract(profile: Profile, session: Session, contexts: Mapping[int, Context], limits: Limits) -> None:
+    """Take back what a session taught after its start: it has come under suspicion, and an intruder may have taught it.
+
+    What is taken back waits for the quarantine to pass, as if it had come later.
+    """
+    for when, reference in session.trail[1:]:
+        if _unlearn(profile.baseline, contexts[reference], session.started):
+            known = any(waiting.context == reference for waiting in profile.waiting)
+            waiting = [] if known else [PendingObservation(when, reference)]
+            profile.waiting = [*profile.waiting, *waiting][-limits.pending :]
+
+
+def _unlearn(history: Baseline, context: Context, since: int) -> bool:
+    """Forget network, place and device of a context as far as they were first seen after `since`."""
+    parts = (
+        (history.networks, network_key(context.network)),
+        (history.countries, context.place.country),
+        (history.devices, device_key(context.device)),
+        *((history.places, key) for key in known_places(history, context.place, AREA_KM / 2)),
+    )
+    new = [(seen, key) for seen, key in parts if key in seen and seen[key].first > since]
+    for seen, key in new:
+        del seen[key]
+    return bool(new)

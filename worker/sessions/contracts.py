@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from schemas.policy import ALLOWED, DENIED, TenantPolicy
+from schemas.policy import ALLOWED, DENIED, LISTED, TenantPolicy
 from schemas.vocabulary import UNKNOWN, SessionClass
 from worker.sessions.baseline import is_interactive
 from worker.sessions.limits import Limits
 from worker.sessions.state import Context, Contexts, Observation, Profile, Session
 
 if TYPE_CHECKING:
-    from worker.sessions.announcements import ClaimView, CrowdView
+    from worker.sessions.announcements import ClaimView, CrowdView, DeedView
 
 
 TOLD_BEFORE = "told-before"
@@ -51,6 +51,10 @@ class Trigger(IntFlag):
     """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
     ARRIVAL = 2048
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+    DEED = 4096
+    """Users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
+    USER_RISK = 65536
+    """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
 
 
 def is_allowed(context: Context, policy: TenantPolicy) -> bool:
@@ -71,7 +75,7 @@ class View(msgspec.Struct, gc=False):
         user: the fold before this event.
         contexts: what `Session.context`, `Profile.place` and the like refer to.
         verdicts: what the event was found to be: all of it with the trigger `RISK`, and for detections that sum up.
-        risk: with the trigger `RISK`, what the session's came to.
+        risk: with the triggers `RISK` and `USER_RISK`, what the session's or the user's came to.
     """
 
     tenant_id: str
@@ -124,6 +128,11 @@ class View(msgspec.Struct, gc=False):
         """
         return self.session_class is SessionClass.MACHINE and not self.is_new_class()
 
+    @property
+    def revoked_at(self) -> int:
+        """When the session was deleted before this event; 0 if it was not."""
+        return self.session.ended if self.session else self.user.revoked_at(self.context.uid)
+
     def is_allowed(self, context: Context | None = None) -> bool:
         """Tell whether the tenant's lists name the network of a context (the event's by default) as trusted."""
         return is_allowed(context or self.context, self.policy)
@@ -132,6 +141,10 @@ class View(msgspec.Struct, gc=False):
         """Tell whether the tenant's lists name the event's network as denied."""
         network = self.context.network
         return bool(self.context.listed & DENIED) or self.policy.denies(network.ip, network.asn)
+
+    def is_listed(self) -> bool:
+        """Tell whether the event's network is on the tenant's own threat list."""
+        return bool(self.context.listed & LISTED) or self.policy.lists(self.context.network.ip)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -144,6 +157,8 @@ class Verdict(msgspec.Struct, frozen=True):
         before: the context it was held against; None when there is none.
         casts_doubt: whether it casts doubt on who holds the session.
         once: key of `Baseline.reported`; 0 when every occurrence is raised.
+        joins: whether the user counts among those of the tenant who did the same: one whose habits are known, by a
+            client of theirs, on the operator's network of before, in a session nobody has reason to doubt.
     """
 
     detection: str
@@ -157,6 +172,7 @@ class Verdict(msgspec.Struct, frozen=True):
     before: Context | None
     casts_doubt: bool = True
     once: int = 0
+    joins: bool = False
 
 
 class RuleEngine(Protocol):
@@ -176,6 +192,12 @@ class RuleEngine(Protocol):
     def evaluate_crowd(self, view: CrowdView) -> Sequence[Verdict]:
         """Return the verdicts on the arrivals on a network."""
 
+    def evaluate_deed(self, view: DeedView) -> Sequence[Verdict]:
+        """Return the verdicts on what users of a tenant did alike on one day."""
+
+    def parameters_of(self, uid: str) -> object | None:
+        """Return the parameters of a detection in force, None when the policy disables it."""
+
     def needing(self, part: str) -> tuple[str, ...]:
         """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
 
@@ -184,6 +206,9 @@ class RuleEngine(Protocol):
 
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""
+
+    def is_tenant_wide(self, uid: str) -> bool:
+        """Tell whether a detection's findings are written by the correlation stage."""
 
     def __call__(self, view: View) -> Sequence[Verdict]:
         """Return the verdicts on an event."""

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity
 from worker.enrich.model import is_own_place
-from worker.sessions.baseline import is_learned, network_key
 from worker.sessions.codec import NEVER
-from worker.sessions.fold import FoldContext, deadline, expiry, is_country_alone, is_gateway, is_live, step
+from worker.sessions.fold import (
+    FoldContext,
+    deadline,
+    expiry,
+    forget_session,
+    is_country_alone,
+    is_gateway,
+    is_live,
+    step,
+)
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
@@ -20,27 +28,48 @@ from worker.sessions.state import (
     decode_profile,
     encode_context,
     encode_profile,
+    unpacked,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from schemas.event import SessionEvent
     from schemas.policy import TenantPolicy
-    from worker.enrich.model import Enrichment, Network
+    from worker.enrich.model import Enrichment
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
-    from worker.sessions.state import OpenFinding, Profile, Session, User
+    from worker.sessions.state import Context, OpenFinding, Profile, Session, StartHistory, User
 
 
 class FindingChange(NamedTuple):
-    """A finding that was created, updated or closed, and the user it is about (`""`: the tenant alone)."""
+    """A finding that was created, updated or closed, and the user it is about (`""`: the tenant alone).
+
+    Attributes:
+        is_material: more than its count and its last occurrence changed.
+    """
 
     tenant_id: str
     user_id: str
     uid: str
     activity: Activity
     finding: OpenFinding
+    is_material: bool = True
+
+
+class StartedSession(NamedTuple):
+    """The start of a session, to be announced.
+
+    Attributes:
+        time: event time. `replaces`: the one announced before, 0 for none.
+        context: of the first event.
+    """
+
+    uid: str
+    time: int
+    history: StartHistory
+    context: Context
+    replaces: int
 
 
 class Applied(NamedTuple):
@@ -51,7 +80,7 @@ class Applied(NamedTuple):
         duplicate: the same event was applied before.
         current: the event is the newest of its session, which lives: its own row tells the session's state.
         sessions: uids of other sessions whose state changed. `evicted`: sessions put out for want of room.
-        started: what is to be announced of a session that began, None when none did.
+        started: sessions that began, or of whose beginning a late event says something else than was announced.
         truncated: the user's state was over its bound in bytes, and was cut.
     """
 
@@ -61,21 +90,8 @@ class Applied(NamedTuple):
     changes: Sequence[FindingChange]
     sessions: Sequence[str]
     evicted: Sequence[tuple[str, Session]]
-    started: StartHistory | None = None
+    started: Sequence[StartedSession] = ()
     truncated: bool = False
-
-
-class StartHistory(NamedTuple):
-    """What the user's history says of the start of a session, as of the newest event applied.
-
-    Attributes:
-        has_baseline: there were sessions before. `is_learned`: so many that the user's networks are known.
-        is_new: none of them from this autonomous system.
-    """
-
-    has_baseline: bool
-    is_learned: bool
-    is_new: bool
 
 
 LATE = Applied(late=True, duplicate=False, current=False, changes=(), sessions=(), evicted=())
@@ -94,7 +110,6 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
     if time > head.time and _routine(user, event, known, encoded, engine, limits):
         _touch(user, uid, limits)
         return ROUTINE
-    started = None if uid in head.sessions or event.is_deleted else _started(user, known.network, time)
     contexts = user.next_context
     context = intern(user, uid, encoded)
     observation = Observation(time, activity, KIND_INDEX[event.kind], context, event.future_by)
@@ -106,7 +121,7 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
     )
     if user.next_context != contexts and _is_oversized(user, limits):
         applied = _truncated(user, applied, limits)
-    return applied if started is None else applied._replace(started=started)
+    return applied
 
 
 def _is_oversized(user: User, limits: Limits) -> bool:
@@ -127,14 +142,14 @@ def _truncated(user: User, applied: Applied, limits: Limits) -> Applied:
         _collect(user, _reported(evicted, applied.changes))
         if not _is_oversized(user, limits) or len(profile.sessions) <= 1:
             return applied._replace(evicted=evicted, truncated=True)
-        evicted += _halve(profile)
+        evicted += _halve(profile, limits)
 
 
-def _halve(profile: Profile) -> list[tuple[str, Session]]:
+def _halve(profile: Profile, limits: Limits) -> list[tuple[str, Session]]:
     """Remove half of the sessions, findings and pending observations, the oldest first; return the live sessions."""
     sessions, now = profile.sessions, profile.time
     order = sorted(sessions, key=lambda uid: (is_live(sessions[uid], now), sessions[uid].seen, uid))
-    gone = [(uid, sessions.pop(uid)) for uid in order[: (len(order) + 1) // 2]]
+    gone = [(uid, forget_session(profile, uid, limits)) for uid in order[: (len(order) + 1) // 2]]
     findings = profile.open_findings
     for uid in sorted(findings, key=lambda uid: (findings[uid].last, uid))[: (len(findings) + 1) // 2]:
         del findings[uid]
@@ -159,10 +174,24 @@ def user_risk(user: User, now: int, limits: Limits) -> float:
     return decayed(head.risk, now - head.risk_at, limits.risk_half_life) if head.risk else 0.0
 
 
-def _started(user: User, network: Network, now: int) -> StartHistory:
-    history = user.current.baseline
-    is_new = bool(network.asn) and network_key(network) not in history.networks
-    return StartHistory(history.sessions > 0, is_learned(history, now), is_new)
+def _started(user: User, observation: Observation, uid: str, contexts: Contexts) -> StartedSession:
+    history = unpacked(user.current.sessions[uid].history)
+    return StartedSession(uid, observation.time, history, contexts[observation.context], 0)
+
+
+def _started_anew(
+    old: Profile, new: Profile, window: Sequence[Observation], contexts: Contexts
+) -> Iterator[StartedSession]:
+    """Yield the sessions of whose beginning a late event says something else than was announced."""
+    for uid, session in new.sessions.items():
+        known = old.sessions.get(uid)
+        if not session.history or (known and (known.started, known.history) == (session.started, session.history)):
+            continue
+        first = next((each for each in window if contexts[each.context].uid == uid), None)
+        if first is not None:
+            replaces = known.started if known and known.history else 0
+            history, context = unpacked(session.history), contexts[first.context]
+            yield StartedSession(uid, session.started, history, context, replaces)
 
 
 def _encode_context(event: SessionEvent, known: Enrichment) -> bytes:
@@ -235,20 +264,18 @@ def intern(user: User, uid: str, encoded: bytes) -> int:
 
 def _in_order(user: User, observation: Observation, uid: str, fold_context: FoldContext) -> Applied:
     user.append(observation)
+    is_start = uid not in user.current.sessions and observation.kind != DELETED
     done = step(user.current, observation, fold_context)
     _rotate(user, fold_context, {session.context for _, session in done.evicted})
     changes: Sequence[FindingChange] = ()
     if done.findings:
         found = user.current.open_findings
-        changes = [
-            _change(user, uid, Activity.CREATE if found[uid].count == 1 else Activity.UPDATE, found[uid])
-            for uid in dict.fromkeys(done.findings)
-            if uid in found
-        ]
+        changes = [_repeated(user, uid, found[uid]) for uid in dict.fromkeys(done.findings) if uid in found]
     _touch(user, uid, fold_context.limits)
     current = observation.kind != DELETED and not user.current.sessions[uid].ended
     sessions = () if current else (uid,)
-    return Applied(False, False, current, changes, sessions, done.evicted)
+    started = (_started(user, observation, uid, fold_context.contexts),) if is_start else ()
+    return Applied(False, False, current, changes, sessions, done.evicted, started)
 
 
 def _out_of_order(user: User, observation: Observation, fold_context: FoldContext) -> Applied:
@@ -267,7 +294,23 @@ def _out_of_order(user: User, observation: Observation, fold_context: FoldContex
     evicted = [(uid, session) for uid, session in old.sessions.items() if uid not in new]
     changes = _difference(user, old.open_findings)
     _rotate(user, fold_context, _reported(evicted, changes))
-    return Applied(False, False, False, changes, changed, evicted)
+    started = tuple(_started_anew(old, user.current, window, contexts))
+    return Applied(False, False, False, changes, changed, evicted, started)
+
+
+def _repeated(user: User, uid: str, finding: OpenFinding) -> FindingChange:
+    """Return the change that one more occurrence makes."""
+    activity = Activity.CREATE if finding.count == 1 else Activity.UPDATE
+    return FindingChange(
+        user.tenant_id, user.user_id, uid, activity, finding, finding.count == finding.changed_at_count
+    )
+
+
+def is_material(old: OpenFinding | None, new: OpenFinding) -> bool:
+    """Tell whether more than a finding's count and its last occurrence changed."""
+    return old is None or (old.first, old.severity, old.score, old.suppressed_by, old.evidence) != (
+        new.first, new.severity, new.score, new.suppressed_by, new.evidence,
+    )  # fmt: skip
 
 
 def _change(user: User, uid: str, activity: Activity, finding: OpenFinding) -> FindingChange:
@@ -304,7 +347,9 @@ def _difference(user: User, old: dict[str, OpenFinding]) -> list[FindingChange]:
     """Return how the user's open findings differ from `old`."""
     new = user.current.open_findings
     changes = [
-        _change(user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)
+        _change(user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)._replace(
+            is_material=is_material(old.get(uid), finding)
+        )
         for uid, finding in new.items()
         if old.get(uid) != finding
     ]

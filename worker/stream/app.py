@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import faust
+from aiohttp.web import SockSite
 from faust.exceptions import ImproperlyConfigured
 from mode import get_logger
 
@@ -27,6 +28,7 @@ from worker.stream.state_store import MemoryShard, RocksShard, ShardStore
 from worker.stream.transport import LAST_COMMIT_SECONDS, FetchedBatchSchema
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
 
     from faust.types import TP
@@ -118,8 +120,11 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         return RocksShard(self.settings.state_dir / TABLE / str(partition))
 
     def _declare_agent(self) -> None:
-        topics = self.topic(*self.settings.inputs(), schema=FetchedBatchSchema())
-        self.agent(topics, name="sessions")(self._consume)
+        findings = self.settings.findings
+        events = [topic for topic in self.settings.inputs() if topic != findings]
+        self.agent(self.topic(*events, schema=FetchedBatchSchema()), name="sessions")(self._consume)
+        if findings:
+            self.agent(self.topic(findings, schema=FetchedBatchSchema()), name="incidents")(self._consume)
 
     # The agent
 
@@ -388,7 +393,15 @@ def create_app(
         faults=faults,
         clock=clock,
     )
+    if settings.web_socket is not None:
+        _listen_on(app, settings.web_socket)
     return app
+
+
+def _listen_on(app: App, listener: socket.socket) -> None:
+    """Have Faust's web server listen on a socket that is bound already; by itself it takes host and port alone."""
+    driver = app.web
+    driver._create_site = lambda: SockSite(driver._runner, listener)  # noqa: SLF001  Faust has no other way
 
 
 def _servers(kafka: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         events: topic of events.
         by_user: topic of forwarded events.
         starts: topic of session starts, for the correlation stage; `""` for none.
+        findings: topic of findings, which the pipeline publishes and consumes; `""` for none.
         feedback: topic of feedback on findings; `""` for none.
         dlq: topic of dead letters.
         policies: topic of tenant policies.
@@ -43,6 +45,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         web_bind: address it listens on.
         web_host: name by which other workers reach it.
         web_port: port it listens on.
+        web_socket: the socket to listen on instead, bound already.
     """
 
     kafka: dict[str, Any]
@@ -50,6 +53,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     events: str = "auth.sessions"
     by_user: str = "auth.sessions.by-user"
     starts: str = ""
+    findings: str = ""
     feedback: str = ""
     dlq: str = "auth.sessions.dlq"
     policies: str = "session.policies"
@@ -71,11 +75,13 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     web_bind: str = "127.0.0.1"
     web_host: str = "127.0.0.1"
     web_port: int = 6066
+    web_socket: socket.socket | None = None
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
-        return [*self.stages(), *filter(None, [self.feedback])]
+        # Feedback comes before the topic it is forwarded to.
+        return [self.events, self.by_user, *filter(None, [self.feedback, self.starts, self.findings])]
 
     def stages(self) -> list[str]:
         """Return the topics an event passes through, each making records of the next."""
-        return [topic for topic in (self.events, self.by_user, self.starts) if topic]
+        return [topic for topic in (self.events, self.by_user, self.starts, self.findings) if topic]

@@ -20,7 +20,15 @@ ALLOWED = {
     "worker/clickhouse/writer.py": {"table"},  # a key of schemas.clickhouse.tables
     "worker/clickhouse/query.py": {"statement"},  # `sessionwatch query SQL`
     # The embedded engine's HTTP interface: identifiers checked, values quoted, and the statement somebody asks for.
-    "worker/embedded/store.py": {"_quoted(asked.database, '`')", "name", "_quoted(value, _QUOTE)", "READ_ONLY", "sql"},
+    "worker/embedded/engine.py": {
+        "DATABASE",
+        "role",
+        "sql",
+        "_quoted(database, '`')",
+        "name",
+        "_quoted(value, _QUOTE)",
+        "listed",
+    },
 }
 
 

@@ -208,6 +208,7 @@ def test_published_ranges_say_when_they_were_collected() -> None:
         (55836, NetworkKind.UNKNOWN, NetworkKind.MOBILE),
         (64500, NetworkKind.UNKNOWN, NetworkKind.ISP),
         (51167, NetworkKind.UNKNOWN, NetworkKind.HOSTING),  # whose published ranges have no licence
+        (60068, NetworkKind.UNKNOWN, NetworkKind.VPN),  # whose published ranges have no licence
         (13335, NetworkKind.UNKNOWN, NetworkKind.ISP),  # Cloudflare's system alone is no relay
         (0, NetworkKind.UNKNOWN, NetworkKind.UNKNOWN),
     ],

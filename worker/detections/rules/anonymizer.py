@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import other_country
 from worker.detections.evidence import network_name
 from worker.detections.familiarity import is_known_network, is_known_user
 from worker.enrich.model import NetworkKind
@@ -28,13 +29,16 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
     was = view.before.network.kind if view.before else ""
     if severity is None or view.is_machine() or was == network.kind:
         return None
-    born = network.kind == NetworkKind.HOSTING and _is_born_there(view)
+    abroad, born = _goes_abroad(view), network.kind == NetworkKind.HOSTING and _is_born_there(view)
     return Signal(
-        severity=Severity.MEDIUM if born else severity,
+        severity=max(severity, Severity.MEDIUM) if abroad or born else severity,
         once=network_key(network) if born else "",
-        subject=network.kind,
-        summary=f"interactive session through {network_name(network)}",
-        observed={"network_kind": network.kind, "ip": network.ip},
+        subject=f"{network.kind} {view.context.place.country}" if abroad else network.kind,
+        summary=(
+            f"interactive session through {network_name(network)}"
+            + (f", which leaves in {view.context.place.country}" if abroad else "")
+        ),
+        observed={"network_kind": network.kind, "ip": network.ip, "abroad": abroad},
         expected={"network_kind": was or "isp, mobile or private"},
         before=view.before,
     )
@@ -49,6 +53,19 @@ def _is_born_there(view: View) -> bool:
     return new and not view.context.device.scripted and is_known_user(view)
 
 
+def _goes_abroad(view: View) -> bool:
+    """Tell whether a running session moves behind a private relay in a country its user never was in.
+
+    Private relays leave in their user's own country. Those new to the user are `location-change`'s, as are VPNs, whose
+    users choose the country.
+    """
+    context, before, history = view.context, view.before, view.user.baseline
+    if context.network.kind != NetworkKind.RELAY or before is None or not other_country(before.place, context.place):
+        return False
+    is_known = network_key(context.network) in history.networks
+    return is_known and bool(history.countries) and context.place.country not in history.countries
+
+
 DETECTION = Detection(
     id="anonymizer",
     title="Session through an anonymiser",
@@ -56,7 +73,8 @@ DETECTION = Detection(
         "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its "
         "user's. Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by "
         "default on many phones and are noted only. A session of a person who is known, begun on a hosting network "
-        "where that person never was, is medium: phishing proxies sign in from there."
+        "where that person never was, is medium: phishing proxies sign in from there. So is a running session that "
+        "moves behind a relay in a country its user never was in: relays leave in their user's own country."
     ),
     severity=Severity.LOW,
     score=21,

@@ -48,4 +48,5 @@ DETECTION = Detection(
     parameters=AudienceChange(),
     detect=detect,
     casts_doubt=False,
+    tenant_wide=True,
 )

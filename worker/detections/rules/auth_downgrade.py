@@ -67,7 +67,7 @@ def _within(view: View, session: Session, now: int) -> Signal | None:
         return None
     roamed = other_network(before.network, after.network) and not is_known_network(view, after.network)
     moved = roamed or other_device(before.device, after.device)
-    expected = session.strength if moved else session.initial_strength
+    expected = session.strength if moved else session.base
     if now >= expected:
         return None
     severity = Severity.HIGH if _is_to_one_factor(now, expected) else Severity.LOW

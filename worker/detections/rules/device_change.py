@@ -29,7 +29,7 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
     return Signal(
         severity=_severity(view, before),
         once=pair(device_key(before.device), device_key(after.device)),
-        subject=device_key(after.device),
+        subject=f"{device_key(before.device)} > {device_key(after.device)}",
         summary=(f"session moved from {device_name(before.device)} to {device_name(after.device)} ({difference})"),
         observed={"device": device_name(after.device), "difference": difference},
         expected={"device": device_name(before.device)},
@@ -82,5 +82,6 @@ DETECTION = Detection(
     triggers=Trigger.DEVICE,
     parameters=DeviceChange(),
     detect=detect,
+    tenant_wide=True,
     needs=("device",),
 )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import is_reauthenticated, other_device, other_network, other_system
 from worker.detections.familiarity import is_known_device, is_known_network
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Session
 
 
 class ScopeEscalation(Parameters):
@@ -14,31 +19,43 @@ class ScopeEscalation(Parameters):
 def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
     """Hold the event's scopes against the widest set the session has had."""
     session, scopes = view.session, view.context.scopes
-    if session is None or session.scopes is None or not scopes or is_reauthenticated(view):
+    if session is None or not scopes or is_reauthenticated(view):
         return None
-    gained = sorted(set(scopes) - set(session.scopes))
+    gained = _first_told(view, scopes) if session.scopes is None else sorted(set(scopes) - set(session.scopes))
     if not gained:
         return None
     sensitive = sorted(set(gained) & set(view.policy.sensitive_scopes))
     return Signal(
-        severity=_severity(view, sensitive),
+        severity=_severity(view, session, sensitive),
         subject=" ".join(gained)[:200],
         summary=f"session gained scopes without re-authentication: {' '.join(gained)[:200]}",
         observed={"gained": gained, "sensitive": sensitive},
-        expected={"scopes": list(session.scopes)},
+        expected={"scopes": list(session.scopes or ())},
         before=view.before,
     )
 
 
-def _severity(view: View, sensitive: list[str]) -> Severity:
+def _severity(view: View, session: Session, sensitive: list[str]) -> Severity:
     """On an unchanged device and line it is what incremental consent looks like."""
     if sensitive:
-        return Severity.HIGH
+        return Severity.MEDIUM if session.scopes is None else Severity.HIGH
     before, after = view.before, view.context
     if before is None or not is_known_device(view, after.device) or other_device(before.device, after.device):
         return Severity.MEDIUM
     moved = other_network(before.network, after.network) or other_system(before.network, after.network)
     return Severity.MEDIUM if moved or not is_known_network(view, after.network) else Severity.LOW
+
+
+def _first_told(view: View, scopes: tuple[str, ...]) -> list[str]:
+    """Return the sensitive scopes that a session names after it named none, and that no session of the user had.
+
+    What is omitted at the start is unknown: it must not be a way to gain scopes without a word.
+    """
+    had: set[str] = set()
+    for uid, other in view.user.sessions.items():
+        if uid != view.context.uid:
+            had.update(other.scopes or ())
+    return sorted(set(scopes) & set(view.policy.sensitive_scopes) - had)
 
 
 DETECTION = Detection(
@@ -67,4 +84,5 @@ DETECTION = Detection(
     triggers=Trigger.GRANT,
     parameters=ScopeEscalation(),
     detect=detect,
+    tenant_wide=True,
 )

@@ -1,0 +1,21 @@
+"""Text from outside on a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    r"""Return text that cannot steer a terminal: ids and addresses come from whoever sends the events.
+
+    >>> printable("eve\x1b[2J")
+    'eve?[2J'
+    """
+    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
+
+
+def printable_lines(text: str) -> str:
+    r"""Return text of several lines, with tabs, that cannot steer a terminal.
+
+    >>> printable_lines("a\tb\x1b[2J\n")
+    'a\tb?[2J\n'
+    """
+    return "".join(each if each in "\n\t" or each.isprintable() else "?" for each in text)

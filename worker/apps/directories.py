@@ -1,0 +1,81 @@
+"""Where the programs of this machine keep their stores: each in a directory of its own below `data_dir`."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.embedded.store import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from worker.embedded.store import Address
+
+STORE, DEMO, REPLAY, WORKER = "store", "demo", "replay", "worker"
+DEMOS = 16
+"""Demos that may run at once."""
+_OF_A_RUN = (STORE, "state")
+"""What a demo leaves that the next one does not start from."""
+
+
+class NoDirectoryError(Exception):
+    """There is no directory to work in; the message says what was looked for."""
+
+
+class StoredAt(NamedTuple):
+    """A store's directory, and where it is served; None when nobody serves it."""
+
+    directory: Path
+    address: Address | None
+
+
+@contextmanager
+def demo_directory(data_dir: Path, *, keep: bool) -> Iterator[Path]:
+    """Yield a demo's directory, which no other demo has while the context lasts.
+
+    Args:
+        data_dir: the first of its directories `demo`, `demo-2`, … that is free.
+        keep: start from what the last demo there left; otherwise that is deleted.
+
+    Raises:
+        NoDirectoryError: all are taken.
+    """
+    for number in range(1, DEMOS + 1):
+        directory = data_dir / (DEMO if number == 1 else f"{DEMO}-{number}")
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / "lock").open("w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if not keep:
+                _empty(directory)
+            yield directory
+            return
+    raise NoDirectoryError(f"{DEMOS} demos run in {data_dir} already; set data_dir to another directory")
+
+
+def _empty(directory: Path) -> None:
+    for name in _OF_A_RUN:
+        shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def find_store(data_dir: Path) -> StoredAt:
+    """Return the store in a directory, or in one of the programs' directories below it.
+
+    Of several, one that is served goes first, then the one that was written last.
+
+    Raises:
+        NoDirectoryError: there is none.
+    """
+    candidates = [data_dir / STORE]
+    if not candidates[0].is_dir():
+        candidates = [path for path in data_dir.glob(f"*/{STORE}") if path.is_dir()]
+    if not candidates:
+        raise NoDirectoryError(f"there is no store in {data_dir}: `demo`, `replay` and `worker --embedded` make one")
+    found = [StoredAt(path, running(path)) for path in candidates]
+    return max(found, key=lambda each: (each.address is not None, each.directory.stat().st_mtime))

@@ -1,0 +1,71 @@
+"""`query`: one statement against the store, wherever it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from worker.apps.directories import NoDirectoryError, StoredAt, find_store
+from worker.clickhouse.query import QueryAnswer, run_query
+from worker.embedded.access import Role
+from worker.embedded.store import StoreProcessError, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.settings import Settings
+
+
+def run(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write: bool) -> QueryAnswer:
+    """Run one statement on the store of a directory, or else on the one of the settings.
+
+    A directory that is served is asked by HTTP; one that is not is opened here.
+
+    Args:
+        settings: where the store is.
+        data_dir: where `demo`, `replay` or `worker --embedded` keep theirs, in place of the settings.
+        sql: the statement.
+        form: name of a ClickHouse output format.
+        write: the statement may change something.
+
+    Raises:
+        NoDirectoryError: there is no store in the directory.
+        ClickHouseError: the store does not understand the statement, or refuses it.
+    """
+    found = _embedded(settings, data_dir)
+    if found is None:
+        return run_query(settings.store_dsn(), sql, form, settings.store_options(), write=write)
+    role = Role.WRITER if write else Role.READER
+    if found.address is not None:
+        return run_query(found.address.dsn(role), sql, form, {}, write=write)
+    return _run_here(found.directory, sql, form, role)
+
+
+def _embedded(settings: Settings, data_dir: Path | None) -> StoredAt | None:
+    """Return the embedded store that is meant, None for a server."""
+    if data_dir is not None or settings.clickhouse.dsn is None:
+        return find_store(data_dir or settings.data_dir)
+    directory = settings.embedded_directory()
+    if directory is None:
+        return None
+    if not directory.is_dir():
+        raise NoDirectoryError(f"there is no store in {directory}")
+    return StoredAt(directory, running(directory))
+
+
+def _run_here(directory: Path, sql: str, form: str, role: Role) -> QueryAnswer:
+    from worker.embedded.engine import Engine, Query  # noqa: PLC0415  half a gigabyte
+
+    try:
+        engine = Engine(directory, ceilings={}).__enter__()
+    except RuntimeError as error:
+        why = f"{directory} cannot be opened: another process has it open, or it cannot be written"
+        raise StoreProcessError(why) from error
+    try:
+        answer = engine.run(Query(sql.rstrip().rstrip(";"), format=form), role)
+    finally:
+        engine.__exit__()
+    if answer.code:
+        raise DatabaseError(answer.body.decode(errors="replace"))
+    return QueryAnswer(answer.body, answer.format)

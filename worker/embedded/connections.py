@@ -1,0 +1,145 @@
+"""Connections of the SQL server: bounded in number, and closed when a request's head does not come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.web_request import BaseRequest
+
+NO_LOG = logging.getLogger("sessionwatch.no-access-log")
+NO_LOG.disabled = True
+CONNECTIONS = 64
+HEAD_SECONDS = 10.0
+"""Seconds from a connection's start, or a request's first byte, to the end of the request's head."""
+IDLE_SECONDS = 60.0
+"""Seconds a connection is kept between requests."""
+
+
+class Connections:
+    """Makes the protocol of each connection that comes in.
+
+    When all places are taken, the connection that has waited longest without a request makes room; when all are at
+    work, the new one is closed.
+
+    Args:
+        handler: answers a request; cancelled when its client leaves.
+        most: connections at once.
+        head_seconds: seconds a head may take.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        most: int = CONNECTIONS,
+        head_seconds: float = HEAD_SECONDS,
+    ) -> None:
+        self._handler = handler
+        self._most = most
+        self._head_seconds = head_seconds
+        self._open: dict[_Connection, None] = {}
+        # aiohttp's defaults that matter: heads of 8 KiB a line, no body read before the handler asks for it.
+        self._server = web.Server(self._handle, handler_cancellation=True)
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        loop = asyncio.get_running_loop()
+        return _Connection(self, self._server, loop, self._head_seconds)
+
+    async def close(self, seconds: float) -> None:
+        """End all connections, waiting some seconds for requests under way."""
+        for connection in list(self._open):
+            if not connection.at_work:
+                connection.abort()
+        await asyncio.sleep(0)
+        await self._server.shutdown(seconds)
+
+    def admit(self, connection: _Connection) -> bool:
+        """Say whether there is room for a connection, and keep it."""
+        if len(self._open) >= self._most:
+            idle = next((each for each in self._open if not each.at_work), None)
+            if idle is None:
+                return False
+            self.release(idle)
+            idle.abort()
+        self._open[connection] = None
+        return True
+
+    def release(self, connection: _Connection) -> None:
+        """Give a connection's place back."""
+        self._open.pop(connection, None)
+
+    async def _handle(self, request: BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)  # noqa: S101  made above
+        connection.begin()
+        try:
+            return await self._handler(request)
+        finally:
+            connection.rest()
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ("_connections", "_head_seconds", "_timer", "at_work")
+
+    def __init__(
+        self, connections: Connections, server: web.Server, loop: asyncio.AbstractEventLoop, head_seconds: float
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=NO_LOG,
+            auto_decompress=False,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=1,
+        )
+        self._connections = connections
+        self._head_seconds = head_seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self.at_work = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._connections.admit(self):
+            self._await_head()
+        else:
+            self.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.release(self)
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.at_work and self._timer is None:
+            self._await_head()
+        super().data_received(data)
+
+    def begin(self) -> None:
+        """Note that a request's head is complete."""
+        self._stop_timer()
+        self.at_work = True
+
+    def rest(self) -> None:
+        """Note that a request is answered."""
+        self.at_work = False
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+    def _await_head(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._head_seconds, self.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
