@@ -37,7 +37,9 @@ KNOWN = {
     "france": {"ip": "203.0.113.9", "asn": 64500, "place": "FR", "source": "location"},
 }
 GRANTS: dict[int, dict[str, Any]] = {2: {"amr": ["pwd"], "aud": "web"}, 3: {"amr": ["hwk"], "scopes": ["read"]},
-                                     4: {"aud": "admin", "scopes": ["admin"], "max_age": 90}}  # fmt: skip
+                                     4: {"aud": "admin", "scopes": ["admin"], "max_age": 90},
+                                     6: {"type": "service", "amr": ["password", "totp"]},
+                                     7: {"type": "account_recovery", "amr": ["code"], "max_age": 0}}  # fmt: skip
 DEVICES = ("laptop", "laptop-upgraded", "phone", "curl", "unknown")
 Step = tuple[int, int, str, str, int]
 
@@ -98,6 +100,22 @@ def test_the_order_of_arrival_has_no_say(plan: list[Step], chance: random.Random
     assert found == found_shuffled
     assert sessions(one) == sessions(other)
     assert one.current.baseline == other.current.baseline
+    assert one.current.opened().revoked == other.current.opened().revoked
+
+
+@given(steps, st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_arrival_has_no_say_where_sessions_are_put_out(plan: list[Step], chance: random.Random) -> None:
+    # Events at one time of one session have no order of their own when the session is put out between them.
+    limits = Limits(sessions=2, revoked=3)
+    in_order = [event(step) for step in sorted({step[0]: step for step in plan}.values())]
+    shuffled = list(in_order)
+    chance.shuffle(shuffled)
+    one, found = applied(in_order, limits)
+    other, found_shuffled = applied(shuffled, limits)
+    assert found == found_shuffled
+    assert sessions(one) == sessions(other)
+    assert one.current.opened().revoked == other.current.opened().revoked
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])

@@ -8,7 +8,7 @@ from worker.detections.api import Attack, Detection, Parameters, Scope, Severity
 from worker.detections.comparison import apart_km, is_known_carrier, is_reauthenticated, one_line, other_country
 from worker.detections.evidence import duration_name, place_name
 from worker.enrich.geodesy import distance_km
-from worker.enrich.model import is_own_place
+from worker.enrich.model import NetworkKind, is_own_place
 from worker.sessions.baseline import network_key
 
 if TYPE_CHECKING:
@@ -62,13 +62,16 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
 def _fastest(view: View, before: Context, distance: float, parameters: ImpossibleTravel) -> float:
     """Return the speed that is possible.
 
-    An airliner flies at its cruising speed only in the air. Who comes from a system that the user never had, without
-    having signed in again, has to have been as fast from door to door.
+    An airliner flies at its cruising speed only in the air, where people are on satellites. Who comes from a system that
+    the user never had, without having signed in again, has to have been as fast from door to door.
     """
     after = view.context
     goes_on = view.session is not None and before.uid == after.uid and not is_reauthenticated(view)
     new = bool(after.network.asn) and network_key(after.network) not in view.user.baseline.networks
-    hurried = goes_on and is_own_place(after.network, after.place) and new and distance > parameters.far_km
+    flown = view.before is not None and view.before.network.kind == NetworkKind.SATELLITE
+    hurried = (
+        goes_on and not flown and is_own_place(after.network, after.place) and new and distance > parameters.far_km
+    )
     return parameters.hurried_kmh if hurried else parameters.fastest_kmh
 
 
