@@ -29,11 +29,10 @@ def problems(record: dict[str, Any]) -> list[str]:
         return [f"format {record.get('format')}, not {RECORD_FORMAT}"]
     found = [] if set(record["policies"]) == set(POLICIES) else [f"policies {sorted(record['policies'])}"]
     for name, policy in record["policies"].items():
+        detections = policy["detections"]
         found += [f"{name}: {key} is no count" for key in COUNTS if not _is_count(policy.get(key))]
-        found += [
-            f"{name}: {uid} has no count" for uid, alerts in policy["detections"].items() if not _is_count(alerts)
-        ]
-        if sum(policy["detections"].values()) != policy["false_alerts"]:
+        found += [f"{name}: {uid} has no count" for uid, alerts in detections.items() if not _is_count(alerts)]
+        if not found and sum(detections.values()) != policy["false_alerts"]:
             found.append(f"{name}: the detections' false alerts are not the sum")
     return found
 

@@ -20,9 +20,9 @@ def evaluate(
     context: typer.Context,
     *,
     seed: Annotated[int, typer.Option(help="The same seed gives the same traffic and the same figures.")] = 1,
-    users: Annotated[int, typer.Option(min=200, help="Users of the traffic with attacks of every kind.")] = 8_000,
+    users: Annotated[int, typer.Option(min=0, help="Users of the traffic with every attack; 0: none.")] = 8_000,
     attacks: Annotated[int, typer.Option(min=1, help="Attacks of every kind.")] = 52,
-    people: Annotated[int, typer.Option(min=0, help="People of ordinary life; 0 leaves that part out.")] = 300,
+    people: Annotated[int, typer.Option(min=0, help="People of ordinary life; 0: none.")] = 300,
     days: Annotated[int, typer.Option(min=28, max=365, help="Days of ordinary life.")] = 56,
     thefts: Annotated[int, typer.Option(min=0, help="Stolen sessions of every kind among ordinary lives.")] = 6,
     save: Annotated[Path | None, typer.Option(help="Write the false alerts of every detection there, as JSON.")] = None,
@@ -46,7 +46,8 @@ def evaluate(
 
 
 def _show(found: Report) -> None:
-    _show_definitions(found.definitions)
+    if found.definitions is not None:
+        _show_definitions(found.definitions)
     for policy, report in found.lives.items():
         _show_policy(policy, report)
     if found.lives:
