@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from worker.simulator.ordinary.config import OrdinaryConfig
     from worker.simulator.ordinary.person import Person
-    from worker.simulator.ordinary.publisher import Publisher
+    from worker.simulator.ordinary.publisher import RecordPublisher
     from worker.simulator.session import SimulatedSession
 
     Change = Callable[[SimulatedSession, int], None]
@@ -22,7 +22,7 @@ NEW_LIFETIME, NEW_SCOPE = 20_160, "reports:read"
 class TenantChanges:
     """Changes of tenants, each a task of the scheduler: (when it begins, the task)."""
 
-    def __init__(self, config: OrdinaryConfig, publisher: Publisher, people: list[Person]) -> None:
+    def __init__(self, config: OrdinaryConfig, publisher: RecordPublisher, people: list[Person]) -> None:
         self._config = config
         self._publisher = publisher
         self._people = people

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.simulator.geo import SimulatedNetwork
     from worker.simulator.ordinary.config import OrdinaryConfig
     from worker.simulator.ordinary.person import Client, Person
-    from worker.simulator.ordinary.publisher import Publisher
+    from worker.simulator.ordinary.publisher import RecordPublisher
     from worker.simulator.session import SimulatedSession
 
 SATURDAY = 5
@@ -34,7 +34,7 @@ class Use(NamedTuple):
 class DailyLife:
     """Lives of people, each a task of the scheduler."""
 
-    def __init__(self, config: OrdinaryConfig, publisher: Publisher) -> None:
+    def __init__(self, config: OrdinaryConfig, publisher: RecordPublisher) -> None:
         self._config = config
         self._publisher = publisher
 

@@ -24,7 +24,7 @@ class Span(NamedTuple):
         return isinstance(t, int) and self.since <= t < self.until
 
 
-class Publisher:
+class RecordPublisher:
     """Sends snapshots, and counts the user-days and sessions that took place.
 
     Attributes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.simulator.geo import Internet, SimulatedNetwork
     from worker.simulator.ordinary.config import OrdinaryConfig
     from worker.simulator.ordinary.person import Client, Person
-    from worker.simulator.ordinary.publisher import Publisher
+    from worker.simulator.ordinary.publisher import RecordPublisher
     from worker.simulator.session import SimulatedSession
 
 SPARED: Final = frozenset({"kiosk", "monthly-visitor", "call-centre"})
@@ -109,7 +109,7 @@ class Thieves:
     """Thefts, each a task of the scheduler."""
 
     def __init__(
-        self, config: OrdinaryConfig, world: Internet, publisher: Publisher, people: list[Person], rng: Random
+        self, config: OrdinaryConfig, world: Internet, publisher: RecordPublisher, people: list[Person], rng: Random
     ) -> None:
         self.thefts: list[Theft] = []
         self._config = config

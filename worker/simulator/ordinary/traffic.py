@@ -10,7 +10,7 @@ from worker.simulator.geo import internet
 from worker.simulator.ordinary.changes import TenantChanges
 from worker.simulator.ordinary.days import DailyLife
 from worker.simulator.ordinary.population import build_people
-from worker.simulator.ordinary.publisher import Publisher
+from worker.simulator.ordinary.publisher import RecordPublisher
 from worker.simulator.ordinary.thefts import Thieves
 from worker.simulator.scheduler import Scheduler, SimEvent
 
@@ -29,7 +29,7 @@ class OrdinaryLives:
         self.people = build_people(config, world)
         odds = SimulatorConfig(start_ms=config.start_ms, collect_benign=False)
         self._scheduler = Scheduler(odds, Random(f"{config.seed}/producers"))  # noqa: S311  # as above
-        self._publisher = Publisher(config, self._scheduler)
+        self._publisher = RecordPublisher(config, self._scheduler)
         self._days = DailyLife(config, self._publisher)
         self._changes = TenantChanges(config, self._publisher, self.people)
         self._thieves = Thieves(config, world, self._publisher, self.people, rng)
