@@ -74,6 +74,9 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
             event is counted as not evaluated.
         sums_up: whether it is asked last, when `view.verdicts` holds what the others found of the event.
         invariant: whether it holds whatever the network: allow lists do not suppress its findings.
+        tenant_wide: whether many users of a tenant may do it at once, such as when an administrator changes a setting.
+            Its findings are written by the correlation stage, which suppresses those with the same subject once enough
+            users have it (`tenant-wide-change`); the subject says what exactly was done.
         parameters: their defaults.
         detect: pure function of a view (its kind depends on the triggers) and the parameters in force; None when
             there is nothing to say.
@@ -95,3 +98,4 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     sums_up: bool = False
     invariant: bool = False
+    tenant_wide: bool = False

@@ -10,13 +10,15 @@ from pydantic import ValidationError
 from schemas.finding import SCORES, SEVERITIES, Severity
 from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
 from worker.detections.api import Detection, Parameters, Scope, Signal, Trigger, View
+from worker.detections.comparison import other_system
 from worker.detections.evidence import render
+from worker.sessions.baseline import is_clean, is_learned
 from worker.sessions.contracts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from worker.sessions.announcements import ClaimView, CrowdView
+    from worker.sessions.announcements import ClaimView, CrowdView, DeedView
 
 PARTS = ("network", "place", "device", "amr")
 """What of an event may be unknown."""
@@ -42,7 +44,10 @@ class TenantRuleEngine:
 
     def __init__(self, chosen: Iterable[Detection[Any]], policy: TenantPolicy = DEFAULT_POLICY) -> None:
         self.policy = policy
-        self._rules = tuple(_rules({each.id: each for each in chosen}, policy))
+        known = {each.id: each for each in chosen}
+        self._rules = tuple(_rules(known, policy))
+        # Whatever the policy enables: a finding has one writer for good.
+        self._tenant_wide = frozenset(uid for uid, each in known.items() if each.tenant_wide)
         self._by_trigger: dict[int, tuple[Rule, ...]] = {}
         self._shadows = frozenset(rule.detection.id for rule in self._rules if rule.shadow)
         self._needing = {
@@ -72,7 +77,17 @@ class TenantRuleEngine:
         """Ask about the arrivals on a network."""
         return self._evaluate_correlation(view, int(Trigger.ARRIVAL), "")
 
-    def _evaluate_correlation(self, view: ClaimView | CrowdView, trigger: int, session_uid: str) -> list[Verdict]:
+    def evaluate_deed(self, view: DeedView) -> list[Verdict]:
+        """Ask about what users of a tenant did alike on one day."""
+        return self._evaluate_correlation(view, int(Trigger.DEED), "")
+
+    def parameters_of(self, uid: str) -> Parameters | None:
+        """Return the parameters of a detection in force, None when the policy disables it."""
+        return next((rule.parameters for rule in self._rules if rule.detection.id == uid), None)
+
+    def _evaluate_correlation(
+        self, view: ClaimView | CrowdView | DeedView, trigger: int, session_uid: str
+    ) -> list[Verdict]:
         asked = [(rule, rule.detection.detect(view, rule.parameters)) for rule in self._listeners(trigger)]
         return [_correlation_verdict(rule, signal, session_uid) for rule, signal in asked if signal is not None]
 
@@ -87,6 +102,10 @@ class TenantRuleEngine:
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""
         return uid in self._shadows
+
+    def is_tenant_wide(self, uid: str) -> bool:
+        """Tell whether a detection's findings are written by the correlation stage."""
+        return uid in self._tenant_wide
 
     def _listeners(self, trigger: int) -> tuple[Rule, ...]:
         listeners = self._by_trigger.get(trigger)
@@ -147,7 +166,19 @@ def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
         render(signal, view),
         (*signal.suppressed_by, *_suppressors(rule, view)),
         signal.before,
+        detection.tenant_wide and _joins(view, signal),
     )
+
+
+def _joins(view: View, signal: Signal) -> bool:
+    """Tell whether a user counts among those of the tenant who did the same; see `Verdict.joins`.
+
+    A thief of many sessions must not make a crowd of their owners, nor an account made for it.
+    """
+    profile, session, context = view.user, view.session, view.context
+    doubted = session is None or not is_clean(session, view.now, view.limits) or context.device.scripted
+    moved = signal.before is not None and other_system(signal.before.network, context.network)
+    return not doubted and not moved and is_learned(profile.baseline, view.now)
 
 
 def _suppressors(rule: Rule, view: View) -> tuple[str, ...]:

@@ -155,3 +155,28 @@ def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -
         else:
             keep.append(waiting)
     profile.waiting = keep
+
+
+def retract(profile: Profile, session: Session, contexts: Mapping[int, Context], limits: Limits) -> None:
+    """Take back what a session taught after its start: it has come under suspicion, and an intruder may have taught it.
+
+    What is taken back waits for the quarantine to pass, as if it had come later.
+    """
+    for when, reference in session.trail[1:]:
+        if _unlearn(profile.baseline, contexts[reference], session.started):
+            known = any(waiting.context == reference for waiting in profile.waiting)
+            waiting = [] if known else [PendingObservation(when, reference)]
+            profile.waiting = [*profile.waiting, *waiting][-limits.pending :]
+
+
+def _unlearn(history: Baseline, context: Context, since: int) -> bool:
+    """Forget network, country and device of a context as far as they were first seen after `since`."""
+    parts = (
+        (history.networks, network_key(context.network)),
+        (history.countries, context.place.country),
+        (history.devices, device_key(context.device)),
+    )
+    new = [(seen, key) for seen, key in parts if key in seen and seen[key].first > since]
+    for seen, key in new:
+        del seen[key]
+    return bool(new)

@@ -15,7 +15,7 @@ from worker.sessions.limits import Limits
 from worker.sessions.state import Context, Contexts, Observation, Profile, Session
 
 if TYPE_CHECKING:
-    from worker.sessions.announcements import ClaimView, CrowdView
+    from worker.sessions.announcements import ClaimView, CrowdView, DeedView
 
 
 class Trigger(IntFlag):
@@ -45,6 +45,8 @@ class Trigger(IntFlag):
     """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
     ARRIVAL = 2048
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+    DEED = 4096
+    """Users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
     USER_RISK = 65536
     """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
 
@@ -143,6 +145,8 @@ class Verdict(msgspec.Struct, frozen=True):
         severity: index into `schemas.finding.SEVERITIES`. `score`: risk score 0–100.
         evidence: JSON object.
         before: the context it was held against; None when there is none.
+        joins: whether the user counts among those of the tenant who did the same: one whose habits are known, by a
+            client of theirs, on the operator's network of before, in a session nobody has reason to doubt.
     """
 
     detection: str
@@ -154,6 +158,7 @@ class Verdict(msgspec.Struct, frozen=True):
     evidence: bytes
     suppressed_by: tuple[str, ...]
     before: Context | None
+    joins: bool = False
 
 
 class RuleEngine(Protocol):
@@ -173,6 +178,12 @@ class RuleEngine(Protocol):
     def evaluate_crowd(self, view: CrowdView) -> Sequence[Verdict]:
         """Return the verdicts on the arrivals on a network."""
 
+    def evaluate_deed(self, view: DeedView) -> Sequence[Verdict]:
+        """Return the verdicts on what users of a tenant did alike on one day."""
+
+    def parameters_of(self, uid: str) -> object | None:
+        """Return the parameters of a detection in force, None when the policy disables it."""
+
     def needing(self, part: str) -> tuple[str, ...]:
         """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
 
@@ -181,6 +192,9 @@ class RuleEngine(Protocol):
 
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""
+
+    def is_tenant_wide(self, uid: str) -> bool:
+        """Tell whether a detection's findings are written by the correlation stage."""
 
     def __call__(self, view: View) -> Sequence[Verdict]:
         """Return the verdicts on an event."""

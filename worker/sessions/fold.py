@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Severity, finding_uid
 from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import is_anonymiser, is_own_place
-from worker.sessions.baseline import admit, count_start, network_key, release
+from worker.sessions.baseline import admit, count_start, is_learned, network_key, release, retract
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CONTRIBUTION, CRITICAL, decayed, raised
@@ -24,6 +24,7 @@ from worker.sessions.state import (
     OpenFinding,
     Profile,
     Session,
+    StartHistory,
     revocation_key,
 )
 
@@ -78,7 +79,9 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
     if session is None:
         ended = _revoked_at(profile, context.uid, fold_context.limits)
         evicted = _make_room(profile, fold_context.limits)
+        history = 0 if observation.kind == DELETED else _history(profile, context.network, observation.time)
         session = _start(profile, observation, context, fold_context.limits)
+        session.history = history
         session.ended = ended
         profile.sessions[context.uid] = session
     if observation.kind == DELETED:
@@ -208,6 +211,13 @@ def _view(
         fold_context.limits,
         fold_context.engine.policy,
     )
+
+
+def _history(profile: Profile, network: Network, now: int) -> int:
+    """Return what the user's history says of the start of a session, packed."""
+    baseline = profile.baseline
+    is_new = bool(network.asn) and network_key(network) not in baseline.networks
+    return StartHistory(baseline.sessions > 0, is_learned(baseline, now), is_new).packed()
 
 
 def _start(profile: Profile, observation: Observation, context: Context, limits: Limits) -> Session:
@@ -428,7 +438,7 @@ def _record_verdict(
     if finding is None:
         session.findings += 1
         if not sums_up:
-            _alarm(profile, session, verdict, now, limits)
+            _alarm(profile, session, verdict, now, fold_context)
         profile.open_findings[uid] = _open_finding(verdict, observation, bucket, fold_context.contexts)
         _bound_findings(profile, limits)
     else:
@@ -438,7 +448,7 @@ def _record_verdict(
             finding.changed_at_count = finding.count
         if finding.suppressed_by and not verdict.suppressed_by:
             _unsuppress(finding, verdict, observation, fold_context.contexts)
-            _alarm(profile, session, verdict, now, limits)
+            _alarm(profile, session, verdict, now, fold_context)
         finding.severity = max(finding.severity, verdict.severity)
         finding.score = max(finding.score, verdict.score)
     return uid
@@ -456,7 +466,7 @@ def _open_finding(verdict: Verdict, observation: Observation, bucket: int, conte
     return OpenFinding(
         verdict.detection, verdict.session_uid, verdict.subject, bucket, observation.time, observation.time, 1,
         verdict.severity, verdict.score, verdict.summary, verdict.evidence, verdict.suppressed_by,
-        observation.context, before,
+        observation.context, before, joins=verdict.joins,
     )  # fmt: skip
 
 
@@ -467,12 +477,14 @@ def _bound_findings(profile: Profile, limits: Limits) -> None:
         profile.opened().dropped += 1
 
 
-def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
+def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, fold_context: FoldContext) -> None:
     if verdict.suppressed_by:
         return
+    limits = fold_context.limits
     session.risk = raised(decayed(session.risk, now - session.risk_at, limits.risk_half_life), verdict.score)
     session.risk_at = now
     profile.risk = raised(decayed(profile.risk, now - profile.risk_at, limits.risk_half_life), verdict.score)
     profile.risk_at = now
     if verdict.severity >= Severity.MEDIUM:
         session.alarmed = now
+        retract(profile, session, fold_context.contexts, limits)

@@ -7,6 +7,7 @@ a late event at its place. All times are integer milliseconds since the epoch, U
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 from lz4.block import compress, decompress
@@ -61,6 +62,28 @@ CHANGED, DELETED = 2, 3
 KIND_INDEX = {name: index for index, name in enumerate(KINDS)}
 
 
+class StartHistory(NamedTuple):
+    """What the user's history said of the start of a session, in order of event time.
+
+    Attributes:
+        has_baseline: there were sessions before. `is_learned`: so many that the user's networks are known.
+        is_new: none of them from this autonomous system.
+    """
+
+    has_baseline: bool
+    is_learned: bool
+    is_new: bool
+
+    def packed(self) -> int:
+        """Return it as a number above 0."""
+        return 1 | self.has_baseline << 1 | self.is_learned << 2 | self.is_new << 3
+
+
+def unpacked(number: int) -> StartHistory:
+    """Return what `StartHistory.packed` made a number of."""
+    return StartHistory(bool(number & 2), bool(number & 4), bool(number & 8))
+
+
 class Session(msgspec.Struct, gc=False, array_like=True):
     """A session as of the newest event folded.
 
@@ -76,6 +99,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
         alarmed: time of the last finding of medium or above.
         trail: (time, context) of every change of network or device, newest last, bounded.
         aud: the last known audience, where the newest event omits it.
+        history: a `StartHistory`, packed; 0 when the session began with its deletion.
     """
 
     context: int
@@ -97,6 +121,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     alarmed: int
     trail: list[tuple[int, int]]
     aud: str | None = None
+    history: int = 0
     base: int = UNKNOWN
 
 
@@ -170,6 +195,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
         severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
         evidence: JSON of the first occurrence. `summary`: its one line.
         context, before: of the first occurrence, keys into `User.contexts` (0: none).
+        joins: see `worker.sessions.contracts.Verdict`; of the first occurrence.
         changed_at_count: the count at which something other than the count and the last occurrence changed last.
     """
 
@@ -187,6 +213,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
     suppressed_by: tuple[str, ...]
     context: int
     before: int
+    joins: bool = False
     changed_at_count: int = 1
 
 

@@ -279,6 +279,26 @@ def test_revocations_are_bounded_and_forgotten_after_their_time() -> None:
     assert not apply(user, late, known, JUDGE, limits).changes
 
 
+def test_what_a_session_taught_before_it_came_under_suspicion_is_taken_back() -> None:
+    user = new_user("acme", "u1")
+
+    def comes(hour: int, uid: str, network: str, device: str) -> list[str]:
+        known = Enrichment(*network_of(KNOWN, network), Device(*COMMON_DEVICES[device]))
+        made = make_event(START + hour * HOUR, uid, known.network.ip, EventKind.REFRESHED, {"max_age": 6_000})
+        return [change.finding.detection for change in apply(user, made, known, JUDGE, LIMITS).changes]
+
+    for day in range(15):
+        comes(day * 24, f"s{day}", "home", "laptop")
+    comes(360, "taken", "home", "laptop")
+    comes(361, "taken", "office", "laptop")
+    assert "as64501" in user.current.baseline.networks
+    assert "device-change" in comes(362, "taken", "office", "mac")
+    assert user.current.baseline.networks.keys() == {"as64500"}
+    assert "new-network" in comes(363, "next", "office", "mac")
+    comes(400, "s15", "home", "laptop")
+    assert "as64501" in user.current.baseline.networks, "nothing came of it for a day"
+
+
 def test_a_busy_session_stays_small() -> None:
     user = new_user("acme", "u1")
     for number in range(5_000):

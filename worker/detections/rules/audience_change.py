@@ -45,4 +45,5 @@ DETECTION = Detection(
     triggers=Trigger.GRANT,
     parameters=AudienceChange(),
     detect=detect,
+    tenant_wide=True,
 )

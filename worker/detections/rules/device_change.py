@@ -21,7 +21,7 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
     if not difference:
         return None
     return Signal(
-        subject=device_key(after.device),
+        subject=f"{device_key(before.device)} > {device_key(after.device)}",
         summary=(f"session moved from {device_name(before.device)} to {device_name(after.device)} ({difference})"),
         observed={"device": device_name(after.device), "difference": difference},
         expected={"device": device_name(before.device)},
@@ -60,5 +60,6 @@ DETECTION = Detection(
     triggers=Trigger.DEVICE,
     parameters=DeviceChange(),
     detect=detect,
+    tenant_wide=True,
     needs=("device",),
 )

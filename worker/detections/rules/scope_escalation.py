@@ -65,4 +65,5 @@ DETECTION = Detection(
     triggers=Trigger.GRANT,
     parameters=ScopeEscalation(),
     detect=detect,
+    tenant_wide=True,
 )
