@@ -77,6 +77,10 @@ class TenantRuleEngine:
         """Ask about the arrivals on a network."""
         return self._evaluate_correlation(view, int(Trigger.ARRIVAL), "")
 
+    def evaluate_client(self, view: CrowdView) -> list[Verdict]:
+        """Ask about the users to whom a client is new."""
+        return self._evaluate_correlation(view, int(Trigger.CLIENT), "")
+
     def evaluate_deed(self, view: DeedView) -> list[Verdict]:
         """Ask about what users of a tenant did alike on one day."""
         return self._evaluate_correlation(view, int(Trigger.DEED), "")

@@ -45,6 +45,8 @@ class Trigger(IntFlag):
     """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
     ARRIVAL = 2048
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+    CLIENT = 131072
+    """A session began with a client new to its user; the view is a `worker.sessions.announcements.CrowdView`."""
     DEED = 4096
     """Users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
     USER_RISK = 65536
@@ -177,6 +179,9 @@ class RuleEngine(Protocol):
 
     def evaluate_crowd(self, view: CrowdView) -> Sequence[Verdict]:
         """Return the verdicts on the arrivals on a network."""
+
+    def evaluate_client(self, view: CrowdView) -> Sequence[Verdict]:
+        """Return the verdicts on the users to whom a client is new."""
 
     def evaluate_deed(self, view: DeedView) -> Sequence[Verdict]:
         """Return the verdicts on what users of a tenant did alike on one day."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Severity, finding_uid
 from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import is_anonymiser, is_own_place
-from worker.sessions.baseline import admit, count_start, is_learned, network_key, release, retract
+from worker.sessions.baseline import admit, count_start, device_key, is_learned, network_key, release, retract
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CONTRIBUTION, CRITICAL, decayed, raised
@@ -79,7 +79,7 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
     if session is None:
         ended = _revoked_at(profile, context.uid, fold_context.limits)
         evicted = _make_room(profile, fold_context.limits)
-        history = 0 if observation.kind == DELETED else _history(profile, context.network, observation.time)
+        history = 0 if observation.kind == DELETED else _history(profile, context, observation.time)
         session = _start(profile, observation, context, fold_context.limits)
         session.history = history
         session.ended = ended
@@ -213,11 +213,13 @@ def _view(
     )
 
 
-def _history(profile: Profile, network: Network, now: int) -> int:
+def _history(profile: Profile, context: Context, now: int) -> int:
     """Return what the user's history says of the start of a session, packed."""
     baseline = profile.baseline
+    network, client = context.network, device_key(context.device)
     is_new = bool(network.asn) and network_key(network) not in baseline.networks
-    return StartHistory(baseline.sessions > 0, is_learned(baseline, now), is_new).packed()
+    is_new_client = bool(client) and client not in baseline.devices
+    return StartHistory(baseline.sessions > 0, is_learned(baseline, now), is_new, is_new_client).packed()
 
 
 def _start(profile: Profile, observation: Observation, context: Context, limits: Limits) -> Session:
