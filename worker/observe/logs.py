@@ -38,11 +38,15 @@ _QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "clickhouse_connect", "
 _CHATTER = re.compile(r"^\[\^-*[^\]]*\]: (Starting|Stopping|Shutting down|Creating topic)")
 REPEAT_SECONDS = 10.0
 """A library's line that repeats is shown once in so long: a broker that is away is no reason to fill a disk."""
+_REPEATING = ("aiokafka", "aiohttp", "asyncio")
 _REPEATS = 512
 
 
 class RepeatFilter(logging.Filter):
-    """Lets repeated lines of aiokafka and service chatter through seldom; everything of ours passes."""
+    """Shows repeated lines of the libraries below once in `REPEAT_SECONDS`; drops the chatter of services.
+
+    Lines of our own always pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,10 +58,11 @@ class RepeatFilter(logging.Filter):
             return True
         if record.levelno == logging.INFO and _CHATTER.match(record.getMessage()):
             return False
-        return not record.name.startswith("aiokafka") or self._is_new(record)
+        return not record.name.startswith(_REPEATING) or self._is_new(record)
 
     def _is_new(self, record: logging.LogRecord) -> bool:
-        key = (record.name, str(record.msg))
+        # asyncio writes the object concerned on the following lines.
+        key = (record.name, str(record.msg).partition("\n")[0])
         if record.created - self._shown.get(key, 0.0) < REPEAT_SECONDS:
             return False
         if len(self._shown) >= _REPEATS:
