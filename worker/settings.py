@@ -197,7 +197,7 @@ class WebSettings(SettingsGroup):
     """Name or address at which other workers reach this one; unset: `host`, or the machine's name for a wildcard."""
     token: SecretStr | None = None
     """Bearer token for metrics and live views; required to listen on anything but loopback."""
-    forward_token: bool = False
+    forward_over_http: bool = False
     """Let workers send the token to one another over plain HTTP, to answer for users that another worker keeps."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names that requests may use, beside addresses, `localhost`, `host`, `advertised_host` and the machine's."""

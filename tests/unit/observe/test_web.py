@@ -196,7 +196,7 @@ def test_a_token_goes_to_another_host_only_where_a_setting_allows_it() -> None:
         given = {"Authorization": "Bearer s3cret"}
         why = await ask("http://10.1.2.3:6066", clear_token=False, **given)
         assert "http://10.1.2.3:6066" in why
-        assert "web.forward_token" in why
+        assert "web.forward_over_http" in why
         assert not asked
         await ask("http://10.1.2.3:6066", clear_token=True, **given)
         await ask("https://10.1.2.3:6066", clear_token=False, **given)
