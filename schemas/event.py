@@ -35,8 +35,8 @@ class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             time when the record has none (`uid_derived` says so).
         event_time: orders events: the latest of `last_used_at`, `updated_at`, `created_at`, else the
             envelope's time, else the record's timestamp; never later than the record's timestamp plus skew.
-        activity_time: when the user acted: `last_used_at`, else `created_at`; None when the event is no
-            activity (a deletion, or no such time). Clamped like `event_time`.
+        activity_time: when the user acted: `last_used_at`, else, unless the event is a deletion, `created_at`;
+            None when it tells no such time. Clamped like `event_time`.
         future_by: milliseconds by which the newest timestamp lay ahead of the record's own (0 when within skew).
         max_age_minutes: None when omitted.
         ip: canonical text; v4 within v6 is v4; no port, no zone id; `""` when it is not known.

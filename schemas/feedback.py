@@ -22,6 +22,7 @@ class Feedback(BaseModel):
         description="Whether it was right."
     )
     tenant_id: str = Field("", max_length=256, description="Its tenant.")
+    user_id: str = Field("", max_length=256, description="Its user; without it the verdict changes no incident.")
     detection: str = Field("", max_length=128, description="Its detection; counted under it in the metrics.")
     author: str = Field("", max_length=256, description="Who says so.")
     comment: str = Field("", max_length=4096, description="Why.")

@@ -89,7 +89,7 @@ Cidr = Annotated[str, StringConstraints(max_length=64), AfterValidator(_cidr)]
 Country = Annotated[str, StringConstraints(to_upper=True, pattern=r"^[A-Za-z]{2}$")]
 Asn = Annotated[int, Field(ge=1, lt=1 << 32)]
 Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern)]
-ALLOWED, DENIED = 1, 2
+ALLOWED, DENIED, LISTED = 1, 2, 4
 """Flags of an address that is on a tenant's list of networks."""
 Patterns = Annotated[tuple[Pattern, ...], Field(max_length=64), AfterValidator(_patterns)]
 Networks = Annotated[tuple[Cidr, ...], Field(max_length=MAX_NETWORKS)]
@@ -127,6 +127,7 @@ class TenantPolicy(BaseModel):
     allowed_countries: Countries = Field((), description="If any: all others are denied.")
     denied_networks: Networks = Field((), description="Networks no session may come from.")
     denied_asns: Asns = Field((), description="Autonomous systems no session may come from.")
+    threat_networks: Networks = Field((), description="The tenant's own threat list (CIDR).")
     denied_countries: Countries = Field((), description="Countries no session may come from.")
     first_party_clients: Patterns = Field(
         (), description="Regular expressions (RE2) for the user agents of the tenant's own clients."
@@ -179,6 +180,8 @@ class TenantPolicy(BaseModel):
         self.allows("", 0)
         self.denies("", 0)
         self.is_first_party("")
+        self.lists("")
+        self.vocabulary.strength(None)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -196,6 +199,14 @@ class TenantPolicy(BaseModel):
         """Tell whether an address is on the tenant's lists of denied networks."""
         asns, networks = self._denied
         return asn in asns or ip in networks
+
+    @cached_property
+    def _threats(self) -> NetworkSet:
+        return NetworkSet(self.threat_networks)
+
+    def lists(self, ip: str) -> bool:
+        """Tell whether an address is on the tenant's own threat list."""
+        return bool(self.threat_networks) and ip in self._threats
 
     def is_first_party(self, user_agent: str) -> bool:
         """Tell whether a user agent is one of the tenant's own clients."""

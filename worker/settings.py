@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from worker.alerts.config import AlertSettings
 from worker.pipeline.privacy import Addresses, Pseudonyms
+from worker.sessions.incidents import IncidentLimits
 from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ class RetentionSettings(SettingsGroup):
     """Days after its last event that `sessions` keeps a session."""
     findings_days: NotNegative | None = None
     """Days after its first occurrence that `findings` keeps a finding."""
+    incidents_days: NotNegative | None = None
+    """Days after its last change that `incidents` keeps an incident."""
     feedback_days: NotNegative | None = None
     """Days that `feedback` keeps an entry."""
     deliveries_days: NotNegative | None = None
@@ -184,6 +187,10 @@ class GeoSettings(SettingsGroup):
     """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
     networks: Path | None = None
     """CSV of networks whose kind is known (`match,kind,name,source`); its lines come before the shipped ones."""
+    threat_lists: tuple[Path, ...] = ()
+    """Files of networks, addresses or AS numbers known for attacks, one a line; `listed-network` names them."""
+    reload_interval_s: Positive = 60
+    """Seconds between looks for geo files and threat lists that were replaced."""
 
 
 class WebSettings(SettingsGroup):
@@ -255,7 +262,7 @@ class StateSettings(SettingsGroup):
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     allowed_lateness_minutes: Positive = 120
     """Minutes an event may be later than the user's newest and still be judged; see `window_events`."""
-    window_events: Annotated[int, Field(ge=4)] = 64
+    window_events: Annotated[int, Field(ge=4)] = 512
     """Newest events per user among which late events are put in order; at least a quarter is always available."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""
@@ -285,6 +292,19 @@ class StateSettings(SettingsGroup):
             quarantine=self.quarantine_hours * HOUR,
             sessions=self.sessions,
         )
+
+
+class IncidentSettings(SettingsGroup):
+    """Which findings of a user are one incident."""
+
+    quiet_minutes: Positive = 240
+    """Minutes between alerting findings of a user within which they are one incident; after them it is resolved."""
+    retention_days: Positive = 7
+    """Days a resolved incident is kept in the state; until then another finding of the same session reopens it."""
+
+    def limits(self) -> IncidentLimits:
+        """Return the bounds and times of incidents."""
+        return IncidentLimits(quiet=self.quiet_minutes * MINUTE, retention=self.retention_days * DAY)
 
 
 class StreamSettings(SettingsGroup):
@@ -398,6 +418,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     state: StateSettings = StateSettings()
     correlation: CorrelationSettings = CorrelationSettings()
+    incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
     geo: GeoSettings = GeoSettings()

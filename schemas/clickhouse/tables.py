@@ -13,6 +13,7 @@ TIME_OR_NULL = f"Nullable({TIME})"
 WORD = "LowCardinality(String)"
 WORDS = "Array(LowCardinality(String))"
 TEXT = "String"
+TEXTS = "Array(String)"
 FLAG = "Bool"
 FLOAT = "Nullable(Float64)"
 
@@ -48,6 +49,7 @@ _NETWORK = (
     ("asn", "UInt32", "Autonomous system number; 0 unknown"),
     ("as_org", WORD, "Organisation of the autonomous system"),
     ("network_kind", WORD, "isp, mobile, hosting, vpn, tor, relay, satellite, proxy, private or empty"),
+    ("threat_list", WORD, "Threat lists that the address was on when the event came; empty otherwise"),
 )
 _PLACE = (
     ("country", WORD, "ISO 3166-1 alpha-2; empty unknown"),
@@ -239,7 +241,41 @@ DELIVERIES = Table(
     ),
 )
 
-TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK, DELIVERIES)}
+INCIDENTS = Table(
+    "incidents",
+    _columns(
+        ("incident_uid", TEXT, "The same for the same cause, whoever computes it"),
+        ("tenant_id", WORD, "Tenant"),
+        ("user_id", TEXT, "User; empty when the findings are about a network"),
+        ("subject", TEXT, "The network, when there is no user"),
+        ("status", WORD, "open, updated or resolved"),
+        ("status_id", "UInt8", "OCSF: 1 new, 2 in progress, 4 resolved"),
+        ("resolution", WORD, "quiet, withdrawn, false-positive, merged or empty"),
+        ("merged_into", TEXT, "Incident it became part of; empty for others"),
+        ("severity", WORD, "Highest of its alerting findings"),
+        ("severity_id", "UInt8", "OCSF: 1 informational to 5 critical"),
+        ("risk_score", "UInt8", "Scores of its alerting findings combined, 0 to 100"),
+        ("title", TEXT, "One sentence: who, what, from where to where, since when"),
+        ("started_at", TIME, "Event time of its first alerting finding"),
+        ("last_event_at", TIME, "Event time of the last occurrence of an alerting finding"),
+        ("detected_at", TIME, "Timestamp of the record that brought this state about"),
+        ("resolved_at", TIME_OR_NULL, "When it was resolved; null while it is not"),
+        ("detection", WORD, "Detection of the leading finding"),
+        ("detections", WORDS, "Detections of its alerting findings, the leading one first"),
+        ("attacks", WORDS, "MITRE ATT&CK techniques"),
+        ("findings", TEXTS, "Ids of its alerting findings"),
+        ("related_findings", TEXTS, "Ids of the findings that belong to it and do not alert"),
+        ("sessions", TEXTS, "Sessions"),
+        ("networks", TEXTS, "Networks, as text"),
+        ("places", TEXTS, "Places, as text"),
+        ("devices", TEXTS, "Devices, as text"),
+        ("document", TEXT, "JSON: the incident in full, with its timeline"),
+        ("revision", "UInt64", "Identifies the state that is published"),
+        ("version", "UInt64", "Grows with every state"),
+    ),
+)
+
+TABLES = {table.name: table for table in (SESSION_EVENTS, SESSIONS, FINDINGS, FEEDBACK, INCIDENTS, DELIVERIES)}
 
 _BY_USER = "cityHash64(tenant_id, user_id)"
 SHARD_BY = {
@@ -247,6 +283,7 @@ SHARD_BY = {
     "sessions": _BY_USER,
     "findings": "cityHash64(finding_uid)",
     "feedback": "cityHash64(finding_uid)",
+    "incidents": "cityHash64(incident_uid)",
     "deliveries": "cityHash64(incident_uid)",
     "events_by_minute_states": "cityHash64(tenant_id)",
     "networks_by_day_states": "cityHash64(tenant_id, prefix)",

@@ -39,7 +39,7 @@ SECONDS_OF_POISON = 0.002
 STALL_SECONDS = 3.0
 """After which workers have to say that they are not ready: less than the shortest outage."""
 SAMPLE_SECONDS = 0.5
-TOPICS = ("by_user", "starts", "dlq", "findings", "feedback", "policies")
+TOPICS = ("by_user", "starts", "dlq", "findings", "incidents", "feedback", "policies")
 
 
 class World:
@@ -233,7 +233,7 @@ class World:
     async def _done(self) -> bool:
         async with AIOKafkaConsumer(**self.options, group_id=self.name, enable_auto_commit=False) as consumer:
             # One after the other: what is made of a topic's records is there before they are committed.
-            for topic in (self.source.topic, f"{self.name}.by_user", f"{self.name}.starts"):
+            for topic in (self.source.topic, *(f"{self.name}.{stage}" for stage in ("by_user", "starts", "findings"))):
                 tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
                 consumer.assign(tps)
                 ends = await consumer.end_offsets(tps)

@@ -24,7 +24,7 @@ from worker.cli.demo import _Announcer
 from worker.cli.doctor import exit_code
 from worker.cli.errors import UNREACHABLE, CheckFailedError, UnreachableError, UsageError, ending, told
 from worker.cli.live import LiveView, render, sparkline
-from worker.observe.snapshot import FindingLine, Snapshot, Summary
+from worker.observe.snapshot import IncidentLine, Snapshot, Summary
 from worker.settings import Settings, SettingsError
 from worker.simulator import write_geo
 
@@ -298,13 +298,13 @@ def test_a_summary_for_people_says_why_lines_were_rejected() -> None:
 
 # --- the live view ---
 
-FINDING = FindingLine(
+INCIDENT = IncidentLine(
     time=1_760_000_000_000,
     severity="critical",
-    detection="use-after-revocation",
+    state="updated",
     tenant_id="acme",
     user_id="eve\x1b[2J[red]",
-    summary="session moved from 203.0.113.7 (AS64500 Example ISP), Paris, FR to Singapore, SG",
+    text="session moved from 203.0.113.7 (AS64500 Example ISP), Paris, FR to Singapore, SG",
 )
 SNAPSHOT = Snapshot(
     elapsed=83.0,
@@ -324,7 +324,7 @@ SNAPSHOT = Snapshot(
     latency_p50=0.041,
     latency_p99=1.9,
     severities={"critical": 2, "high": 10},
-    findings=[FINDING] * 50,
+    incidents=[INCIDENT] * 50,
 )
 
 

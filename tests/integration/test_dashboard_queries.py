@@ -87,7 +87,7 @@ SETTINGS = Settings.model_validate({"topics": {"partitions": 1}})
 def deliver(client: Client, topic: str, values: Sequence[tuple[bytes, int]]) -> None:
     """Put records, each a value and its time, through a pipeline of their own into the store."""
     pipeline = build_pipeline(SETTINGS, Policies(detections().values()), build_enricher(None, None))
-    local = LocalPipeline(pipeline, MemoryShard(), SETTINGS.topics.starts)
+    local = LocalPipeline(pipeline, MemoryShard(), (SETTINGS.topics.starts, SETTINGS.topics.findings))
     # The simulation's are of partition 0.
     records = [LocalRecord(topic, 1, offset, time, None, value, ()) for offset, (value, time) in enumerate(values)]
     for outcome in local.process(records):

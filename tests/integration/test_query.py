@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from schemas.text import printable_lines
 from worker.apps.directories import DEMOS, NoDirectoryError, demo_directory, find_store
 from worker.cli import run
 from worker.cli.query import _safe
-from worker.cli.text import printable_lines
 from worker.clickhouse.query import QueryAnswer, spreadsheet_safe
 from worker.embedded.store import EmbeddedStore
 

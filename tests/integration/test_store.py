@@ -80,13 +80,14 @@ def test_a_batch_written_twice_is_there_once(store: Store, database: str, tables
         "findings": [row("findings", finding_uid="f", tenant_id="acme", revision=1, severity="high")],
         "sessions": [row("sessions", session_uid="s", tenant_id="acme", version=2, status="ended")],
         "feedback": [row("feedback", finding_uid="f", verdict="true_positive", said_at=NOW)],
+        "incidents": [row("incidents", incident_uid="i", tenant_id="acme", version=1, findings=["f"])],
     }
     write(store, database, batch)
     once = {table: stored(tables, table) for table in TABLES}
     write(store, database, batch, batch)
     assert {table: stored(tables, table) for table in TABLES} == once
     assert {table: len(rows) for table, rows in once.items()} == {
-        "session_events": 3, "findings": 1, "sessions": 1, "feedback": 1,
+        "session_events": 3, "findings": 1, "sessions": 1, "feedback": 1, "incidents": 1,
     }  # fmt: skip
 
 
@@ -144,6 +145,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "String": st.text(max_size=20),
     "LowCardinality(String)": st.text(max_size=20),
     "Array(LowCardinality(String))": st.lists(st.text(max_size=5), max_size=3),
+    "Array(String)": st.lists(st.text(max_size=5), max_size=3),
     "Bool": st.booleans(),
     "Float64": st.floats(allow_nan=False),
     "DateTime64(3, 'UTC')": st.integers(EARLIEST, LATEST - 1),

@@ -18,7 +18,8 @@ def _options(broker: Any) -> dict[str, Any]:
 
 def _wanted(prefix: str, partitions: int = 3) -> Any:
     names = {
-        name: f"{prefix}.{name}" for name in ("events", "by_user", "starts", "dlq", "findings", "feedback", "policies")
+        name: f"{prefix}.{name}"
+        for name in ("events", "by_user", "starts", "dlq", "findings", "incidents", "feedback", "policies")
     }
     return specs(TopicSettings(partitions=partitions, **names), prefix)
 

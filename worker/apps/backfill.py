@@ -14,6 +14,7 @@ from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
 from worker.detections.policies import BadPolicyError, Policies, parse_policy, read_policies
 from worker.detections.registry import detection, detections
+from worker.enrich.threat_lists import ThreatLists
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.local import LocalPipeline
 from worker.stream.policies import read_all
@@ -50,7 +51,7 @@ def backfill(
         detection(uid)
     engines = _engines(_policies(settings, policies), asked, skip_bad=policies is None)
     pipeline = Pipeline(
-        reader=StoredEventReader(),
+        reader=StoredEventReader(ThreatLists(settings.geo.threat_lists)),
         engine_for=engines.engine_for,
         topics=settings.topics,
         partition_of=lambda _key: 0,
@@ -60,7 +61,7 @@ def backfill(
     with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(ready))
         return find_retroactively(
-            client, LocalPipeline(pipeline, MemoryShard(), settings.topics.starts), asked, dry_run=dry_run
+            client, LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run
         )
 
 

@@ -18,6 +18,7 @@ from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, Policies
 from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
+from worker.enrich.geoip import GeoFileError
 from worker.observe.recorder import Recorder
 from worker.observe.web import add_pages
 from worker.observe.writer import StoreObserver
@@ -31,11 +32,11 @@ from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from schemas.decoding.mapping import Mapping
     from worker.enrich.enricher import Enricher
-    from worker.settings import Settings
+    from worker.settings import GeoSettings, Settings
     from worker.stream.app import App
 log = structlog.get_logger(__name__)
 
@@ -100,10 +101,33 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
         limits=settings.state.limits(),
+        incidents=settings.incident.limits(),
         max_bytes=settings.stream.max_record_bytes,
         pseudonyms=settings.privacy.pseudonyms(),
         operator=settings.correlation.operator(),
     )
+
+
+def geo_enricher(geo: GeoSettings) -> Enricher:
+    """Return an enricher over the files that the settings name.
+
+    Raises:
+        worker.enrich.geoip.GeoFileError: one cannot be read.
+    """
+    return build_enricher(geo.city_db, geo.asn_db, geo.networks, threat_lists=geo.threat_lists)
+
+
+def _reloader(enricher: Enricher) -> Callable[[], Awaitable[None]]:
+    """Return what takes up geo files and threat lists that were replaced while the worker runs."""
+
+    async def reload_geo_files() -> None:
+        try:
+            if enricher.reload():
+                log.info("geo files and threat lists read anew")
+        except GeoFileError as error:
+            log.warning("a geo file or threat list cannot be read, its last content stays in force", why=str(error))
+
+    return reload_geo_files
 
 
 def build_worker(
@@ -122,7 +146,7 @@ def build_worker(
     """
     recorder = Recorder(wall_clock, settings.stream.max_reject_share)
     policies = Policies(detections().values())
-    enricher = build_enricher(settings.geo.city_db, settings.geo.asn_db, settings.geo.networks)
+    enricher = geo_enricher(settings.geo)
     enricher.warm()
     writer = ClickHouseWriter(
         lambda: connect(settings.store_dsn(), **settings.store_options()),
@@ -137,6 +161,7 @@ def build_worker(
         observer=recorder,
         on_policy=_policy_taker(policies),
     )
+    app.timer(interval=settings.geo.reload_interval_s)(_reloader(enricher))
     if web:
         add_pages(
             app,
@@ -179,6 +204,7 @@ def stream_options(
         events=settings.topics.events,
         by_user=settings.topics.by_user,
         starts=settings.topics.starts,
+        findings=settings.topics.findings,
         feedback=settings.topics.feedback,
         dlq=settings.topics.dlq,
         policies=settings.topics.policies,

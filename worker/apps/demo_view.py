@@ -74,7 +74,7 @@ class Watcher:
             latency_p50=recorder.latency(0.5) if self._caught_up else None,
             latency_p99=recorder.latency(0.99) if self._caught_up else None,
             severities=dict(recorder.severities),
-            findings=tuple(recorder.findings),
+            incidents=tuple(reversed(recorder.incidents.values())),
             waiting_for=app.problems,
             doing="" if self._caught_up else f"reading {WARMUP_DAYS:.0f} days of history",
         )

@@ -46,7 +46,7 @@ def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
 
 @contextmanager
 def local_pipeline(settings: Settings, simulator: Simulator) -> Iterator[LocalPipeline]:
-    """Give both stages, with the simulator's tenants and geo databases."""
+    """Give all stages, with the simulator's tenants and geo databases."""
     from worker.simulator import write_geo  # noqa: PLC0415  an optional extra
 
     policies = Policies(detections().values())
@@ -60,7 +60,7 @@ def local_pipeline(settings: Settings, simulator: Simulator) -> Iterator[LocalPi
             partition_of=lambda _key: 0,
             limits=settings.state.limits(),
         )
-        yield LocalPipeline(pipeline, MemoryShard(), settings.topics.starts)
+        yield LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts, settings.topics.findings))
 
 
 def as_records(events: Iterable[SimEvent], topic: str = "events") -> Iterator[Record]:

@@ -17,6 +17,7 @@ from schemas.clickhouse.tables import FINDINGS
 from schemas.event import EventKind, SessionEvent, Shape
 from worker.clickhouse.writer import write_rows
 from worker.enrich.model import Device, Enrichment, Network, Place
+from worker.enrich.threat_lists import ThreatLists
 from worker.pipeline.local import batches
 from worker.sessions.limits import DAY, HOUR
 
@@ -36,7 +37,7 @@ _COLUMNS = (
     "updated_at", "last_used_at", "future_by", "is_deleted", "max_age_minutes", "user_agent", "location",
     "scopes", "has_scopes", "amr", "has_amr", "aud", "workspace_id", "session_type", "meta_data", "repaired",
     "kafka_topic", "kafka_partition", "kafka_offset", "record_time",
-    "ip", "family", "prefix", "asn", "as_org", "network_kind",
+    "ip", "family", "prefix", "asn", "as_org", "network_kind", "threat_list",
     "country", "city", "latitude", "longitude", "place_radius_km", "place_source",
     "stated_country",
     "ua_family", "ua_major", "os_family", "os_major", "device", "is_scripted",
@@ -113,17 +114,30 @@ class StoredEvent(msgspec.Struct):
 
 
 class StoredEventReader:
-    """Reads events that were decoded and enriched before; the port is `worker.pipeline.readers.EventReader`."""
+    """Reads events that were decoded and enriched before; the port is `worker.pipeline.readers.EventReader`.
+
+    Args:
+        threats: lists of today, held against the stored addresses.
+    """
 
     may_repeat = False
+
+    def __init__(self, threats: ThreatLists | None = None) -> None:
+        self._threats = threats or ThreatLists()
 
     def decode(self, record: Record) -> SessionEvent | Ignored | Rejected:
         """Return the event."""
         return record.event  # type: ignore[attr-defined,no-any-return]  # only `StoredEvent`s come here
 
     def enrich(self, record: Record, event: SessionEvent) -> Enrichment:  # noqa: ARG002  it stands in the record
-        """Return what was known of it when it came."""
-        return record.known  # type: ignore[attr-defined,no-any-return]  # as above
+        """Return what was known of it when it came, and the threat lists that its network is on now."""
+        known: Enrichment = record.known  # type: ignore[attr-defined]  # as above
+        network = known.network
+        lists = self._threats.find(network.ip, network.asn)
+        if not lists:
+            return known
+        names = " ".join(dict.fromkeys((*network.threat_list.split(), *lists.split())))
+        return known._replace(network=msgspec.structs.replace(network, threat_list=names))
 
 
 def stored_event(row: Sequence[Any]) -> StoredEvent:

@@ -22,6 +22,7 @@ from worker.cli import (
     evaluate,
     feedback,
     forget,
+    incidents,
     migrate,
     policy,
     pseudonym,
@@ -58,6 +59,7 @@ for _command in (
     doctor.doctor,
 ):
     app.command()(_command)
+app.add_typer(incidents.app, name="incidents")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(rollups.app, name="rollups")
 app.add_typer(topics.app, name="topics")

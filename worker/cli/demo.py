@@ -36,6 +36,8 @@ def demo(
         settings = settings.model_copy(update={"data_dir": directory})
         _log_aside(context, settings, console)
         summary = _run(settings, console, duration, rate)
+    if not as_json:
+        say(_sources())
     finish(summary, as_json=as_json)
 
 
@@ -49,6 +51,14 @@ def _run(settings: Settings, console: Console, duration: float | None, rate: flo
 
         on_tick = view if console.is_terminal else _Announcer()
         return program.demo(settings, duration=duration, rate=rate, on_tick=on_tick)
+
+
+def _sources() -> str:
+    """Return which identity systems' records can be read."""
+    from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
+
+    names = ", ".join(builtin())
+    return f"records of your own: native, CloudEvents, Debezium, or {names}; try `sessionwatch map check FILE`"
 
 
 def _log_aside(context: typer.Context, settings: Settings, console: Console) -> None:

@@ -25,6 +25,7 @@ def feedback(
     finding_uid: Annotated[str, typer.Argument(help="Id of the finding.")],
     verdict: Annotated[FeedbackVerdict, typer.Argument(help="What it was.")],
     tenant: Annotated[str, typer.Option("--tenant", help="Its tenant.")] = "",
+    user: Annotated[str, typer.Option(help="Its user; with tenant and user their incident follows.")] = "",
     detection: Annotated[str, typer.Option(help="Its detection; counted under it in the metrics.")] = "",
     author: Annotated[str | None, typer.Option(help="Who says so; the user's name unless given.")] = None,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
@@ -34,8 +35,8 @@ def feedback(
     from worker.stream.produce import produce  # noqa: PLC0415
 
     said = Feedback.model_validate(
-        {"finding_uid": finding_uid, "verdict": verdict.value, "tenant_id": tenant, "detection": detection,
-         "author": getpass.getuser() if author is None else author, "comment": comment}
+        {"finding_uid": finding_uid, "verdict": verdict.value, "tenant_id": tenant, "user_id": user,
+         "detection": detection, "author": getpass.getuser() if author is None else author, "comment": comment}
     )  # fmt: skip
     settings = settings_of(context)
     asyncio.run(produce(settings.kafka, settings.topics.feedback, finding_uid, said.model_dump_json().encode()))

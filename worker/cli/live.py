@@ -1,4 +1,4 @@
-"""The live view of `demo`: one screen of numbers and the newest findings, drawn from a plain snapshot."""
+"""The live view of `demo`: one screen of numbers and the newest incidents, drawn from a plain snapshot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from worker.cli.text import printable
+from schemas.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from worker.observe.snapshot import FindingLine, Snapshot
+    from worker.observe.snapshot import IncidentLine, Snapshot
 
 SEVERITIES = {
     "critical": ("bold white on red", "CRIT"),
@@ -34,7 +34,7 @@ SEVERITIES = {
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-~=+#"
 _BAR, _ASCII_BAR = "█", "#"
 _NUMBERS_LINES = 9
-# Lines below which the numbers go; columns below which the second column goes, from which findings get room.
+# Lines below which the numbers go; columns below which the second column goes, from which incidents get room.
 _SHORT, _NARROW, _WIDE = 18, 60, 110
 
 
@@ -81,7 +81,7 @@ def _layout(snapshot: Snapshot, width: int, height: int) -> Layout:
     parts = [Layout(_framed(snapshot, header), size=len(header) + 2)]
     if height >= _SHORT:
         parts.append(_numbers(snapshot, width))
-    parts.append(Layout(_findings(snapshot, width)))
+    parts.append(Layout(_incidents(snapshot, width)))
     layout.split_column(*parts)
     return layout
 
@@ -176,27 +176,28 @@ def _sessions(snapshot: Snapshot) -> Panel:
     return Panel(table, title=f"active sessions {sum(snapshot.sessions.values()):,}", title_align="left")
 
 
-def _findings(snapshot: Snapshot, width: int) -> Panel:
+def _incidents(snapshot: Snapshot, width: int) -> Panel:
     table = Table.grid(padding=(0, 1), expand=True)
-    shown = 3 if width < _NARROW else 5
-    for room in ((8, 4, 22, 24) if width >= _WIDE else (8, 4, 17, 16))[:shown]:
+    shown = 4 if width < _NARROW else 5
+    for room in ((8, 4, 8, 24) if width >= _WIDE else (8, 4, 8, 16))[:shown]:
         table.add_column(no_wrap=True, max_width=room, overflow="ellipsis")
     if shown > 4:
         table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
-    for finding in snapshot.findings:
-        table.add_row(*_finding(finding)[:shown])
-    return Panel(table, title="newest findings, medium and above", title_align="left")
+    for incident in snapshot.incidents:
+        table.add_row(*_incident(incident)[:shown])
+    return Panel(table, title="newest incidents", title_align="left")
 
 
-def _finding(finding: FindingLine) -> tuple[Text, ...]:
-    style, short = SEVERITIES.get(finding.severity, ("", finding.severity))
-    clock = datetime.fromtimestamp(finding.time / 1000, UTC)
+def _incident(incident: IncidentLine) -> tuple[Text, ...]:
+    style, short = SEVERITIES.get(incident.severity, ("", incident.severity))
+    style = "dim" if incident.state == "resolved" else style
+    clock = datetime.fromtimestamp(incident.time / 1000, UTC)
     return (
         Text(f"{clock:%H:%M:%S}", style="dim"),
         Text(short, style=style),
-        Text(printable(finding.detection), style=style),
-        Text(printable(f"{finding.tenant_id}/{finding.user_id}")),
-        Text(printable(finding.summary)),
+        Text(printable(incident.state), style=style),
+        Text(printable(f"{incident.tenant_id}/{incident.user_id}")),
+        Text(printable(incident.text)),
     )
 
 

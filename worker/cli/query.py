@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.text import printable_lines
 from worker.cli.common import settings_of
-from worker.cli.text import printable_lines
 
 if TYPE_CHECKING:
     from worker.clickhouse.query import QueryAnswer

@@ -18,6 +18,7 @@ _WHOSE = "tenant_id = {tenant:String} AND user_id IN {names:Array(String)}"
 _WHICH = {
     "feedback": f"finding_uid IN (SELECT finding_uid FROM {{within}}findings WHERE {_WHOSE})",  # noqa: S608  no value in it
     "findings": _WHOSE,
+    "incidents": _WHOSE,
     "sessions": _WHOSE,
     "session_events": _WHOSE,
     "users_by_day_states": _WHOSE,

@@ -303,6 +303,7 @@ RETAINED = {
     "session_events": ("session_events", "event_time"),
     "sessions": ("sessions", "last_seen_at"),
     "findings": ("findings", "bucket_time"),
+    "incidents": ("incidents", "detected_at"),
     "feedback": ("feedback", "said_at"),
     "deliveries": ("deliveries", "queued_at"),
     "events_by_minute": ("events_by_minute_states", "minute"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind, is_anonymiser, is_own_place
-from worker.sessions.baseline import network_key
+from worker.sessions.baseline import device_key, is_interactive, network_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,16 @@ def other_network(before: Network, after: Network) -> bool:
 def other_system(before: Network, after: Network) -> bool:
     """Tell whether two addresses are known to belong to autonomous systems of different operators."""
     return bool(before.asn and after.asn) and not same_operator(before, after)
+
+
+def is_gone_private(before: Network, after: Network) -> bool:
+    """Tell whether a public address became a private one, which nobody outside can have."""
+    return bool(before.prefix) and after.kind == NetworkKind.PRIVATE
+
+
+def is_unreadable_client(before: Device, after: Device) -> bool:
+    """Tell whether a browser's successor cannot be read at all: an empty agent, or a program's that nobody knows."""
+    return is_interactive(device_key(before)) and not after.browser and not after.os
 
 
 def other_country(before: Place, after: Place) -> bool:

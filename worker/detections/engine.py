@@ -144,7 +144,7 @@ def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
         signal.subject,
         *_weight(rule, signal),
         signal.summary,
-        render(signal, view.context),
+        render(signal, view),
         (*signal.suppressed_by, *_suppressors(rule, view)),
         signal.before,
     )

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from worker.sessions.baseline import known_parts
+
 if TYPE_CHECKING:
     from worker.detections.api import Signal
     from worker.enrich.model import Device, Network, Place
+    from worker.sessions.contracts import View
     from worker.sessions.state import Context
 
 
@@ -46,18 +49,29 @@ def bounded(value: Any) -> Any:
     return value
 
 
-def render(signal: Signal, after: Context) -> bytes:
+def render(signal: Signal, view: View) -> bytes:
     """Return the evidence of a signal as JSON."""
     return orjson.dumps(
         {
             "observed": bounded(signal.observed),
             "expected": bounded(signal.expected),
-            "after": context_evidence(after),
+            "after": context_evidence(view.context),
             "before": context_evidence(signal.before) if signal.before else None,
+            "session_uid": view.context.uid,
+            "known": _known_sides(signal, view),
             "suppressed_by": signal.suppressed_by,
         },
         option=orjson.OPT_SORT_KEYS,
     )
+
+
+def _known_sides(signal: Signal, view: View) -> dict[str, list[str]] | None:
+    """Return which parts of both sides the user's baseline knows; None without a baseline."""
+    baseline = view.user.baseline
+    if not baseline.sessions:
+        return None
+    before = known_parts(baseline, signal.before) if signal.before else []
+    return {"after": known_parts(baseline, view.context), "before": before}
 
 
 def network_name(network: Network) -> str:

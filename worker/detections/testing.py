@@ -10,7 +10,8 @@ from the session's last event: `device`, `session`, `user`, `kind`, `created`, `
 `type`, `future_by`, `used` (when the user acted; `null`: not told).
 
 A network has `ip`, `asn`, `org`, `kind`, `place` (`City, CC, latitude, longitude, radius in km`, or a country's code
-alone) and its `source` (`ip`, or `location` where the event states it); `like` names one it is like otherwise.
+alone), its `source` (`ip`, or `location` where the event states it) and `stated` (the country that the event states
+against it), `threats` (names of threat lists); `like` names one it is like otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import yaml
 
 from schemas.event import EventKind, SessionEvent, Shape
@@ -214,8 +216,10 @@ def network_of(networks: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ne
         given.get("asn", 0),
         given.get("org", ""),
         "private" if private else given.get("kind", ""),
+        given.get("threats", ""),
     )
-    return network, _place(given.get("place"), given.get("source", "ip"))
+    place = _place(given.get("place"), given.get("source", "ip"))
+    return network, msgspec.structs.replace(place, stated_country=given.get("stated", ""))
 
 
 def _place(text: str | None, source: str) -> Place:
@@ -249,10 +253,10 @@ def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str,
         kind=kind,
         shape=Shape.SNAPSHOT,
         event_time=now,
-        activity_time=None if deleted else used,
+        activity_time=used if "used" in given or not deleted else None,
         created_at=_time(given.get("created")),
         updated_at=now,
-        last_used_at=None if deleted else used,
+        last_used_at=used if "used" in given or not deleted else None,
         future_by=int(given.get("future_by", 0)),
         is_deleted=deleted,
         max_age_minutes=given.get("max_age"),

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from worker.enrich.gazetteer import gazetteer
-from worker.enrich.geoip import GeoFile, place_of, system_of
+from worker.enrich.geoip import GeoFile, GeoFileError, place_of, system_of
 from worker.enrich.known_networks import KnownNetworks
 from worker.enrich.model import UNKNOWN_NETWORK, UNKNOWN_PLACE, Enrichment, Network, NetworkKind, Place
 from worker.enrich.networks import PublishedRanges, is_private, kind_of, prefix_of
+from worker.enrich.threat_lists import ThreatLists
 from worker.enrich.useragent import device_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 K = TypeVar("K")
@@ -76,6 +77,7 @@ class Enricher:
         known: networks whose kind is known.
         resolver: of location texts.
         cache_size: most addresses, locations and user agents remembered, each.
+        threats: lists of networks known for attacks.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class Enricher:
         resolver: Resolver,
         known: KnownNetworks,
         cache_size: int = 1 << 17,
+        threats: ThreatLists | None = None,
     ) -> None:
+        self._threats = threats or ThreatLists()
         self._city, self._asn, self._ranges, self._known = city, asn, PublishedRanges(), known
         self._addresses = Cache(self._look_up, cache_size)
         self._locations = Cache(resolver.resolve, cache_size)
@@ -116,25 +120,29 @@ class Enricher:
         self._ranges.kind("192.0.2.1")
 
     def reload(self) -> bool:
-        """Take up geo files that were replaced; tell whether any was.
+        """Take up geo files and threat lists that were replaced; tell whether any was.
 
         Raises:
-            worker.enrich.geoip.GeoFileError: one is gone or broken; what was taken up before it stays.
+            worker.enrich.geoip.GeoFileError: one is gone or broken; what it said stays in force.
         """
-        changed = False
-        try:
-            for file in (self._city, self._asn):
+        changed, failed = False, None
+        for file in (self._city, self._asn, *self._threats.lists):
+            try:
                 changed |= file is not None and file.reload()
-        finally:
-            if changed:
-                self._addresses.clear()
+            except GeoFileError as error:
+                failed = error
+        if changed:
+            self._addresses.clear()
+        if failed is not None:
+            raise failed
         return changed
 
     def sources(self) -> list[GeoSource]:
         """Return where knowledge comes from, for checks and metrics."""
         files = [("geo.city_db", self._city), ("geo.asn_db", self._asn)]
         known = [GeoSource(name, str(file.path), file.built) for name, file in files if file is not None]
-        return [*known, GeoSource("networks", "iporigin", self._ranges.built)]
+        lists = [GeoSource("geo.threat_lists", str(each.path), each.built) for each in self._threats.lists]
+        return [*known, GeoSource("networks", "iporigin", self._ranges.built), *lists]
 
     def _look_up(self, ip: str) -> tuple[Network, Place]:
         if not ip:
@@ -144,7 +152,8 @@ class Enricher:
             return Network(ip, address.version, "", 0, "", NetworkKind.PRIVATE.value), UNKNOWN_PLACE
         system = system_of(self._asn.find(ip) if self._asn else {})
         kind = system.kind or kind_of(self._known, ip, system, self._ranges.kind(ip)).value
-        network = Network(ip, address.version, prefix_of(address), system.number, system.organisation, kind)
+        threats = self._threats.find(ip, system.number)
+        network = Network(ip, address.version, prefix_of(address), system.number, system.organisation, kind, threats)
         return network, place_of(self._city.find(ip)) if self._city else UNKNOWN_PLACE
 
 
@@ -156,13 +165,17 @@ def _reconciled(stated: Place, located: Place) -> Place:
 
 
 def build_enricher(
-    city_db: Path | None, asn_db: Path | None, networks: Path | None = None, cache_size: int = 1 << 17
+    city_db: Path | None,
+    asn_db: Path | None,
+    networks: Path | None = None,
+    cache_size: int = 1 << 17,
+    threat_lists: Sequence[Path] = (),
 ) -> Enricher:
-    """Return an enricher over geo files and a file of known networks in front of the shipped one.
+    """Return an enricher over geo files, a file of known networks in front of the shipped one, and threat lists.
 
     Raises:
         worker.enrich.geoip.GeoFileError: a file is given and cannot be read.
     """
     city = GeoFile(city_db) if city_db else None
     asn = GeoFile(asn_db) if asn_db else None
-    return Enricher(city, asn, gazetteer(), KnownNetworks(networks), cache_size)
+    return Enricher(city, asn, gazetteer(), KnownNetworks(networks), cache_size, ThreatLists(threat_lists))

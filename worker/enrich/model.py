@@ -34,6 +34,7 @@ class Network(msgspec.Struct, frozen=True, gc=False, array_like=True):
         asn: autonomous system number; 0 when unknown.
         as_org: its organisation; `""` when unknown.
         kind: see `NetworkKind`.
+        threat_list: names of the threat lists it was on when the event came, separated by spaces.
     """
 
     ip: str
@@ -42,6 +43,7 @@ class Network(msgspec.Struct, frozen=True, gc=False, array_like=True):
     asn: int
     as_org: str
     kind: str
+    threat_list: str = ""
 
 
 class Place(msgspec.Struct, frozen=True, gc=False, array_like=True):

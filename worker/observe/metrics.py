@@ -81,6 +81,15 @@ WATERMARK_LAG = Gauge(
 # --- What the worker makes of it ---
 
 FINDINGS = Counter("sessionwatch_findings_total", "New findings.", ["detection", "severity"], registry=REGISTRY)
+INCIDENTS = Counter(
+    "sessionwatch_incidents_total", "States of incidents published: created, updated (or reopened), resolved.",
+    ["change", "severity"], registry=REGISTRY,
+)  # fmt: skip
+FINDINGS_CORRELATED = Counter(
+    "sessionwatch_findings_correlated_total",
+    "States of findings read to find what belongs to one incident.",
+    registry=REGISTRY,
+)
 OVER_BUDGET = Counter(
     "sessionwatch_over_budget_total", "New findings stored and not alerted: their tenant's alert budget was spent.",
     ["detection"], registry=REGISTRY,
@@ -261,6 +270,7 @@ _PLAIN: Mapping[str, Counter] = {
     "duplicate": DUPLICATES,
     "starts-correlated": STARTS_CORRELATED,
     "starts-capped": STARTS_CAPPED,
+    "findings-correlated": FINDINGS_CORRELATED,
     "expired": EXPIRED,
     "evicted": EVICTED,
     "forgotten": FORGOTTEN,
@@ -272,6 +282,7 @@ _LABELLED: Mapping[str, Counter] = {
     "rejected": REJECTED,
     "ignored": IGNORED,
     "finding": FINDINGS,
+    "incident": INCIDENTS,
     "unevaluated": UNEVALUATED,
     "over-budget": OVER_BUDGET,
     "feedback": FEEDBACK,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from schemas.finding import SEVERITIES, Activity, Finding, Severity
+from schemas.finding import SEVERITIES, Activity, Finding
+from schemas.incident import Incident, Resolution
 from worker.observe.observer import MetricsObserver
-from worker.observe.snapshot import FindingLine
+from worker.observe.snapshot import IncidentLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,7 @@ class Recorder(MetricsObserver):
     Attributes:
         read: records processed. rows: durable rows by table. rejected: records by reason.
         unevaluated: events by detection that could not evaluate them.
-        severities: new findings by severity. findings: the newest of medium severity and above, newest first.
+        severities: new findings by severity. incidents: the newest by id, newest last.
     """
 
     def __init__(self, clock: Callable[[], float], max_reject_share: float = 1.0) -> None:
@@ -73,7 +74,7 @@ class Recorder(MetricsObserver):
         self.rejected: Counter[str] = Counter()
         self.unevaluated: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
-        self.findings: deque[FindingLine] = deque(maxlen=NEWEST)
+        self.incidents: dict[str, IncidentLine] = {}
         self._started = clock()
         self._counts: Counter[str] = Counter()
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
@@ -81,8 +82,8 @@ class Recorder(MetricsObserver):
     def on_batch(self, tp: TP, records: int, seconds: float, result: BatchResult) -> None:
         """Take in a batch."""
         super().on_batch(tp, records, seconds, result)
-        # Announcements are the worker's own.
-        self.read += records - result.counters["starts-correlated",]
+        # Announcements and findings are the worker's own.
+        self.read += records - result.counters["starts-correlated",] - result.counters["findings-correlated",]
         rejected = sum(count for key, count in result.counters.items() if key[0] == "rejected")
         self.rejects.add(records, rejected)
         for (name, *labels), count in result.counters.items():
@@ -93,6 +94,12 @@ class Recorder(MetricsObserver):
                 self.unevaluated[labels[0]] += count
         for finding in result.findings:
             self._remember(finding)
+        self._remember_incidents(result)
+
+    def on_timers(self, partition: int, seconds: float, result: BatchResult) -> None:
+        """Record what timers brought about."""
+        super().on_timers(partition, seconds, result)
+        self._remember_incidents(result)
 
     def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
         """Take in that rows became durable."""
@@ -122,15 +129,26 @@ class Recorder(MetricsObserver):
             # What is read of the past says nothing of how fast the present is.
             now = self._clock()
             self._latencies.append((now, max(now - finding.detected_at, 0.0) / 1000))
-        if finding.severity < Severity.MEDIUM:
-            return
-        self.findings.appendleft(
-            FindingLine(
-                time=finding.event_time,
-                severity=severity,
-                detection=finding.detection,
-                tenant_id=finding.tenant_id,
-                user_id=finding.user_id,
-                summary=finding.summary,
-            )
-        )
+
+    def _remember_incidents(self, result: BatchResult) -> None:
+        """Keep the newest incidents, each with its last state."""
+        for incident in result.incidents:
+            self.incidents.pop(incident.uid, None)
+            if incident.resolution not in _GONE:
+                self.incidents[incident.uid] = _line(incident)
+        while len(self.incidents) > NEWEST:
+            self.incidents.pop(next(iter(self.incidents)))
+
+
+_GONE = (Resolution.MERGED, Resolution.WITHDRAWN)
+
+
+def _line(incident: Incident) -> IncidentLine:
+    return IncidentLine(
+        time=incident.started_at,
+        severity=SEVERITIES[incident.severity],
+        state=incident.state,
+        tenant_id=incident.tenant_id,
+        user_id=incident.user_id or incident.subject,
+        text=incident.title.partition(": ")[2],
+    )

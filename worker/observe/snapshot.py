@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FindingLine:
-    """A finding as one line: when (event time, milliseconds), how bad, what, whose, and why."""
+class IncidentLine:
+    """An incident as one line: when it began (event time, milliseconds), how bad it is, its state, whose, and what."""
 
     time: int
     severity: str
-    detection: str
+    state: str
     tenant_id: str
     user_id: str
-    summary: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Snapshot:
         rows: durable rows by table. rejected: records by reason.
         sessions: active sessions by tenant.
         latency_p50, latency_p99: from record timestamp to finding published, seconds; None before the first.
-        severities: findings so far by severity. findings: the newest, newest first.
+        severities: findings so far by severity. incidents: the newest, the one that changed last first.
         waiting_for: why the worker is not ready; empty when it is.
         doing: what it does before the present is what it sees; empty when it does.
     """
@@ -51,7 +51,7 @@ class Snapshot:
     latency_p50: float | None = None
     latency_p99: float | None = None
     severities: Mapping[str, int] = field(default_factory=dict)
-    findings: Sequence[FindingLine] = ()
+    incidents: Sequence[IncidentLine] = ()
     waiting_for: Sequence[str] = ()
     doing: str = ""
 

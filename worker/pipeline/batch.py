@@ -16,6 +16,7 @@ from schemas.keys import user_key
 from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, start_of
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
+from worker.pipeline.incidents import INCIDENT_PREFIX, IncidentStage, split_feedback
 from worker.pipeline.ports import (
     AHEAD,
     ORIGIN_OFFSET,
@@ -32,6 +33,7 @@ from worker.pipeline.ports import (
 from worker.pipeline.rows import event_row, session_row
 from worker.sessions.budget import is_budget
 from worker.sessions.correlation import is_correlation
+from worker.sessions.incidents import IncidentLimits
 from worker.sessions.reorder import ROUTINE, apply, expired, is_forgotten, next_timer
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 
@@ -62,6 +64,7 @@ class Topics(Protocol):
     starts: str
     dlq: str
     findings: str
+    incidents: str
     feedback: str
 
 
@@ -119,6 +122,7 @@ class Pipeline:
         topics: where findings, forwards, session starts and dead letters go.
         partition_of: the partition a key hashes to, by Kafka's default partitioner.
         limits: bounds and times.
+        incidents: bounds and times of incidents.
         max_bytes: a longer feedback record is rejected without being parsed.
         pseudonyms: what replaces user ids and addresses in state and output; None: nothing is replaced.
         operator: tenant of findings about uids in several tenants; empty: uids of two tenants are not compared.
@@ -132,6 +136,7 @@ class Pipeline:
         topics: Topics,
         partition_of: Callable[[bytes], int],
         limits: Limits,
+        incidents: IncidentLimits | None = None,
         max_bytes: int = 1 << 20,
         pseudonyms: Pseudonyms | None = None,
         operator: str = "",
@@ -145,13 +150,13 @@ class Pipeline:
         self._max_bytes = max_bytes
         self.operator = operator
         self._correlation = CorrelationStage(engine_for, topics.findings, limits, operator)
+        self._incidents = IncidentStage(topics.incidents, incidents or IncidentLimits())
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
-        if records and records[0].topic == self.topics.starts:
-            return self._correlation.process(records, shard)
-        if records and records[0].topic == self.topics.feedback:
-            return process_feedback(records, self.topics.dlq, self._max_bytes)
+        later = self._process_later_stage(records, shard) if records else None
+        if later is not None:
+            return later
         batch = _Batch(self, partition, shard)
         for start in range(0, len(records), CACHE_BLOCK_RECORDS):
             batch.add(records[start : start + CACHE_BLOCK_RECORDS])
@@ -159,12 +164,33 @@ class Pipeline:
         result.record_time = records[0].timestamp if records else 0
         return result
 
+    def _process_later_stage(self, records: Sequence[Record], shard: Shard) -> BatchResult | None:
+        """Apply records of a topic that a stage behind the events' consumes; None when they are events."""
+        topic = records[0].topic
+        if topic == self.topics.findings:
+            return self._incidents.process(records, shard)
+        if topic == self.topics.starts:
+            starts, feedback = split_feedback(records)
+            result = self._correlation.process(starts, shard)
+            if feedback:
+                result.add(self._incidents.process(feedback, shard))
+            return result
+        if topic == self.topics.feedback:
+            return process_feedback(records, self.topics, self.partition_of, self._max_bytes)
+        return None
+
     def fire_timers(self, partition: int, now: int, shard: Shard) -> BatchResult:
-        """End the sessions whose expiry passed by `now`; forget users idle for too long."""
-        batch = _Batch(self, partition, shard)
+        """End the sessions whose expiry passed by `now` and incidents that are quiet; forget users idle for long."""
+        batch, quiet = _Batch(self, partition, shard), []
         for key in shard.pop_due(now):
-            batch.on_timer(key, now)
-        return batch.finish()
+            if key.startswith(INCIDENT_PREFIX):
+                quiet.append(key)
+            else:
+                batch.on_timer(key, now)
+        result = batch.finish()
+        if quiet:
+            result.add(self._incidents.advance(quiet, now, shard))
+        return result
 
 
 class _Batch:
@@ -294,6 +320,7 @@ class _Batch:
         self._count["forgotten",] += 1
         self._erased.add(key)
         self._users[key] = None
+        self._states[INCIDENT_PREFIX + key] = None
 
     def _load(self, key: bytes, home: bytes, event: SessionEvent) -> User | None:
         """Return the user's state, a new one, or None when another partition keeps it."""

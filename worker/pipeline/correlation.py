@@ -141,7 +141,9 @@ class CorrelationStage:
         changes = self._changes(key, state, start)
         cause = Cause(start.origin, start.record_time, state.applied)
         for change in changes:
-            collector.add(change, key, cause)
+            # A user's findings lie on one partition, whichever stage makes them.
+            own = user_key(change.tenant_id, change.user_id) if change.user_id else key
+            collector.add(change, own, cause)
 
     def _changes(self, key: bytes, state: CorrelationState, start: SessionStart) -> list[FindingChange]:
         _, kind, rest = key.decode().split("/", 2)

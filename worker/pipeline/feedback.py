@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
 from schemas.decoding import Rejected, RejectReason, rejection
 from schemas.feedback import Feedback
+from schemas.keys import user_key
 from worker.detections.registry import detections
-from worker.pipeline.ports import BatchResult, dead_letter
+from worker.pipeline.incidents import FEEDBACK_PREFIX
+from worker.pipeline.ports import BatchResult, Message, dead_letter
 from worker.pipeline.rows import feedback_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.pipeline.ports import Record
 
 
-def process_feedback(records: Sequence[Record], dlq: str, max_bytes: int) -> BatchResult:
+class FeedbackTopics(Protocol):
+    """The names of the topics feedback goes to."""
+
+    starts: str
+    dlq: str
+
+
+def process_feedback(
+    records: Sequence[Record], topics: FeedbackTopics, partition_of: Callable[[bytes], int], max_bytes: int
+) -> BatchResult:
     """Turn the feedback records of one partition into rows; unusable ones go to the dead letters.
+
+    Feedback that names tenant and user is forwarded to the partition that keeps the user's incidents.
 
     Args:
         records: of the feedback topic.
-        dlq: topic of dead letters.
+        topics: of dead letters and of forwarded feedback.
+        partition_of: the partition a key hashes to.
         max_bytes: longer ones are rejected without being parsed.
     """
     result, known, rows = BatchResult(record_time=records[0].timestamp), detections(), []
@@ -34,15 +48,22 @@ def process_feedback(records: Sequence[Record], dlq: str, max_bytes: int) -> Bat
         feedback = _read(record.value, max_bytes)
         if isinstance(feedback, Rejected):
             result.counters["rejected", feedback.reason] += 1
-            result.messages.append(dead_letter(dlq, record, feedback.reason, feedback.message, feedback.field))
+            result.messages.append(dead_letter(topics.dlq, record, feedback.reason, feedback.message, feedback.field))
             continue
         # Only ids of the catalogue become labels, so that the number of label values is bounded.
         named = feedback.detection if feedback.detection in known else "unnamed"
         result.counters["feedback", named, feedback.verdict] += 1
+        if feedback.tenant_id and feedback.user_id:
+            result.messages.append(_forwarded(feedback, record, topics.starts, partition_of))
         rows.append(feedback_row(feedback, (record.topic, record.partition, record.offset), record.timestamp))
     if rows:
         result.rows["feedback"] = rows
     return result
+
+
+def _forwarded(feedback: Feedback, record: Record, topic: str, partition_of: Callable[[bytes], int]) -> Message:
+    key = user_key(feedback.tenant_id, feedback.user_id)
+    return Message(topic, FEEDBACK_PREFIX + key, record.value, partition=partition_of(key), timestamp=record.timestamp)
 
 
 def _read(value: bytes, max_bytes: int) -> Feedback | Rejected:

@@ -99,8 +99,8 @@ class FindingCollector:
         finding = self._finding(change, key, cause)
         self._result.findings.append(finding)
         self._rows[finding.uid] = finding_row(finding, after, before)
-        if change.activity is not Activity.UPDATE or finding.count.bit_count() == 1:
-            # Repeats are published at every doubling, so that a noisy session does not become a noisy topic.
+        if change.activity is not Activity.UPDATE or change.is_material or finding.count.bit_count() == 1:
+            # Mere repeats are published at every doubling, so that a noisy session does not become a noisy topic.
             self._result.messages.append(Message(self._topic, key, finding.message()))
         if change.activity is Activity.CREATE:
             self._result.counters["finding", finding.detection, finding.severity.name.lower()] += 1

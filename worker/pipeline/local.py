@@ -1,4 +1,4 @@
-"""The pipeline over records at hand, without a broker: both stages, in one partition."""
+"""The pipeline over records at hand, without a broker: all stages, in one partition."""
 
 from __future__ import annotations
 
@@ -36,34 +36,38 @@ def batches(records: Iterable[Record], size: int = BATCH) -> Iterator[Sequence[R
 
 
 class LocalPipeline:
-    """Both stages over one partition.
+    """All stages over one partition.
 
     Args:
         processor: of that partition.
         shard: its state.
-        starts: topic of what the processor announces to itself.
+        stages: topics on which the processor publishes what it consumes itself, in order.
     """
 
-    def __init__(self, processor: Processor, shard: Shard, starts: str) -> None:
+    def __init__(self, processor: Processor, shard: Shard, stages: Sequence[str]) -> None:
         self._processor = processor
         self._shard = shard
-        self._starts = starts
-        self._announced = 0
+        self._stages = stages
+        self._published = dict.fromkeys(stages, 0)
 
     def process(self, records: Sequence[Record]) -> Iterator[BatchResult]:
-        """Apply records, and then what is announced of the sessions they begin; yield what comes of either."""
-        first = self._processor.process(0, records, self._shard)
-        yield first
-        second = [
-            LocalRecord(self._starts, 0, number, message.timestamp or 0, message.key, message.value, ())
-            for number, message in enumerate(self._starting(first), self._announced)
+        """Apply records, and then stage by stage what is published of them; yield what each stage gives."""
+        results = [self._processor.process(0, records, self._shard)]
+        yield results[0]
+        for topic in self._stages:
+            messages = [message for each in results for message in each.messages if message.topic == topic]
+            if messages:
+                results.append(self._processor.process(0, self._consumed(topic, messages), self._shard))
+                yield results[-1]
+
+    def _consumed(self, topic: str, messages: Sequence[Message]) -> list[Record]:
+        first = self._published[topic]
+        self._published[topic] += len(messages)
+        return [
+            LocalRecord(topic, 0, number, message.timestamp or 0, message.key, message.value, ())
+            for number, message in enumerate(messages, first)
         ]
-        self._announced += len(second)
-        yield self._processor.process(0, second, self._shard)
 
     def fire_timers(self, now: int) -> BatchResult:
         """Do what time alone asks for."""
         return self._processor.fire_timers(0, now, self._shard)
-
-    def _starting(self, outcome: BatchResult) -> Iterator[Message]:
-        return (message for message in outcome.messages if message.topic == self._starts)

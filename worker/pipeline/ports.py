@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from schemas.finding import Finding
+from schemas.incident import Incident
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,6 +120,7 @@ class BatchResult(msgspec.Struct):
         messages: findings, dead letters and forwarded records, to be published before anything is committed.
         rows: table name -> rows in ClickHouse's MsgPack format, columns in the order of `schemas.clickhouse.tables`.
         findings: every state of a finding this batch brought about, for observers.
+        incidents: every state of an incident this batch publishes, for observers.
         record_time: timestamp of the oldest record in it, milliseconds; 0 when there is none.
         states: new state per key touched, last value wins; None is a deletion. The shard already holds them.
         counters: what happened, by metric key (`("records",)`, `("rejected", "invalid-json")`, …).
@@ -127,9 +129,21 @@ class BatchResult(msgspec.Struct):
     messages: list[Message] = msgspec.field(default_factory=list)
     rows: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
     findings: list[Finding] = msgspec.field(default_factory=list)
+    incidents: list[Incident] = msgspec.field(default_factory=list)
     record_time: int = 0
     states: dict[bytes, bytes | None] = msgspec.field(default_factory=dict)
     counters: Counter[tuple[str, ...]] = msgspec.field(default_factory=Counter)
+
+    def add(self, other: BatchResult) -> None:
+        """Add what another part of the same batch gives."""
+        self.messages += other.messages
+        self.findings += other.findings
+        self.incidents += other.incidents
+        self.record_time = min(filter(None, (self.record_time, other.record_time)), default=0)
+        self.states.update(other.states)
+        self.counters.update(other.counters)
+        for table, rows in other.rows.items():
+            self.rows.setdefault(table, []).extend(rows)
 
 
 class Shard(Protocol):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec.structs import replace
 
 from schemas.keys import partition_of, user_key
-from schemas.policy import ALLOWED, DENIED
+from schemas.policy import ALLOWED, DENIED, LISTED
 
 if TYPE_CHECKING:
     from schemas.event import SessionEvent
@@ -96,6 +96,7 @@ class Pseudonyms:
             return event, known
         network = known.network
         listed = ALLOWED * policy.allows(network.ip, 0) | DENIED * policy.denies(network.ip, 0)
+        listed |= LISTED * policy.lists(network.ip)
         ip = self.address(network.ip)
         network = replace(network, ip=ip, prefix=self.prefix(network.prefix))
         return replace(event, ip=ip, listed=listed), known._replace(network=network)

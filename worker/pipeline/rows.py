@@ -13,6 +13,7 @@ import msgspec
 import orjson
 
 from schemas.finding import SEVERITIES, STATUS_ID, Finding
+from schemas.incident import INCIDENT_STATUS_ID
 from worker.enrich.geodesy import distance_km
 from worker.sessions.fold import deadline
 from worker.sessions.reorder import user_risk
@@ -20,8 +21,11 @@ from worker.sessions.risk import decayed
 from worker.sessions.state import Contexts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schemas.event import SessionEvent
     from schemas.feedback import Feedback
+    from schemas.incident import Incident
     from worker.enrich.model import Enrichment
     from worker.pipeline.ports import Origin
     from worker.sessions.limits import Limits
@@ -146,6 +150,19 @@ def _travel(finding: Finding, after: Context | None, before: Context | None) -> 
     speed = orjson.loads(finding.evidence)["observed"].get("speed_kmh")
     # The store takes no integer for a float.
     return distance_km(before.place, after.place), None if speed is None else float(speed)
+
+
+def incident_row(incident: Incident, version: int, findings: Sequence[str], related: Sequence[str]) -> bytes:
+    """Return the row of one state of one incident in `incidents`."""
+    return _row(
+        incident.uid, incident.tenant_id, incident.user_id, incident.subject,
+        incident.state, INCIDENT_STATUS_ID[incident.state], incident.resolution, incident.merged_into,
+        SEVERITIES[incident.severity], incident.severity + 1, incident.risk_score, incident.title,
+        incident.started_at, incident.last_event_at, incident.detected_at, incident.resolved_at or None,
+        incident.leading, incident.detections, [attack.uid for attack in incident.attacks], findings, related,
+        incident.sessions, incident.networks, incident.places, incident.devices,
+        msgspec.json.encode(incident).decode(), incident.revision, version,
+    )  # fmt: skip
 
 
 def feedback_row(feedback: Feedback, source: tuple[str, int, int], record_time: int) -> bytes:

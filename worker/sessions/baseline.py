@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from worker.enrich.model import Device, Network
     from worker.sessions.limits import Limits
-    from worker.sessions.state import Baseline, Context, Profile, Session
+    from worker.sessions.state import Baseline, Context, Profile, Session, StartRate
 
 
 FIVE_MINUTES = 5 * MINUTE
@@ -36,17 +36,36 @@ def is_interactive(key: str) -> bool:
 
 
 def count_start(history: Baseline, now: int, half_life: int) -> None:
-    """Count the start of a session into the user's rate."""
+    """Count the start of a session into the user's rate, which is learned from the days before yesterday."""
     rate, bucket = history.rate, now // FIVE_MINUTES
     if bucket <= rate.bucket:
         rate.count += 1
         return
+    if rate.count:
+        _count_bucket(rate)
     fade = 0.5 ** ((bucket - rate.bucket) * FIVE_MINUTES / half_life)
-    known = 1.0 if rate.count else 0.0
-    rate.known = (rate.known + known) * fade
-    rate.total = (rate.total + rate.count) * fade
-    rate.squares = (rate.squares + rate.count * rate.count) * fade
+    rate.known, rate.total, rate.squares = rate.known * fade, rate.total * fade, rate.squares * fade
+    rate.recent = [(day, known * fade, total * fade, squares * fade) for day, known, total, squares in rate.recent]
+    _settle(rate, bucket * FIVE_MINUTES // DAY)
     rate.bucket, rate.count = bucket, 1
+
+
+def _count_bucket(rate: StartRate) -> None:
+    """Add the newest five minutes to their day."""
+    day, count = rate.bucket * FIVE_MINUTES // DAY, rate.count
+    known, total, squares = 0.0, 0.0, 0.0
+    if rate.recent and rate.recent[-1][0] == day:
+        _, known, total, squares = rate.recent.pop()
+    rate.recent.append((day, known + 1.0, total + count, squares + count * count))
+
+
+def _settle(rate: StartRate, today: int) -> None:
+    """Learn the days before yesterday."""
+    while rate.recent and rate.recent[0][0] < today - 1:
+        _, known, total, squares = rate.recent.pop(0)
+        rate.known += known
+        rate.total += total
+        rate.squares += squares
 
 
 LEARNED_SESSIONS, LEARNED_AFTER = 10, 14 * DAY
@@ -72,6 +91,16 @@ def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None
         _see(history.countries, context.place.country, now, limits)
     _see(history.devices, device_key(context.device), now, limits)
     _count(history.types, context.session_type or "", now, limits)
+
+
+def known_parts(baseline: Baseline, context: Context) -> list[str]:
+    """Return which of `network`, `country` and `device` of a context the baseline knows."""
+    parts = (
+        ("network", network_key(context.network), baseline.networks),
+        ("country", context.place.country, baseline.countries),
+        ("device", device_key(context.device), baseline.devices),
+    )
+    return [name for name, key, seen in parts if key in seen]
 
 
 def _see(seen: dict[str, DecayedCount], key: str, now: int, limits: Limits) -> None:
@@ -111,7 +140,7 @@ def _learn(profile: Profile, session: Session, since: int, context: Context, lim
     """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
     learn(profile.baseline, context, profile.time, limits)
     if since == session.started:
-        strength_mark(profile.baseline, session.initial_strength)
+        strength_mark(profile.baseline, session.base)
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:

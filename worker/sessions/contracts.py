@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from schemas.policy import ALLOWED, DENIED, TenantPolicy
+from schemas.policy import ALLOWED, DENIED, LISTED, TenantPolicy
 from schemas.vocabulary import UNKNOWN, SessionClass
 from worker.sessions.baseline import is_interactive
 from worker.sessions.limits import Limits
@@ -45,6 +45,8 @@ class Trigger(IntFlag):
     """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
     ARRIVAL = 2048
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+    USER_RISK = 65536
+    """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
 
 
 class View(msgspec.Struct, gc=False):
@@ -60,7 +62,7 @@ class View(msgspec.Struct, gc=False):
         user: the fold before this event.
         contexts: what `Session.context`, `Profile.place` and the like refer to.
         verdicts: what the event was found to be: all of it with the trigger `RISK`, and for detections that sum up.
-        risk: with the trigger `RISK`, what the session's came to.
+        risk: with the triggers `RISK` and `USER_RISK`, what the session's or the user's came to.
     """
 
     tenant_id: str
@@ -113,6 +115,11 @@ class View(msgspec.Struct, gc=False):
         """
         return self.session_class is SessionClass.MACHINE and not self.is_new_class()
 
+    @property
+    def revoked_at(self) -> int:
+        """When the session was deleted before this event; 0 if it was not."""
+        return self.session.ended if self.session else self.user.revoked_at(self.context.uid)
+
     def is_allowed(self) -> bool:
         """Tell whether the tenant's lists name the event's network as trusted."""
         network = self.context.network
@@ -122,6 +129,10 @@ class View(msgspec.Struct, gc=False):
         """Tell whether the tenant's lists name the event's network as denied."""
         network = self.context.network
         return bool(self.context.listed & DENIED) or self.policy.denies(network.ip, network.asn)
+
+    def is_listed(self) -> bool:
+        """Tell whether the event's network is on the tenant's own threat list."""
+        return bool(self.context.listed & LISTED) or self.policy.lists(self.context.network.ip)
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from schemas.finding import Activity, finding_uid
 from worker.sessions.announcements import Arrival, Claimant, ClaimView, CrowdView
 from worker.sessions.codec import CORRELATION, framed, has_format, unframed
 from worker.sessions.limits import DAY
-from worker.sessions.reorder import FindingChange
+from worker.sessions.reorder import FindingChange, is_material
 from worker.sessions.state import OpenFinding
 
 if TYPE_CHECKING:
@@ -176,7 +176,14 @@ def _uid(tenant_id: str, user_id: str, holder: str, finding: OpenFinding) -> str
 
 def _difference(old: Standing, new: Standing) -> list[FindingChange]:
     found = [
-        FindingChange(tenant, user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)
+        FindingChange(
+            tenant,
+            user,
+            uid,
+            Activity.CREATE if uid not in old else Activity.UPDATE,
+            finding,
+            is_material(old[uid][2] if uid in old else None, finding),
+        )
         for uid, (tenant, user, finding) in new.items()
         if uid not in old or old[uid][2] != finding
     ]

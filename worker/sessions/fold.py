@@ -13,18 +13,31 @@ from worker.enrich.model import is_anonymiser, is_own_place
 from worker.sessions.baseline import admit, count_start, network_key, release
 from worker.sessions.contracts import Trigger, View
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
-from worker.sessions.risk import CRITICAL, decayed, raised
-from worker.sessions.state import CHANGED, DELETED, KINDS, Context, Contexts, Observation, OpenFinding, Profile, Session
+from worker.sessions.risk import CONTRIBUTION, CRITICAL, decayed, raised
+from worker.sessions.state import (
+    CHANGED,
+    DELETED,
+    KINDS,
+    Context,
+    Contexts,
+    Observation,
+    OpenFinding,
+    Profile,
+    Session,
+    revocation_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schemas.vocabulary import Vocabulary
     from worker.enrich.model import Network, Place
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
 
 # Plain integers: flag arithmetic on IntFlag members costs a microsecond an operation.
 START, NETWORK, PLACE, DEVICE, GRANT, EXPIRED, ENDED, TRAVEL, CLOCK, RISK, *_ = (int(trigger) for trigger in Trigger)
+USER_RISK = int(Trigger.USER_RISK)
 
 
 NEWS = START | NETWORK | PLACE | DEVICE
@@ -63,8 +76,10 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
         verdicts = fold_context.engine(view)
     evicted: Sequence[tuple[str, Session]] = ()
     if session is None:
+        ended = _revoked_at(profile, context.uid, fold_context.limits)
         evicted = _make_room(profile, fold_context.limits)
         session = _start(profile, observation, context, fold_context.limits)
+        session.ended = ended
         profile.sessions[context.uid] = session
     if observation.kind == DELETED:
         session.ended = session.ended or observation.time
@@ -85,10 +100,11 @@ def _trigger(
     profile: Profile, session: Session | None, observation: Observation, context: Context, fold_context: FoldContext
 ) -> int:
     if observation.kind == DELETED:
-        return CLOCK if observation.future_by else 0
+        used = session is not None and session.ended and observation.activity > session.ended
+        return (CLOCK if observation.future_by else 0) | (ENDED if used else 0)
     found = CLOCK if observation.future_by or _used_before_created(observation, context, fold_context.limits) else 0
     if session is None:
-        found |= START
+        found |= START | (ENDED if _revoked_at(profile, context.uid, fold_context.limits) else 0)
     else:
         if session.context != observation.context:
             found |= _changes(fold_context.contexts[session.context], context)
@@ -101,6 +117,11 @@ def _trigger(
     if travelled or moved or is_country_alone(profile, context.place, context.network):
         found |= TRAVEL
     return found
+
+
+def _revoked_at(profile: Profile, uid: str, limits: Limits) -> int:
+    ended = profile.revoked_at(uid)
+    return ended if ended > profile.time - limits.ended_ttl else 0
 
 
 def _used_before_created(observation: Observation, context: Context, limits: Limits) -> bool:
@@ -236,16 +257,35 @@ def _make_room(profile: Profile, limits: Limits) -> Sequence[tuple[str, Session]
     now, horizon = profile.time, profile.time - limits.ended_ttl
     over = [uid for uid, each in profile.sessions.items() if (each.ended or deadline(each)) < horizon]
     for uid in over:
-        del profile.sessions[uid]
+        forget_session(profile, uid, limits)
     if len(profile.sessions) < limits.sessions:
         return ()
     live, _, uid = min([
         (is_live(each, now), each.seen, uid)
         for uid, each in profile.sessions.items()
     ])  # fmt: skip
-    session = profile.sessions.pop(uid)
+    session = forget_session(profile, uid, limits)
     profile.opened().dropped += 1
     return ((uid, session),) if live else ()
+
+
+def forget_session(profile: Profile, uid: str, limits: Limits) -> Session:
+    """Remove a session; remember that it was revoked, if it was."""
+    session = profile.sessions.pop(uid)
+    if session.ended > profile.time - limits.ended_ttl:
+        cold = profile.opened()
+        cold.revoked[revocation_key(uid)] = session.ended
+        if len(cold.revoked) > limits.revoked:
+            _bound_revocations(cold.revoked, profile.time - limits.ended_ttl)
+    return session
+
+
+def _bound_revocations(revoked: dict[int, int], horizon: int) -> None:
+    """Drop revocations older than `horizon`; of more than can be remembered the oldest one."""
+    for key in [key for key, ended in revoked.items() if ended <= horizon] or [
+        min(revoked, key=lambda key: (revoked[key], key))
+    ]:
+        del revoked[key]
 
 
 def _advance(
@@ -293,10 +333,17 @@ def _grant_to(session: Session, context: Context, fold_context: FoldContext) -> 
         session.scopes = _widest(session.scopes or (), context.scopes, fold_context.limits.scopes)
     if context.max_age_minutes is not None:
         session.max_age_minutes = context.max_age_minutes
-    level = fold_context.engine.policy.vocabulary.strength(context.amr)
+    _authenticated(session, context, fold_context.engine.policy.vocabulary)
+
+
+def _authenticated(session: Session, context: Context, vocabulary: Vocabulary) -> None:
+    """Take in the methods; with a later creation time it is a sign-in, and the session's strength begins anew."""
+    level = vocabulary.strength(context.amr)
+    if context.created_at > session.created > 0 and level >= 0:
+        session.strength = session.base = level
+    elif session.base == UNKNOWN:
+        session.base = level
     session.strength = max(session.strength, level)
-    if session.initial_strength == UNKNOWN:
-        session.initial_strength = level
     session.created = max(session.created, context.created_at)
 
 
@@ -317,23 +364,49 @@ def _judged(
     verdicts: Sequence[Verdict],
     fold_context: FoldContext,
 ) -> list[str]:
-    """Record the verdicts on an event; evaluate the session's risk as well when they raise it over a threshold."""
-    half_life, now, threshold = (
-        fold_context.limits.risk_half_life,
-        observation.time,
-        fold_context.engine.policy.risk_threshold,
-    )
-    before = decayed(session.risk, now - session.risk_at, half_life)
+    """Record the verdicts on an event; evaluate the risks as well that they raise over a threshold."""
+    half_life, now = fold_context.limits.risk_half_life, observation.time
+    threshold = fold_context.engine.policy.risk_threshold
+    before, user_before = _risks(profile, session, now, half_life)
     found = [_record_verdict(profile, session, observation, verdict, fold_context) for verdict in verdicts]
-    after = decayed(session.risk, now - session.risk_at, half_life)
-    crossed = after >= threshold and (before < threshold or before < CRITICAL <= after)
-    if crossed and RISK & fold_context.engine.triggers:
-        view.trigger, view.verdicts, view.risk = Trigger.RISK, verdicts, after
-        found += [
-            _record_verdict(profile, session, observation, verdict, fold_context, sums_up=True)
-            for verdict in fold_context.engine(view)
-        ]
+    after, user_after = _risks(profile, session, now, half_life)
+    if _is_crossed(before, after, threshold):
+        found += _sum_up(profile, session, observation, view, verdicts, fold_context, Trigger.RISK, after)
+    is_another = before < CONTRIBUTION <= after and user_after >= threshold
+    if is_another or _is_crossed(user_before, user_after, threshold):
+        found += _sum_up(profile, session, observation, view, verdicts, fold_context, Trigger.USER_RISK, user_after)
     return found
+
+
+def _risks(profile: Profile, session: Session, now: int, half_life: int) -> tuple[float, float]:
+    """Return the risk of a session and of its user."""
+    return decayed(session.risk, now - session.risk_at, half_life), decayed(
+        profile.risk, now - profile.risk_at, half_life
+    )
+
+
+def _is_crossed(before: float, after: float, threshold: float) -> bool:
+    return after >= threshold and (before < threshold or before < CRITICAL <= after)
+
+
+def _sum_up(
+    profile: Profile,
+    session: Session,
+    observation: Observation,
+    view: View,
+    verdicts: Sequence[Verdict],
+    fold_context: FoldContext,
+    trigger: Trigger,
+    risk: float,
+) -> list[str]:
+    """Ask the detections that sum up the findings of an event, and record what they say."""
+    if not int(trigger) & fold_context.engine.triggers:
+        return []
+    view.trigger, view.verdicts, view.risk = trigger, verdicts, risk
+    return [
+        _record_verdict(profile, session, observation, verdict, fold_context, sums_up=True)
+        for verdict in fold_context.engine(view)
+    ]
 
 
 def _record_verdict(
@@ -359,11 +432,13 @@ def _record_verdict(
         profile.open_findings[uid] = _open_finding(verdict, observation, bucket, fold_context.contexts)
         _bound_findings(profile, limits)
     else:
+        finding.last = now
+        finding.count += 1
+        if verdict.severity > finding.severity:
+            finding.changed_at_count = finding.count
         if finding.suppressed_by and not verdict.suppressed_by:
             _unsuppress(finding, verdict, observation, fold_context.contexts)
             _alarm(profile, session, verdict, now, limits)
-        finding.last = now
-        finding.count += 1
         finding.severity = max(finding.severity, verdict.severity)
         finding.score = max(finding.score, verdict.score)
     return uid
@@ -371,7 +446,7 @@ def _record_verdict(
 
 def _unsuppress(finding: OpenFinding, verdict: Verdict, observation: Observation, contexts: Contexts) -> None:
     """Let the first occurrence that nothing excuses speak for the finding."""
-    finding.suppressed_by = ()
+    finding.suppressed_by, finding.changed_at_count = (), finding.count
     finding.summary, finding.evidence = verdict.summary, verdict.evidence
     finding.context, finding.before = observation.context, contexts.number(verdict.before)
 

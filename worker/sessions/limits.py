@@ -22,6 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         revocation_grace: activity this long after a deletion is still a request under way.
         ended_ttl: how long ended sessions are remembered.
         idle_ttl: how long a user without any event is remembered.
+        revoked: revocations kept per user of sessions that were put out of the state before `ended_ttl`.
         sessions, open_findings, trail, baseline_entries, pending: most of each kept per user (per session for `trail`).
         scopes: most scopes remembered per session.
         context_bytes: bytes of a user's contexts above which the state is cut; see `worker.sessions.reorder`.
@@ -33,11 +34,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     clock_skew: int = 60 * SECOND
     allowed_lateness: int = 2 * HOUR
-    window: int = 64
+    window: int = 512
     revocation_grace: int = 30 * SECOND
     ended_ttl: int = 7 * DAY
     idle_ttl: int = 400 * DAY
     sessions: int = 64
+    revoked: int = 512
     open_findings: int = 64
     trail: int = 8
     baseline_entries: int = 32

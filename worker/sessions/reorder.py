@@ -9,7 +9,7 @@ from schemas.finding import Activity
 from worker.enrich.model import is_own_place
 from worker.sessions.baseline import is_learned, network_key
 from worker.sessions.codec import NEVER
-from worker.sessions.fold import FoldContext, deadline, expiry, is_country_alone, is_live, step
+from worker.sessions.fold import FoldContext, deadline, expiry, forget_session, is_country_alone, is_live, step
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
@@ -33,13 +33,18 @@ if TYPE_CHECKING:
 
 
 class FindingChange(NamedTuple):
-    """A finding that was created, updated or closed, and the user it is about (`""`: the tenant alone)."""
+    """A finding that was created, updated or closed, and the user it is about (`""`: the tenant alone).
+
+    Attributes:
+        is_material: more than its count and its last occurrence changed.
+    """
 
     tenant_id: str
     user_id: str
     uid: str
     activity: Activity
     finding: OpenFinding
+    is_material: bool = True
 
 
 class Applied(NamedTuple):
@@ -126,14 +131,14 @@ def _truncated(user: User, applied: Applied, limits: Limits) -> Applied:
         _collect(user, _reported(evicted, applied.changes))
         if not _is_oversized(user, limits) or len(profile.sessions) <= 1:
             return applied._replace(evicted=evicted, truncated=True)
-        evicted += _halve(profile)
+        evicted += _halve(profile, limits)
 
 
-def _halve(profile: Profile) -> list[tuple[str, Session]]:
+def _halve(profile: Profile, limits: Limits) -> list[tuple[str, Session]]:
     """Remove half of the sessions, findings and pending observations, the oldest first; return the live sessions."""
     sessions, now = profile.sessions, profile.time
     order = sorted(sessions, key=lambda uid: (is_live(sessions[uid], now), sessions[uid].seen, uid))
-    gone = [(uid, sessions.pop(uid)) for uid in order[: (len(order) + 1) // 2]]
+    gone = [(uid, forget_session(profile, uid, limits)) for uid in order[: (len(order) + 1) // 2]]
     findings = profile.open_findings
     for uid in sorted(findings, key=lambda uid: (findings[uid].last, uid))[: (len(findings) + 1) // 2]:
         del findings[uid]
@@ -232,11 +237,7 @@ def _in_order(user: User, observation: Observation, uid: str, fold_context: Fold
     changes: Sequence[FindingChange] = ()
     if done.findings:
         found = user.current.open_findings
-        changes = [
-            _change(user, uid, Activity.CREATE if found[uid].count == 1 else Activity.UPDATE, found[uid])
-            for uid in dict.fromkeys(done.findings)
-            if uid in found
-        ]
+        changes = [_repeated(user, uid, found[uid]) for uid in dict.fromkeys(done.findings) if uid in found]
     _touch(user, uid, fold_context.limits)
     current = observation.kind != DELETED and not user.current.sessions[uid].ended
     sessions = () if current else (uid,)
@@ -260,6 +261,21 @@ def _out_of_order(user: User, observation: Observation, fold_context: FoldContex
     changes = _difference(user, old.open_findings)
     _rotate(user, fold_context, _reported(evicted, changes))
     return Applied(False, False, False, changes, changed, evicted)
+
+
+def _repeated(user: User, uid: str, finding: OpenFinding) -> FindingChange:
+    """Return the change that one more occurrence makes."""
+    activity = Activity.CREATE if finding.count == 1 else Activity.UPDATE
+    return FindingChange(
+        user.tenant_id, user.user_id, uid, activity, finding, finding.count == finding.changed_at_count
+    )
+
+
+def is_material(old: OpenFinding | None, new: OpenFinding) -> bool:
+    """Tell whether more than a finding's count and its last occurrence changed."""
+    return old is None or (old.first, old.severity, old.score, old.suppressed_by, old.evidence) != (
+        new.first, new.severity, new.score, new.suppressed_by, new.evidence,
+    )  # fmt: skip
 
 
 def _change(user: User, uid: str, activity: Activity, finding: OpenFinding) -> FindingChange:
@@ -296,7 +312,9 @@ def _difference(user: User, old: dict[str, OpenFinding]) -> list[FindingChange]:
     """Return how the user's open findings differ from `old`."""
     new = user.current.open_findings
     changes = [
-        _change(user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)
+        _change(user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)._replace(
+            is_material=is_material(old.get(uid), finding)
+        )
         for uid, finding in new.items()
         if old.get(uid) != finding
     ]

@@ -5,6 +5,9 @@ from __future__ import annotations
 CRITICAL = 90.0
 """Risk from which a session is in the wrong hands as good as surely."""
 
+CONTRIBUTION = 60.0
+"""Risk from which a session counts as one of those that put its user at risk: a high finding, or two medium ones."""
+
 
 def decayed(risk: float, elapsed: int, half_life: int) -> float:
     """Return what is left of `risk` after `elapsed` milliseconds, halving every `half_life` milliseconds."""

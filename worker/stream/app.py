@@ -121,8 +121,11 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         return RocksShard(self.settings.state_dir / TABLE / str(partition))
 
     def _declare_agent(self) -> None:
-        topics = self.topic(*self.settings.inputs(), schema=FetchedBatchSchema())
-        self.agent(topics, name="sessions")(self._consume)
+        findings = self.settings.findings
+        events = [topic for topic in self.settings.inputs() if topic != findings]
+        self.agent(self.topic(*events, schema=FetchedBatchSchema()), name="sessions")(self._consume)
+        if findings:
+            self.agent(self.topic(findings, schema=FetchedBatchSchema()), name="incidents")(self._consume)
 
     # The agent
 

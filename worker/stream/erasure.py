@@ -41,7 +41,9 @@ async def forget(
     """
     sent: dict[TopicPartition, int] = {}
     async with AIOKafkaProducer(**options, acks="all") as producer:
-        for partition in home_partitions(tenant_id, names[-1], topics.partitions):
+        # A user's events are where producers' name for them leads, their findings where the name in use does.
+        homes = {each for name in names for each in home_partitions(tenant_id, name, topics.partitions)}
+        for partition in sorted(homes):
             for name in names:
                 done = await producer.send_and_wait(topics.by_user, None, user_key(tenant_id, name), partition)
                 sent[TopicPartition(topics.by_user, partition)] = done.offset

@@ -22,6 +22,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         events: topic of events.
         by_user: topic of forwarded events.
         starts: topic of session starts, for the correlation stage; `""` for none.
+        findings: topic of findings, which the pipeline publishes and consumes; `""` for none.
         feedback: topic of feedback on findings; `""` for none.
         dlq: topic of dead letters.
         policies: topic of tenant policies.
@@ -52,6 +53,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     events: str = "auth.sessions"
     by_user: str = "auth.sessions.by-user"
     starts: str = ""
+    findings: str = ""
     feedback: str = ""
     dlq: str = "auth.sessions.dlq"
     policies: str = "session.policies"
@@ -77,8 +79,9 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def inputs(self) -> list[str]:
         """Return the topics that are consumed; a record of one may bring about records of the next."""
-        return [*self.stages(), *filter(None, [self.feedback])]
+        # Feedback comes before the topic it is forwarded to.
+        return [self.events, self.by_user, *filter(None, [self.feedback, self.starts, self.findings])]
 
     def stages(self) -> list[str]:
         """Return the topics an event passes through, each making records of the next."""
-        return [topic for topic in (self.events, self.by_user, self.starts) if topic]
+        return [topic for topic in (self.events, self.by_user, self.starts, self.findings) if topic]

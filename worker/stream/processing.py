@@ -101,7 +101,9 @@ class BatchProcessing:
         self._next[tp] = records[-1].offset + 1
         if tp.topic in (self._options.events, self._options.by_user):
             records = arrived(records, self._clock(), AHEAD_MS)
-        self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
+        if tp.topic != self._options.findings:
+            # The timestamp of a finding is when it was published.
+            self.newest[tp.partition] = max(self.newest.get(tp.partition, 0), records[-1].timestamp)
         started = time.perf_counter()
         result = self._process(tp.partition, records, self._delivery.queues[tp.partition])
         seconds = time.perf_counter() - started
@@ -139,19 +141,8 @@ class BatchProcessing:
         """Find the records that break the processor, which leaves the shard alone when it raises."""
         whole = BatchResult()
         for record in records:
-            merge(whole, self._process(partition, [record], shard))
+            whole.add(self._process(partition, [record], shard))
         return whole
-
-
-def merge(whole: BatchResult, part: BatchResult) -> None:
-    """Add a result to those before it."""
-    whole.messages += part.messages
-    whole.findings += part.findings
-    whole.record_time = min(filter(None, (whole.record_time, part.record_time)), default=0)
-    whole.states.update(part.states)
-    whole.counters.update(part.counters)
-    for table, rows in part.rows.items():
-        whole.rows.setdefault(table, []).extend(rows)
 
 
 def failure(error: Exception) -> str:

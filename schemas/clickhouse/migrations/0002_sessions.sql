@@ -68,7 +68,10 @@ SELECT
     session_events AS event_count,
     state_version AS version
 FROM session_events
-WHERE is_current
+WHERE is_current;
+
+-- ZSTD beats LZ4 everywhere by measurement (docs/clickhouse.md).
+ALTER TABLE sessions{on_cluster} MODIFY SETTING default_compression_codec = 'ZSTD(1)'
 
 -- down
 DROP VIEW IF EXISTS sessions_from_events{on_cluster};

@@ -257,7 +257,12 @@ SELECT
     uniqExact(user_id) AS users,
     max(f.risk_score) AS max_risk
 FROM findings AS f FINAL
-GROUP BY tenant_id, hour, detection, severity, status, is_alert
+GROUP BY tenant_id, hour, detection, severity, status, is_alert;
+
+-- ZSTD beats LZ4 everywhere by measurement (docs/clickhouse.md).
+ALTER TABLE events_by_minute_states{on_cluster} MODIFY SETTING default_compression_codec = 'ZSTD(1)';
+ALTER TABLE networks_by_day_states{on_cluster} MODIFY SETTING default_compression_codec = 'ZSTD(1)';
+ALTER TABLE users_by_day_states{on_cluster} MODIFY SETTING default_compression_codec = 'ZSTD(1)'
 
 -- down
 DROP VIEW IF EXISTS findings_by_hour{on_cluster};

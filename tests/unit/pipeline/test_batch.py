@@ -176,7 +176,7 @@ def test_a_tombstone_under_a_users_key_erases_the_user() -> None:
     gone = Taken(None, 7, TOPICS.by_user, 0, T0, key)
     (outcome,) = run([gone], shard)
     assert outcome.counters == {("forgotten",): 1}
-    assert outcome.states == {key: None}
+    assert outcome.states == {key: None, b"/incident/" + key: None}
     assert shard.get(key) is None
 
 

@@ -45,7 +45,7 @@ def standing(values: Iterable[bytes], operator: str = "", batch: int = 3) -> dic
         reader=KafkaReader(build_enricher(None, None)), engine_for=Policies(detections().values()).engine_for,
         topics=TOPICS, partition_of=lambda _key: 0, limits=Limits(), operator=operator,
     )  # fmt: skip
-    both, found = LocalPipeline(heart, MemoryShard(), TOPICS.starts), dict[str, dict[str, Finding]]()
+    both, found = LocalPipeline(heart, MemoryShard(), (TOPICS.starts,)), dict[str, dict[str, Finding]]()
     records = [
         LocalRecord("events", 0, number, T0 + 90 * MINUTE, None, value, ()) for number, value in enumerate(values)
     ]

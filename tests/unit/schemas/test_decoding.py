@@ -309,9 +309,11 @@ def test_a_time_ahead_is_clamped_to_the_record_s(ahead: int, future_by: int) -> 
     assert event.event_time == event.activity_time == (NOW if future_by else NOW + ahead)
 
 
-def test_a_deletion_is_no_activity() -> None:
+def test_a_deletion_is_no_activity_of_its_own_and_tells_the_last_use() -> None:
     event = taken({**WHOLE, "is_deleted": True})
-    assert (event.kind, event.is_deleted, event.activity_time) == (EventKind.DELETED, True, None)
+    assert (event.kind, event.is_deleted, event.activity_time) == (EventKind.DELETED, True, event.last_used_at)
+    event = taken({**LEAST, "created_at": NOW - 1000, "updated_at": NOW, "is_deleted": True})
+    assert (event.kind, event.event_time, event.activity_time) == (EventKind.DELETED, NOW, None)
 
 
 # Ids

@@ -37,7 +37,9 @@ KNOWN = {
     "france": {"ip": "203.0.113.9", "asn": 64500, "place": "FR", "source": "location"},
 }
 GRANTS: dict[int, dict[str, Any]] = {2: {"amr": ["pwd"], "aud": "web"}, 3: {"amr": ["hwk"], "scopes": ["read"]},
-                                     4: {"aud": "admin", "scopes": ["admin"], "max_age": 90}}  # fmt: skip
+                                     4: {"aud": "admin", "scopes": ["admin"], "max_age": 90},
+                                     6: {"type": "service", "amr": ["password", "totp"]},
+                                     7: {"type": "account_recovery", "amr": ["code"], "max_age": 0}}  # fmt: skip
 DEVICES = ("laptop", "laptop-upgraded", "phone", "curl", "unknown")
 Step = tuple[int, int, str, str, int]
 
@@ -98,6 +100,22 @@ def test_the_order_of_arrival_has_no_say(plan: list[Step], chance: random.Random
     assert found == found_shuffled
     assert sessions(one) == sessions(other)
     assert one.current.baseline == other.current.baseline
+    assert one.current.opened().revoked == other.current.opened().revoked
+
+
+@given(steps, st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_arrival_has_no_say_where_sessions_are_put_out(plan: list[Step], chance: random.Random) -> None:
+    # Events at one time of one session have no order of their own when the session is put out between them.
+    limits = Limits(sessions=2, revoked=3)
+    in_order = [event(step) for step in sorted({step[0]: step for step in plan}.values())]
+    shuffled = list(in_order)
+    chance.shuffle(shuffled)
+    one, found = applied(in_order, limits)
+    other, found_shuffled = applied(shuffled, limits)
+    assert found == found_shuffled
+    assert sessions(one) == sessions(other)
+    assert one.current.opened().revoked == other.current.opened().revoked
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
@@ -225,6 +243,40 @@ def test_a_flood_of_sessions_is_told_of_to_the_last() -> None:
         evicted += len(done.evicted)
     assert (len(user.current.sessions), evicted) == (limits.sessions, 500 - limits.sessions)
     assert len(user.contexts) <= 3 * limits.sessions
+
+
+@pytest.mark.parametrize("log_ins", [66, 200, 500])
+def test_log_ins_do_not_flush_a_revocation(log_ins: int) -> None:
+    user, known = new_user("acme", "u1"), Enrichment(*network_of(KNOWN, "home"), Device(*COMMON_DEVICES["laptop"]))
+
+    def comes(minute: float, uid: str, kind: EventKind) -> list[str]:
+        made = make_event(START + int(minute * MINUTE), uid, known.network.ip, kind, {})
+        return [change.finding.detection for change in apply(user, made, known, JUDGE, LIMITS).changes]
+
+    comes(0, "stolen", EventKind.CREATED)
+    comes(1, "stolen", EventKind.DELETED)
+    for number in range(log_ins):
+        comes(2 + number, f"x{number}", EventKind.CREATED)
+        comes(2.5 + number, f"x{number}", EventKind.DELETED)
+    assert "stolen" not in user.current.sessions
+    assert len(encode_user(user, NEVER)) < 60_000
+    user = decode_user(encode_user(user, NEVER))
+    assert "use-after-revocation" in comes(1_000, "stolen", EventKind.REFRESHED)
+    assert user.current.sessions["stolen"].ended == START + MINUTE
+
+
+def test_revocations_are_bounded_and_forgotten_after_their_time() -> None:
+    limits, user = Limits(sessions=4, revoked=8), new_user("acme", "u1")
+    known = Enrichment(*network_of(KNOWN, "home"), Device(*COMMON_DEVICES["laptop"]))
+    for number in range(40):
+        for kind in (EventKind.CREATED, EventKind.DELETED):
+            now = START + number * HOUR + (kind is EventKind.DELETED) * MINUTE
+            apply(user, make_event(now, f"s{number}", known.network.ip, kind, {}), known, JUDGE, limits)
+    assert len(user.current.opened().revoked) == 8
+    assert user.current.revoked_at("s35") == START + 35 * HOUR + MINUTE
+    assert user.current.revoked_at("s1") == 0
+    late = make_event(START + 60 * DAY, "s35", known.network.ip, EventKind.REFRESHED, {})
+    assert not apply(user, late, known, JUDGE, limits).changes
 
 
 def test_a_busy_session_stays_small() -> None:

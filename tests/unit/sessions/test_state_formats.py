@@ -18,7 +18,7 @@ ENGINE = TenantRuleEngine(detections().values())
 
 
 def test_a_state_of_an_unknown_format_is_neither_dropped_nor_misread() -> None:
-    topics = SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", feedback="v")
+    topics = SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v")
     pipeline = Pipeline(
         reader=KafkaReader(SimpleNamespace(enrich=None)),  # type: ignore[arg-type]  it is not called
         engine_for=lambda _tenant: ENGINE, topics=topics, partition_of=lambda _key: 0, limits=Limits(),

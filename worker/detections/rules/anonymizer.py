@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import other_country
 from worker.detections.evidence import network_name
 from worker.enrich.model import NetworkKind
+from worker.sessions.baseline import network_key
 
 SEVERITY = {
     NetworkKind.VPN: Severity.LOW,
@@ -26,14 +28,31 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
     was = view.before.network.kind if view.before else ""
     if severity is None or view.is_machine() or was == network.kind:
         return None
+    abroad = _goes_abroad(view)
     return Signal(
-        severity=severity,
-        subject=network.kind,
-        summary=f"interactive session through {network_name(network)}",
-        observed={"network_kind": network.kind, "ip": network.ip},
+        severity=max(severity, Severity.MEDIUM) if abroad else severity,
+        subject=f"{network.kind} {view.context.place.country}" if abroad else network.kind,
+        summary=(
+            f"interactive session through {network_name(network)}"
+            + (f", which leaves in {view.context.place.country}" if abroad else "")
+        ),
+        observed={"network_kind": network.kind, "ip": network.ip, "abroad": abroad},
         expected={"network_kind": was or "isp, mobile or private"},
         before=view.before,
     )
+
+
+def _goes_abroad(view: View) -> bool:
+    """Tell whether a running session moves behind a private relay in a country its user never was in.
+
+    Private relays leave in their user's own country. Those new to the user are `location-change`'s, as are VPNs, whose
+    users choose the country.
+    """
+    context, before, history = view.context, view.before, view.user.baseline
+    if context.network.kind != NetworkKind.RELAY or before is None or not other_country(before.place, context.place):
+        return False
+    is_known = network_key(context.network) in history.networks
+    return is_known and bool(history.countries) and context.place.country not in history.countries
 
 
 DETECTION = Detection(
@@ -42,7 +61,8 @@ DETECTION = Detection(
     description=(
         "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its user's. "
         "Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by default "
-        "on many phones and are noted only."
+        "on many phones and are noted only. A running session that moves behind a relay in a country its user never "
+        "was in is medium: relays leave in their user's own country."
     ),
     severity=Severity.LOW,
     score=21,

@@ -39,7 +39,7 @@ def _within(view: View, now: int) -> Signal | None:
     if session is None or before is None:
         return None
     moved = other_network(before.network, view.context.network) or other_device(before.device, view.context.device)
-    expected = session.strength if moved else session.initial_strength
+    expected = session.strength if moved else session.base
     if now >= expected:
         return None
     severity = Severity.HIGH if _is_to_one_factor(now, expected) else Severity.LOW

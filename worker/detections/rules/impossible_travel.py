@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import apart_km, is_known_carrier, one_line, other_country
+from worker.detections.comparison import apart_km, is_known_carrier, is_reauthenticated, one_line, other_country
 from worker.detections.evidence import duration_name, place_name
 from worker.enrich.geodesy import distance_km
-from worker.enrich.model import is_own_place
+from worker.enrich.model import NetworkKind, is_own_place
+from worker.sessions.baseline import network_key
 
 if TYPE_CHECKING:
     from worker.sessions.state import Context
@@ -21,6 +22,10 @@ class ImpossibleTravel(Parameters):
     """Shorter distances are noise of geo data."""
     fastest_kmh: float = 900.0
     """Cruising speed of an airliner."""
+    hurried_kmh: float = 600.0
+    """From door to door, faster than this, when a running session goes on in a system that is new to the user."""
+    far_km: float = 1_500.0
+    """Shorter journeys are not held against that."""
 
 
 HOUR_MS = 3_600_000
@@ -39,7 +44,8 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
     distance = _distance(view, before)
     elapsed = max(abs(view.activity - when), LEAST_MS)
     speed = distance / (elapsed / HOUR_MS)
-    if distance <= parameters.least_km or speed <= parameters.fastest_kmh:
+    fastest = _fastest(view, before, distance, parameters)
+    if distance <= parameters.least_km or speed <= fastest:
         return None
     return Signal(
         subject="-".join(sorted((place_name(before.place), place_name(view.context.place)))),
@@ -48,9 +54,25 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
             f"{duration_name(elapsed)}: {speed:,.0f} km/h"
         ),
         observed={"distance_km": round(distance), "elapsed_ms": elapsed, "speed_kmh": round(speed)},
-        expected={"fastest_kmh": parameters.fastest_kmh, "other_session": before.uid},
+        expected={"fastest_kmh": fastest, "other_session": before.uid},
         before=before,
     )
+
+
+def _fastest(view: View, before: Context, distance: float, parameters: ImpossibleTravel) -> float:
+    """Return the speed that is possible.
+
+    An airliner flies at its cruising speed only in the air, where people are on satellites. Who comes from a system that
+    the user never had, without having signed in again, has to have been as fast from door to door.
+    """
+    after = view.context
+    goes_on = view.session is not None and before.uid == after.uid and not is_reauthenticated(view)
+    new = bool(after.network.asn) and network_key(after.network) not in view.user.baseline.networks
+    flown = view.before is not None and view.before.network.kind == NetworkKind.SATELLITE
+    hurried = (
+        goes_on and not flown and is_own_place(after.network, after.place) and new and distance > parameters.far_km
+    )
+    return parameters.hurried_kmh if hurried else parameters.fastest_kmh
 
 
 def _distance(view: View, before: Context) -> float:
@@ -69,8 +91,9 @@ DETECTION = Detection(
     title="Impossible travel",
     description=(
         "A user acted in two places whose distance, less the accuracy of both, no airliner covers in the time between. "
-        "Judged in event time between neighbouring observations of all the user's sessions; anonymised and unknown "
-        "places are stepped over."
+        "A running session that goes on far away in a system new to its user is held against 600 km/h, from door to "
+        "door. Judged in event time between neighbouring observations of all the user's sessions; anonymised and "
+        "unknown places are stepped over."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import elsewhere, other_network, other_system
+from worker.detections.comparison import elsewhere, is_gone_private, other_network, other_system
 from worker.detections.evidence import network_name, place_name
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
@@ -23,9 +23,9 @@ class IpChange(Parameters):
 
 
 def detect(view: View, parameters: IpChange) -> Signal | None:
-    """Compare the event's network with the session's last of the same address family."""
-    before, after = view.same_family, view.context
-    if before is None or not other_network(before.network, after.network):
+    """Compare the event's network with the session's last of the same address family, else with its last."""
+    before, after = view.same_family or _other_family(view), view.context
+    if before is None or not _is_moved(before.network, after.network):
         return None
     return Signal(
         severity=_severity(view, before, parameters),
@@ -40,10 +40,22 @@ def detect(view: View, parameters: IpChange) -> Signal | None:
     )
 
 
+def _other_family(view: View) -> Context | None:
+    """Return the session's last context when the event is its first of an address family, and of another system."""
+    before = view.before
+    return before if before is not None and other_system(before.network, view.context.network) else None
+
+
+def _is_moved(before: Network, after: Network) -> bool:
+    return other_network(before, after) or other_system(before, after) or is_gone_private(before, after)
+
+
 def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
     if view.is_machine():
         return _of_service(old, new)
+    if is_gone_private(old, new):
+        return Severity.LOW
     if not other_system(old, new) or _is_expected(view, new):
         return Severity.INFORMATIONAL
     risky = new.kind in (NetworkKind.HOSTING, NetworkKind.TOR)

@@ -13,20 +13,32 @@ class ScopeEscalation(Parameters):
 def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
     """Hold the event's scopes against the widest set the session has had."""
     session, scopes = view.session, view.context.scopes
-    if session is None or session.scopes is None or not scopes or is_reauthenticated(view):
+    if session is None or not scopes or is_reauthenticated(view):
         return None
-    gained = sorted(set(scopes) - set(session.scopes))
+    gained = _first_told(view, scopes) if session.scopes is None else sorted(set(scopes) - set(session.scopes))
     if not gained:
         return None
     sensitive = sorted(set(gained) & set(view.policy.sensitive_scopes))
     return Signal(
-        severity=Severity.HIGH if sensitive else Severity.MEDIUM,
+        severity=Severity.HIGH if sensitive and session.scopes is not None else Severity.MEDIUM,
         subject=" ".join(gained)[:200],
         summary=f"session gained scopes without re-authentication: {' '.join(gained)[:200]}",
         observed={"gained": gained, "sensitive": sensitive},
-        expected={"scopes": list(session.scopes)},
+        expected={"scopes": list(session.scopes or ())},
         before=view.before,
     )
+
+
+def _first_told(view: View, scopes: tuple[str, ...]) -> list[str]:
+    """Return the sensitive scopes that a session names after it named none, and that no session of the user had.
+
+    What is omitted at the start is unknown: it must not be a way to gain scopes without a word.
+    """
+    had: set[str] = set()
+    for uid, other in view.user.sessions.items():
+        if uid != view.context.uid:
+            had.update(other.scopes or ())
+    return sorted(set(scopes) & set(view.policy.sensitive_scopes) - had)
 
 
 DETECTION = Detection(

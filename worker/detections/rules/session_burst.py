@@ -61,7 +61,7 @@ DETECTION = Detection(
     scope=Scope.USER,
     attacks=(Attack("T1078", "Valid Accounts"), Attack("T1110", "Brute Force")),
     false_positives=(
-        "A script or a test run that signs in anew for each request; it becomes usual after some days.",
+        "A script or a test run that signs in anew for each request; it becomes usual after days.",
         "A client in a redirect loop between application and identity provider.",
     ),
     runbook=(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import (
     is_abroad,
+    is_gone_private,
+    is_unreadable_client,
     last_device,
     other_device,
     other_network,
@@ -30,7 +32,7 @@ class SessionHijack(Parameters):
 def detect(view: View, parameters: SessionHijack) -> Signal | None:
     """Flag a new network together with a different device; a script after a browser is worse."""
     before, after = last_device(view), view.context
-    if before is None or not other_device(before.device, after.device) or not _new_network(view, before, parameters):
+    if before is None or not _is_other_client(view, before) or not _new_network(view, before, parameters):
         return None
     scripted = after.device.scripted and not before.device.scripted
     return Signal(
@@ -46,8 +48,17 @@ def detect(view: View, parameters: SessionHijack) -> Signal | None:
     )
 
 
+def _is_other_client(view: View, before: Context) -> bool:
+    after = view.context.device
+    return bool(other_device(before.device, after)) or (
+        view.activity > 0 and is_unreadable_client(before.device, after)
+    )
+
+
 def _new_network(view: View, before: Context, parameters: SessionHijack) -> bool:
     after = view.context
+    if is_gone_private(before.network, after.network):
+        return True
     if after.device.scripted and not before.device.scripted and other_network(before.network, after.network):
         return True
     reference = (view.same_family or before).network
@@ -67,7 +78,8 @@ DETECTION = Detection(
     description=(
         "One session is suddenly used by a different device from another autonomous system or country. Roaming "
         "changes the network and keeps the device; a theft changes both. A scripted client taking over a browser's "
-        "session is the signature of a replayed cookie."
+        "session is the signature of a replayed cookie. An agent that nobody can read counts as a different device "
+        "after a browser, and a private address after a public one as another network."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -11,12 +11,14 @@ class UseAfterRevocation(Parameters):
 
 
 def detect(view: View, _parameters: UseAfterRevocation) -> Signal | None:
-    """Flag activity, or a change that takes the deletion back, later than the deletion plus the grace."""
-    session = view.session
-    if session is None or not session.ended:
+    """Flag activity, or a change that takes the deletion back, later than the deletion plus the grace.
+
+    The session's record may say that it is deleted all the same: then a service honoured no revocation.
+    """
+    ended, grace = view.revoked_at, view.limits.revocation_grace
+    if not ended:
         return None
-    used, changed = view.activity - session.ended, view.now - session.ended
-    grace = view.limits.revocation_grace
+    used, changed = view.activity - ended, view.now - ended
     if used > grace:
         how = f"was used from {network_name(view.context.network)} {duration_name(used)} after it had been revoked"
     elif view.kind == "changed" and changed > grace:
@@ -27,7 +29,7 @@ def detect(view: View, _parameters: UseAfterRevocation) -> Signal | None:
         subject="used" if used > grace else "revived",
         summary=f"session {how}",
         observed={"activity_time": view.activity, "event_time": view.now},
-        expected={"revoked_at": session.ended, "grace_ms": grace},
+        expected={"revoked_at": ended, "grace_ms": grace},
         before=view.before,
     )
 

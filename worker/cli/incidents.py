@@ -1,0 +1,86 @@
+"""`sessionwatch incidents`: what belongs together of what was found."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+app = typer.Typer(help="Incidents: findings of a user that belong together.", no_args_is_help=True)
+DataDir = Annotated[Path | None, typer.Option(help="Where `demo` or `replay` kept the store.")]
+
+
+class Least(enum.StrEnum):
+    """The least severity to show."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    *,
+    tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
+    user: Annotated[str, typer.Option(help="Only of this user.")] = "",
+    severity: Annotated[Least, typer.Option(help="Only of this severity and above.")] = Least.LOW,
+    everything: Annotated[bool, typer.Option("--all", help="Resolved ones, too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 50,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List incidents, one a line, the newest first."""
+    from worker.clickhouse.incidents import list_incidents  # noqa: PLC0415
+    from worker.pipeline.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
+
+    settings = _settings(context, data_dir)
+    found = list_incidents(
+        settings.store_dsn(), settings.store_options(), tenant=tenant, user=user, severity=severity.value,
+        resolved=everything, limit=limit,
+    )  # fmt: skip
+    if as_json:
+        print_json({"incidents": [incident.ocsf() for incident in found]})
+        return
+    for incident in found:
+        typer.echo(as_line(incident))
+    say(f"{len(found):,} incidents" if found else "no incidents")
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    *,
+    incident: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show all of an incident: who, what changed, where and when, what was suppressed, and what to do."""
+    from worker.clickhouse.incidents import find_incident  # noqa: PLC0415
+    from worker.pipeline.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
+
+    settings = _settings(context, data_dir)
+    found = find_incident(settings.store_dsn(), settings.store_options(), incident)
+    if found is None:
+        raise CheckFailedError(f"there is no single incident whose id begins with {incident}: `incidents list --all`")
+    if as_json:
+        print_json(found.ocsf())
+    else:
+        typer.echo(as_text(found))
+
+
+def _settings(context: typer.Context, data_dir: Path | None) -> Settings:
+    settings = settings_of(context)
+    if data_dir is None:
+        return settings
+    clickhouse = settings.clickhouse.model_copy(update={"dsn": None})
+    return settings.model_copy(update={"data_dir": data_dir, "clickhouse": clickhouse})

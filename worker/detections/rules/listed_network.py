@@ -1,0 +1,71 @@
+"""`listed-network`: a session begins on, or moves to, a network that is on a threat list."""
+
+from __future__ import annotations
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.evidence import network_name, place_name
+
+
+class ListedNetwork(Parameters):
+    """`listed-network` has no parameters; lists are in the settings (`geo.threat_lists`) and the tenant's policy."""
+
+
+OWN_LIST = "policy"
+"""Name of the tenant's own list."""
+
+
+def detect(view: View, _parameters: ListedNetwork) -> Signal | None:
+    """Look the network up in the lists as of the event, and in the tenant's own."""
+    network, before = view.context.network, view.before
+    names = [*network.threat_list.split(), *([OWN_LIST] if view.is_listed() else ())]
+    if not names or (before is not None and before.network == network):
+        return None
+    moved = before is not None and not before.network.threat_list and before.network.prefix != network.prefix
+    return Signal(
+        severity=Severity.HIGH if moved else Severity.MEDIUM,
+        subject=network.prefix or network.ip,
+        summary=(
+            f"session {'moved to' if moved else 'is used from'} {network_name(network)}, "
+            f"{place_name(view.context.place)}, which is on the threat list {', '.join(names)}"
+        ),
+        observed={"lists": names, "ip": network.ip},
+        expected={"lists": 0},
+        before=before,
+    )
+
+
+DETECTION = Detection(
+    id="listed-network",
+    title="Network on a threat list",
+    description=(
+        "A session begins on a network that is on a threat list of the operator or the tenant (medium), or a running "
+        "one moves to it (high). Lists name networks seen in attacks: credential stuffing, command and control, "
+        "hijacked address space. They are looked up when the event comes, read anew while the worker runs, and held "
+        "against stored events by `sessionwatch backfill`."
+    ),
+    severity=Severity.MEDIUM,
+    score=47,
+    scope=Scope.SESSION,
+    attacks=(
+        Attack("T1078", "Valid Accounts"),
+        Attack("T1110.004", "Brute Force: Credential Stuffing"),
+        Attack("T1583.003", "Acquire Infrastructure: Virtual Private Server"),
+    ),
+    false_positives=(
+        "An address that changed hands since it was listed: lists age within days.",
+        "A carrier's shared address, on the list for one of its thousands of users.",
+    ),
+    runbook=(
+        "Read in the evidence which list it is, and what that list stands for.",
+        "Look for other users on the network within 24 hours: several are credential stuffing.",
+        "Revoke the session and reset the password when the network is not the user's own.",
+    ),
+    sources=(
+        "Microsoft Entra ID Protection: malicious IP address; Auth0: suspicious IP throttling.",
+        "Spamhaus DROP, FireHOL netsets: the form of the lists.",
+    ),
+    triggers=Trigger.START | Trigger.NETWORK,
+    parameters=ListedNetwork(),
+    detect=detect,
+    needs=("network",),
+)

@@ -1,0 +1,135 @@
+"""`recovery-takeover`: an account is recovered, and goes on with what its user never had."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from schemas.vocabulary import SessionClass
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import other_device, other_system
+from worker.detections.evidence import device_name, duration_name, network_name, place_name
+from worker.detections.novelty import news
+from worker.sessions.limits import HOUR
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Context
+
+_RECOVERY = frozenset({SessionClass.RECOVERY, SessionClass.TEMPORARY})
+
+
+class RecoveryTakeover(Parameters):
+    """Parameters of `recovery-takeover`."""
+
+    hours: float = 24.0
+    """How long after a recovery what follows is held against what the user had before."""
+
+
+class _Recovery(NamedTuple):
+    """The recovery that an event follows. `began`: its first context, None when the event itself begins it."""
+
+    when: int
+    session_type: str
+    began: Context | None
+
+
+def detect(view: View, parameters: RecoveryTakeover) -> Signal | None:
+    """Count what is new to the user in a recovery, in its session later on, and in the sessions that follow."""
+    if not view.user.baseline.networks or not view.activity:
+        return None
+    recovery = _recovery(view, parameters.hours * HOUR)
+    if recovery is None:
+        return None
+    new = _news(view, recovery)
+    severity = _severity(new)
+    return None if severity is None else _signal(view, recovery, new, severity)
+
+
+def _recovery(view: View, within: float) -> _Recovery | None:
+    """Return the recovery that an event belongs to or follows; None when there was none."""
+    own = view.policy.vocabulary.session_class
+    if view.session is None and own(view.context.session_type) in _RECOVERY:
+        return _Recovery(view.now, view.context.session_type or "", None)
+    found = None
+    for uid, session in view.user.sessions.items():
+        began = view.contexts[session.trail[0][1]] if session.trail else view.contexts[session.context]
+        is_follower = view.session is None or uid == view.context.uid
+        if is_follower and own(began.session_type) in _RECOVERY and 0 <= view.now - session.started <= within:
+            candidate = _Recovery(session.started, began.session_type or "", began)
+            found = candidate if found is None or found.when < candidate.when else found
+    return found
+
+
+def _news(view: View, recovery: _Recovery) -> list[str]:
+    """Return what of an event the user never had: country, network, device, methods."""
+    context, began = view.context, recovery.began
+    new = news(view)
+    if view.session is not None and began is not None:
+        # Within the session of the recovery only what changed since counts.
+        moved = other_system(began.network, context.network)
+        new = [each for each in new if (moved if each != "device" else other_device(began.device, context.device))]
+    words = set(context.amr or ())
+    known = {word for each in view.user.sessions.values() for word in view.contexts[each.context].amr or ()}
+    return [*new, "methods"] if words and known and not words & known else new
+
+
+def _severity(new: list[str]) -> Severity | None:
+    """A new device with new methods is why people recover accounts; on a new network as well it is not."""
+    if "country" in new or {"network", "device"} <= set(new):
+        return Severity.HIGH
+    if "network" in new:
+        return Severity.MEDIUM if "methods" in new else Severity.LOW
+    return Severity.LOW if new else None
+
+
+def _signal(view: View, recovery: _Recovery, new: list[str], severity: Severity) -> Signal:
+    context = view.context
+    after = f"{duration_name(view.now - recovery.when)} after" if recovery.began else "in"
+    return Signal(
+        severity=severity,
+        subject=recovery.session_type,
+        summary=(
+            f"new {' and '.join(new)} {after} a recovery ({recovery.session_type}): {device_name(context.device)} at "
+            f"{network_name(context.network)}, {place_name(context.place)}"
+        ),
+        observed={"new": new, "after_ms": view.now - recovery.when},
+        expected={"networks": sorted(view.user.baseline.networks), "devices": sorted(view.user.baseline.devices)},
+        before=recovery.began or view.before,
+    )
+
+
+DETECTION = Detection(
+    id="recovery-takeover",
+    title="Account taken over by recovery",
+    description=(
+        "A session of a recovery, a one-time or temporary access, or what follows it within a day, comes from a "
+        "network and device (or a country) that the user never had. Recovery replaces the credentials that everything "
+        "else rests on: a hijacked mailbox or telephone number is enough. Alone, a new device or new methods are why "
+        "people recover accounts, and are low."
+    ),
+    severity=Severity.HIGH,
+    score=73,
+    scope=Scope.USER,
+    attacks=(
+        Attack("T1098", "Account Manipulation"),
+        Attack("T1078", "Valid Accounts"),
+        Attack("T1556.006", "Modify Authentication Process: Multi-Factor Authentication"),
+    ),
+    false_positives=(
+        "A telephone lost on a journey, and the account recovered there with a new one.",
+        "A help desk that hands out one-time accesses to new employees.",
+    ),
+    runbook=(
+        "Ask the user by another channel than the one the recovery used (not the same mailbox or number).",
+        "Look at what changed within 24 hours after the recovery: methods enrolled, e-mail address, sessions ended.",
+        "If it was not the user, end all sessions, undo the enrolments, and secure mailbox or number first.",
+    ),
+    sources=(
+        "NIST SP 800-63B-4 section 4.2: account recovery and its notices.",
+        "OWASP Forgot Password Cheat Sheet; Okta: threats to account recovery.",
+        "USSO account_recovery, credential_recovery and one_time_access; Ory Kratos link_recovery and code_recovery.",
+    ),
+    triggers=Trigger.START | Trigger.NETWORK | Trigger.DEVICE,
+    parameters=RecoveryTakeover(),
+    detect=detect,
+    needs=("network", "device"),
+)

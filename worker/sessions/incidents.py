@@ -1,0 +1,404 @@
+"""Findings of one user to incidents: what belongs together, its state, and which states are still to be published.
+
+`IncidentTracker` keeps the newest state of every finding. Incidents are a function of these and of the time up to
+which the input is complete (`clock`), so that they depend neither on the order of arrival nor on how messages were
+cut into batches. What was published is kept beside them in `IncidentRecord`, because an incident that was published
+and then ceases to exist has to be closed: its findings were withdrawn, or a late finding joined it to an earlier one.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from lz4.block import compress, decompress
+
+from schemas.finding import Severity
+from schemas.incident import IncidentState, Resolution, incident_uid
+from worker.sessions.codec import INCIDENTS, NEVER, framed, has_format, unframed
+from worker.sessions.limits import DAY, MINUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+class IncidentLimits(NamedTuple):
+    """Bounds and times, in counts and milliseconds.
+
+    Attributes:
+        quiet: alerting findings this close to each other belong together; an incident without one for so long is
+            resolved.
+        retention: how long a resolved incident is remembered: until then a finding of the same session reopens it.
+        findings: most findings kept of a user. Of more, the first `first` and the newest are kept.
+        first: see `findings`.
+    """
+
+    quiet: int = 240 * MINUTE
+    retention: int = 7 * DAY
+    findings: int = 256
+    first: int = 64
+
+
+class ObservedContext(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where an event came from, as its evidence says.
+
+    Attributes:
+        network, place, device: for people; empty when unknown.
+        known: which of `NETWORK`, `COUNTRY` and `DEVICE` the user's baseline knew when the finding was made; -1 when
+            the evidence does not say.
+    """
+
+    ip: str
+    asn: int
+    network: str
+    kind: str
+    country: str
+    place: str
+    device: str
+    known: int
+
+
+NETWORK, COUNTRY, DEVICE = 1, 2, 4
+"""Bits of `ObservedContext.known`."""
+
+
+class TrackedFinding(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The newest state of a finding, as far as incidents need it.
+
+    Attributes:
+        session: of its first occurrence, also for findings about the user; empty when it has none.
+        first, last: event time of the first and the last occurrence.
+        detected_at: timestamp of the record that brought this state about.
+        is_alert: see `schemas.finding.Finding.is_alert`.
+    """
+
+    uid: str
+    revision: int
+    detection: str
+    title: str
+    summary: str
+    severity: int
+    score: int
+    session: str
+    first: int
+    last: int
+    count: int
+    detected_at: int
+    status: str
+    is_alert: bool
+    suppressed_by: tuple[str, ...]
+    before: ObservedContext | None
+    after: ObservedContext | None
+
+
+class IncidentRecord(msgspec.Struct, array_like=True, gc=False):
+    """An incident as of the last change.
+
+    Attributes:
+        revision: identifies what has to be told of it: severity, kinds of findings, state, resolution.
+        version: grows with every change, also of counts and of findings that do not alert.
+        members: its alerting findings, in order of time. `attached`: the others that belong to it.
+        due: when it is resolved if nothing more is found.
+        digest: of everything it consists of. `published`: the revision last published, 0 for none.
+    """
+
+    uid: str
+    revision: int = 0
+    version: int = 0
+    severity: int = 0
+    detections: tuple[str, ...] = ()
+    state: IncidentState = IncidentState.OPEN
+    resolution: Resolution = Resolution.NONE
+    merged_into: str = ""
+    resolved_at: int = 0
+    changed_at: int = 0
+    members: tuple[str, ...] = ()
+    attached: tuple[str, ...] = ()
+    due: int = 0
+    digest: bytes = b""
+    published: int = 0
+
+    @property
+    def exists(self) -> bool:
+        """Whether its findings are still its own, see `Resolution.WITHDRAWN` and `Resolution.MERGED`."""
+        return self.resolution not in (Resolution.WITHDRAWN, Resolution.MERGED)
+
+    def material(self) -> tuple[object, ...]:
+        """Return what makes a new revision when it changes."""
+        return self.severity, self.detections, self.state, self.resolution, self.merged_into
+
+
+class IncidentTracker(msgspec.Struct, array_like=True):
+    """What is kept of one user's findings.
+
+    Attributes:
+        user_id: empty for findings about a network; `subject` names it then.
+        findings: by uid. `records`: incidents by uid, also those that were published and exist no more.
+        false_positives: uids of findings that somebody marked so.
+        clock: up to when nothing more is to come, milliseconds.
+        dropped: findings put out for want of room.
+    """
+
+    tenant_id: str = ""
+    user_id: str = ""
+    subject: str = ""
+    findings: dict[str, TrackedFinding] = msgspec.field(default_factory=dict)
+    records: dict[str, IncidentRecord] = msgspec.field(default_factory=dict)
+    false_positives: list[str] = msgspec.field(default_factory=list)
+    clock: int = 0
+    dropped: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(IncidentTracker).decode
+
+
+def encode_tracker(tracker: IncidentTracker, limits: IncidentLimits) -> bytes:
+    """Encode a state: header, and MessagePack as an LZ4 block."""
+    packed: bytes = compress(_encode(tracker))
+    return framed(INCIDENTS, next_due(tracker, limits), packed)
+
+
+def is_tracker(state: bytes) -> bool:
+    """Tell whether a state is one of this module."""
+    return has_format(INCIDENTS, state)
+
+
+def decode_tracker(state: bytes) -> IncidentTracker:
+    """Decode what `encode_tracker` made.
+
+    Raises:
+        UnknownFormatError: the state was written by a version this one does not know.
+    """
+    return _decode(decompress(unframed(INCIDENTS, state)))
+
+
+# What changes a tracker
+
+
+def track(tracker: IncidentTracker, finding: TrackedFinding, limits: IncidentLimits) -> bool:
+    """Take in a state of a finding; False when it or a newer one was taken in before."""
+    known = tracker.findings.get(finding.uid)
+    if known is not None and known.revision >= finding.revision:
+        return False
+    tracker.findings[finding.uid] = finding
+    if len(tracker.findings) > limits.findings:
+        _put_out(tracker, limits)
+    _refresh(tracker, finding.detected_at, limits)
+    return True
+
+
+def mark(tracker: IncidentTracker, uid: str, time: int, limits: IncidentLimits, *, is_false: bool) -> bool:
+    """Take in a verdict on a finding, given at `time`; False when it changes nothing."""
+    if uid not in tracker.findings or (uid in tracker.false_positives) is is_false:
+        return False
+    others = [each for each in tracker.false_positives if each != uid]
+    tracker.false_positives = sorted([*others, uid]) if is_false else others
+    _refresh(tracker, time, limits)
+    return True
+
+
+def advance(tracker: IncidentTracker, now: int, limits: IncidentLimits) -> None:
+    """Take in that nothing more is to come up to `now`: resolve what was quiet, forget what is over."""
+    tracker.clock = max(tracker.clock, now)
+    over = {uid for uid, record in tracker.records.items() if record.due + limits.retention <= tracker.clock}
+    gone = {*_held(tracker.records[uid] for uid in over), *_loose(tracker, limits)}
+    gone -= _held(each for each in tracker.records.values() if each.uid not in over and each.exists)
+    tracker.records = {uid: record for uid, record in tracker.records.items() if uid not in over}
+    tracker.findings = {uid: each for uid, each in tracker.findings.items() if uid not in gone}
+    tracker.false_positives = [uid for uid in tracker.false_positives if uid in tracker.findings]
+    _refresh(tracker, 0, limits)
+
+
+def _loose(tracker: IncidentTracker, limits: IncidentLimits) -> set[str]:
+    """Return findings of no incident that no later one can be close to."""
+    held = _held(tracker.records.values())
+    return {
+        uid
+        for uid, each in tracker.findings.items()
+        if uid not in held and max(each.first, each.detected_at) + limits.quiet <= tracker.clock
+    }
+
+
+def _held(records: Iterable[IncidentRecord]) -> set[str]:
+    return {uid for each in records for uid in (*each.members, *each.attached)}
+
+
+def _put_out(tracker: IncidentTracker, limits: IncidentLimits) -> None:
+    """Put out a finding that does not alert, or else one of the middle, so that the first and the newest stay."""
+    ordered = sorted(tracker.findings.values(), key=lambda each: (each.first, each.uid))
+    others = [each for each in ordered if not each.is_alert]
+    del tracker.findings[(others[0] if others else ordered[limits.first]).uid]
+    tracker.dropped += 1
+
+
+def next_due(tracker: IncidentTracker, limits: IncidentLimits) -> int:
+    """Return when time alone changes something next, in milliseconds."""
+    times = [
+        record.due + (limits.retention if record.state is IncidentState.RESOLVED else 0)
+        for record in tracker.records.values()
+    ]
+    held = _held(tracker.records.values())
+    loose = (each for uid, each in tracker.findings.items() if uid not in held)
+    times += [max(each.first, each.detected_at) + limits.quiet for each in loose]
+    return min(times, default=NEVER)
+
+
+def pending(tracker: IncidentTracker) -> list[IncidentRecord]:
+    """Return the incidents whose newest revision is not published yet, those that are closed first."""
+    found = [record for record in tracker.records.values() if record.revision != record.published]
+    return sorted(found, key=lambda record: (record.state is not IncidentState.RESOLVED, record.revision, record.uid))
+
+
+# What belongs together
+
+
+def _refresh(tracker: IncidentTracker, cause: int, limits: IncidentLimits) -> None:
+    """Bring the records in line with the findings; `cause` is the time of the record that changed them."""
+    alive = _alive(tracker, limits)
+    where = {uid: each.uid for each in alive.values() for uid in each.members}
+    for uid, record in tracker.records.items():
+        if uid not in alive:
+            _vanish(record, where, cause)
+    for uid, new in alive.items():
+        _update(tracker.records.setdefault(uid, IncidentRecord(uid)), new, cause)
+
+
+def _update(record: IncidentRecord, new: IncidentRecord, cause: int) -> None:
+    """Take over what is new. Revisions follow timestamps, so that they grow even after a record was forgotten."""
+    if record.digest == new.digest:
+        return
+    at = cause or new.due
+    record.version = max(record.version + 1, at)
+    if record.material() != new.material() or not record.revision:
+        record.revision, record.changed_at = max(record.revision + 1, at), at
+    record.severity, record.detections, record.state = new.severity, new.detections, new.state
+    record.resolution, record.merged_into = new.resolution, ""
+    record.resolved_at = new.resolved_at or (at if new.state is IncidentState.RESOLVED else 0)
+    record.members, record.attached, record.due, record.digest = new.members, new.attached, new.due, new.digest
+
+
+def _vanish(record: IncidentRecord, where: Mapping[str, str], cause: int) -> None:
+    """Close an incident whose alerting findings are no more, or are another's by now."""
+    merged_into = next((where[uid] for uid in record.members if uid in where), "")
+    resolution = Resolution.MERGED if merged_into else Resolution.WITHDRAWN
+    if (record.resolution, record.merged_into) == (resolution, merged_into):
+        return
+    record.version, record.revision = (max(number + 1, cause) for number in (record.version, record.revision))
+    record.state, record.resolution, record.merged_into = IncidentState.RESOLVED, resolution, merged_into
+    record.resolved_at = record.changed_at = cause
+    record.digest = b""
+
+
+def _alive(tracker: IncidentTracker, limits: IncidentLimits) -> dict[str, IncidentRecord]:
+    """Return the incidents of the findings as they are, by uid."""
+    owner = tracker.user_id or tracker.subject
+    clusters = {
+        incident_uid(tracker.tenant_id, owner, members[0].session or members[0].uid): members
+        for members in _clusters([each for each in tracker.findings.values() if each.is_alert], limits.quiet)
+    }
+    attached = _attached(tracker, clusters, limits.quiet)
+    false, clock = frozenset(tracker.false_positives), tracker.clock
+    return {uid: _record(uid, each, attached[uid], (false, clock, limits.quiet)) for uid, each in clusters.items()}
+
+
+def _clusters(alerts: Iterable[TrackedFinding], quiet: int) -> list[list[TrackedFinding]]:
+    """Return the alerts by incident, each in order of time: those of one session, and those close to each other."""
+    clusters: list[list[TrackedFinding]] = []
+    by_session: dict[str, list[TrackedFinding]] = {}
+    newest: list[TrackedFinding] = []
+    for alert in sorted(alerts, key=_order):
+        near = newest if newest and alert.first - newest[-1].first <= quiet else None
+        same = by_session.get(alert.session) if alert.session else None
+        cluster = near if near is not None else same
+        if cluster is None:
+            cluster = []
+            clusters.append(cluster)
+        elif near is not None and same is not None and near is not same:
+            cluster = _join(near, same, clusters, by_session)
+        cluster.append(alert)
+        if alert.session:
+            by_session[alert.session] = cluster
+        newest = cluster
+    return clusters
+
+
+def _join(
+    one: list[TrackedFinding],
+    other: list[TrackedFinding],
+    clusters: list[list[TrackedFinding]],
+    by_session: dict[str, list[TrackedFinding]],
+) -> list[TrackedFinding]:
+    """Make one cluster of two."""
+    clusters[:] = [each for each in clusters if each is not one and each is not other]
+    joined = sorted([*one, *other], key=_order)
+    clusters.append(joined)
+    by_session.update((each.session, joined) for each in joined if each.session)
+    return joined
+
+
+def _order(finding: TrackedFinding) -> tuple[int, bool, str, str]:
+    return finding.first, not finding.session, finding.session, finding.uid
+
+
+def _attached(
+    tracker: IncidentTracker, clusters: Mapping[str, Sequence[TrackedFinding]], quiet: int
+) -> dict[str, list[TrackedFinding]]:
+    """Return by incident the findings that do not alert: those of its sessions, and others close to it."""
+    found: dict[str, list[TrackedFinding]] = {uid: [] for uid in clusters}
+    if not clusters:
+        return found
+    sessions = {each.session: uid for uid, members in clusters.items() for each in members if each.session}
+    for other in sorted((each for each in tracker.findings.values() if not each.is_alert), key=_order):
+        uid = sessions.get(other.session) or _nearest(other, clusters, quiet)
+        if uid:
+            found[uid].append(other)
+    return found
+
+
+def _nearest(other: TrackedFinding, clusters: Mapping[str, Sequence[TrackedFinding]], quiet: int) -> str:
+    distance, uid = min(
+        (min(abs(other.first - each.first) for each in members), uid) for uid, members in clusters.items()
+    )
+    return uid if distance <= quiet else ""
+
+
+def _record(
+    uid: str,
+    members: Sequence[TrackedFinding],
+    attached: Sequence[TrackedFinding],
+    known: tuple[frozenset[str], int, int],
+) -> IncidentRecord:
+    false, clock, quiet = known
+    active = [each for each in members if each.uid not in false]
+    due = max(max(each.first, each.detected_at) for each in members) + quiet
+    resolution = Resolution.FALSE_POSITIVE if not active else Resolution.QUIET if due <= clock else Resolution.NONE
+    record = IncidentRecord(
+        uid,
+        severity=max(each.severity for each in active or members),
+        detections=tuple(sorted({each.detection for each in active or members})),
+        state=_state(active or members) if resolution is Resolution.NONE else IncidentState.RESOLVED,
+        resolution=resolution,
+        resolved_at=members[-1].first + quiet if resolution is Resolution.QUIET else 0,
+        members=tuple(each.uid for each in members),
+        attached=tuple(each.uid for each in attached),
+        due=due,
+    )
+    states = [(each.uid, each.revision, each.uid in false) for each in (*members, *attached)]
+    record.digest = blake2b(_encode([record.material(), states]), digest_size=8).digest()
+    return record
+
+
+def _state(active: Sequence[TrackedFinding]) -> IncidentState:
+    """Tell whether a later event than the first added anything to it."""
+    start = active[0].first
+    first = [each for each in active if each.first == start]
+    severity, kinds = max(each.severity for each in first), {each.detection for each in first}
+    is_more = any(each.severity > severity or each.detection not in kinds for each in active)
+    return IncidentState.UPDATED if is_more else IncidentState.OPEN
+
+
+def severity_of(record: IncidentRecord) -> Severity:
+    """Return an incident's severity."""
+    return Severity(record.severity)
