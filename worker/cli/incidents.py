@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def list_(
         print_json({"incidents": [incident.ocsf() for incident in found]})
         return
     for incident in found:
-        typer.echo(as_line(incident))
+        output(as_line(incident))
     say(f"{len(found):,} incidents" if found else "no incidents")
 
 
@@ -75,7 +75,7 @@ def show(
     if as_json:
         print_json(found.ocsf())
     else:
-        typer.echo(as_text(found))
+        output(as_text(found))
 
 
 def _settings(context: typer.Context, data_dir: Path | None) -> Settings:

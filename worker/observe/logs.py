@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
+from schemas.text import printable_lines
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
@@ -98,6 +100,14 @@ def drop_personal(_logger: Any, method: str, event: MutableMapping[str, Any]) ->
     return event
 
 
+def clean_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Replace what could steer a terminal (structlog processor); JSON escapes it by itself."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable_lines(value)
+    return event
+
+
 def shared_processors() -> list[Processor]:
     """Return what every log line passes, ours and the libraries'."""
     return [
@@ -149,4 +159,4 @@ def _formatter(renderers: list[Processor]) -> structlog.stdlib.ProcessorFormatte
 def _renderers(log_format: Format, out: TextIO) -> list[Processor]:
     if log_format == "json" or (log_format == "auto" and not out.isatty()):
         return [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    return [clean_controls, structlog.dev.ConsoleRenderer(colors=out.isatty())]

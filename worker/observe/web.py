@@ -43,8 +43,8 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 DENIED = json_page({"error": "a bearer token is required: web.token"}, 401)
 UNKNOWN = json_page({"error": "no state is kept of this user"}, 404)
 _ELSEWHERE = (
-    "the worker at {url} keeps this user; ask it, or set web.forward_over_http, with which workers send the token to one "
-    "another over plain HTTP"
+    "the worker at {url} keeps this user; ask it, or set web.forward_over_http, with which workers send the token to "
+    "one another over plain HTTP"
 )
 UNASSIGNED = json_page({"error": "the user's partition is being assigned; try again"}, 503)
 SAMPLE_EVERY = 15_000

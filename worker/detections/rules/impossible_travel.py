@@ -62,8 +62,8 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
 def _fastest(view: View, before: Context, distance: float, parameters: ImpossibleTravel) -> float:
     """Return the speed that is possible.
 
-    An airliner flies at its cruising speed only in the air, where people are on satellites. Who comes from a system that
-    the user never had, without having signed in again, has to have been as fast from door to door.
+    An airliner flies at its cruising speed only in the air, where people are on satellites. Who comes from a system
+    that the user never had, without having signed in again, has to have been as fast from door to door.
     """
     after = view.context
     goes_on = view.session is not None and before.uid == after.uid and not is_reauthenticated(view)
