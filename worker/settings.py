@@ -204,6 +204,10 @@ class WebSettings(SettingsGroup):
     """Name or address at which other workers reach this one; unset: `host`, or the machine's name for a wildcard."""
     token: SecretStr | None = None
     """Bearer token for metrics and live views; required to listen on anything but loopback."""
+    forward_over_http: bool = False
+    """Let workers send the token to one another over plain HTTP, to answer for users that another worker keeps."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that requests may use, beside addresses, `localhost`, `host`, `advertised_host` and the machine's."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
@@ -212,6 +216,10 @@ class WebSettings(SettingsGroup):
                 "web.token is required to listen on anything but loopback, because live views show personal data"
             )
         return self
+
+    def hosts(self) -> set[str]:
+        """Return the host names that requests may use."""
+        return {self.host, gethostname(), *filter(None, [self.advertised_host]), *self.allowed_hosts}
 
     def reachable_host(self) -> str:
         """Return the host at which other workers reach this one, as written in URLs."""
