@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -55,38 +55,38 @@ def _show(found: Report) -> None:
 
 
 def _show_definitions(found: Evaluation) -> None:
-    typer.echo(f"{'detection':24} {'attacks':>8} {'recall':>8} {'precision':>10} {'by definition':>14} {'wrong':>6}")
+    output(f"{'detection':24} {'attacks':>8} {'recall':>8} {'precision':>10} {'by definition':>14} {'wrong':>6}")
     for uid, tally in sorted(found.detections.items()):
         recall, precision = _share(tally.recall), _share(tally.precision)
-        typer.echo(f"{uid:24} {tally.attacks:8} {recall:>8} {precision:>10} {tally.by_definition:14} {tally.wrong:6}")
-    typer.echo(f"\n{'benign class':24} {'sessions':>8} {'alerts':>8} {'per 1,000':>10}")
+        output(f"{uid:24} {tally.attacks:8} {recall:>8} {precision:>10} {tally.by_definition:14} {tally.wrong:6}")
+    output(f"\n{'benign class':24} {'sessions':>8} {'alerts':>8} {'per 1,000':>10}")
     for name, benign in [*sorted(found.benign.items()), ("all", found.total)]:
-        typer.echo(f"{name:24} {benign.sessions:8} {benign.alerts:8} {benign.per_thousand:10.2f}")
-    typer.echo(f"\nincidents per attack     {_mean(found.incidents):>8}")
+        output(f"{name:24} {benign.sessions:8} {benign.alerts:8} {benign.per_thousand:10.2f}")
+    output(f"\nincidents per attack     {_mean(found.incidents):>8}")
     say(f"{found.events:,} events")
 
 
 def _show_policy(policy: str, report: PolicyReport) -> None:
-    typer.echo(f"\nordinary lives, policy {policy}: {report.sessions:,} sessions, {report.user_days:,} user-days")
-    typer.echo(f"  false alerts             {report.alerts:8}")
-    typer.echo(f"  per 1,000 sessions       {report.per_thousand_sessions:8.2f}")
-    typer.echo(f"  per 1,000 user-days      {report.per_thousand_user_days:8.2f}")
-    typer.echo(f"  user-days with an alert  {report.alerted_days / max(report.user_days, 1):8.2%}")
-    typer.echo(f"  users over one a week    {report.noisy / max(report.users, 1):8.2%}")
-    typer.echo(f"  recall of thefts         {_share(report.recall):>8}")
-    typer.echo(f"  incidents per theft      {_mean(report.incidents):>8}")
+    output(f"\nordinary lives, policy {policy}: {report.sessions:,} sessions, {report.user_days:,} user-days")
+    output(f"  false alerts             {report.alerts:8}")
+    output(f"  per 1,000 sessions       {report.per_thousand_sessions:8.2f}")
+    output(f"  per 1,000 user-days      {report.per_thousand_user_days:8.2f}")
+    output(f"  user-days with an alert  {report.alerted_days / max(report.user_days, 1):8.2%}")
+    output(f"  users over one a week    {report.noisy / max(report.users, 1):8.2%}")
+    output(f"  recall of thefts         {_share(report.recall):>8}")
+    output(f"  incidents per theft      {_mean(report.incidents):>8}")
 
 
 def _show_details(report: PolicyReport) -> None:
-    typer.echo(f"\n{'theft, default policy':34} {'thefts':>7} {'found':>7}")
+    output(f"\n{'theft, default policy':34} {'thefts':>7} {'found':>7}")
     for kind, recall in report.thefts.items():
-        typer.echo(f"{kind:34} {recall.thefts:7} {recall.found:7}")
-    typer.echo(f"\n{'false alerts, default policy':34} {'alerts':>7} {'share':>7}")
+        output(f"{kind:34} {recall.thefts:7} {recall.found:7}")
+    output(f"\n{'false alerts, default policy':34} {'alerts':>7} {'share':>7}")
     for uid, count in sorted(report.detections.items(), key=lambda each: -each[1]):
-        typer.echo(f"{uid:34} {count:7} {count / report.alerts:7.1%}")
-    typer.echo(f"\n{'whose, default policy':34} {'people':>7} {'alerted':>7} {'alerts':>7}")
+        output(f"{uid:34} {count:7} {count / report.alerts:7.1%}")
+    output(f"\n{'whose, default policy':34} {'people':>7} {'alerted':>7} {'alerts':>7}")
     for name, exposure in sorted(report.exposure.items()):
-        typer.echo(f"{name:34} {exposure.people:7} {exposure.alerted:7} {exposure.alerts:7}")
+        output(f"{name:34} {exposure.people:7} {exposure.alerted:7} {exposure.alerts:7}")
 
 
 def _share(value: float | None) -> str:
