@@ -330,6 +330,13 @@ class StreamSettings(SettingsGroup):
     """Share of rejected records in the last minute, of at least 100, above which the worker is not ready."""
 
 
+class DetectionSettings(SettingsGroup):
+    """The catalogue of detections."""
+
+    broken_plugins: Literal["fail", "skip"] = "fail"
+    """What to do about a plug-in that cannot be imported: refuse to start, or log a warning and go on without it."""
+
+
 class InputSettings(SettingsGroup):
     """What records on the input topic look like; see docs/input.md."""
 
@@ -421,6 +428,7 @@ class Settings(BaseSettings):
     incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
+    detections: DetectionSettings = DetectionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
     input: InputSettings = InputSettings()

@@ -14,7 +14,7 @@ from worker.detections.evidence import render
 from worker.sessions.contracts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from worker.sessions.announcements import ClaimView, CrowdView
 
@@ -36,12 +36,24 @@ class Rule(NamedTuple):
 class TenantRuleEngine:
     """Judges events by the detections a policy enables; `worker.sessions.contracts.RuleEngine` is the port it fits.
 
+    Args:
+        chosen: the detections in use.
+        policy: the tenant's.
+        on_failure: called with the id of a detection that raised, and its exception; the event is judged by the
+            others. Without it the exception passes through.
+
     Raises:
         ValueError: the policy overrides a detection or a parameter that does not exist, or to a wrong value.
     """
 
-    def __init__(self, chosen: Iterable[Detection[Any]], policy: TenantPolicy = DEFAULT_POLICY) -> None:
+    def __init__(
+        self,
+        chosen: Iterable[Detection[Any]],
+        policy: TenantPolicy = DEFAULT_POLICY,
+        on_failure: Callable[[str, Exception], None] | None = None,
+    ) -> None:
         self.policy = policy
+        self._on_failure = on_failure
         self._rules = tuple(_rules({each.id: each for each in chosen}, policy))
         self._by_trigger: dict[int, tuple[Rule, ...]] = {}
         self._shadows = frozenset(rule.detection.id for rule in self._rules if rule.shadow)
@@ -59,10 +71,18 @@ class TenantRuleEngine:
         if not view.verdicts:
             view.verdicts = verdicts
         for rule in self._listeners(int(view.trigger)):
-            signal = rule.detection.detect(view, rule.parameters)
-            if signal is not None:
-                verdicts.append(_verdict(rule, signal, view))
+            try:
+                signal = rule.detection.detect(view, rule.parameters)
+                if signal is not None:
+                    verdicts.append(_verdict(rule, signal, view))
+            except Exception as error:  # noqa: BLE001  of a plug-in, anything
+                self._failed(rule, error)
         return verdicts
+
+    def _failed(self, rule: Rule, error: Exception) -> None:
+        if self._on_failure is None:
+            raise error
+        self._on_failure(rule.detection.id, error)
 
     def evaluate_claim(self, view: ClaimView) -> list[Verdict]:
         """Ask about a uid that somebody else claimed before."""
@@ -73,8 +93,15 @@ class TenantRuleEngine:
         return self._evaluate_correlation(view, int(Trigger.ARRIVAL), "")
 
     def _evaluate_correlation(self, view: ClaimView | CrowdView, trigger: int, session_uid: str) -> list[Verdict]:
-        asked = [(rule, rule.detection.detect(view, rule.parameters)) for rule in self._listeners(trigger)]
-        return [_correlation_verdict(rule, signal, session_uid) for rule, signal in asked if signal is not None]
+        verdicts: list[Verdict] = []
+        for rule in self._listeners(trigger):
+            try:
+                signal = rule.detection.detect(view, rule.parameters)
+                if signal is not None:
+                    verdicts.append(_correlation_verdict(rule, signal, session_uid))
+            except Exception as error:  # noqa: BLE001  as above
+                self._failed(rule, error)
+        return verdicts
 
     def needing(self, part: str) -> tuple[str, ...]:
         """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
