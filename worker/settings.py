@@ -275,7 +275,7 @@ class StateSettings(SettingsGroup):
     idle_ttl_days: Positive = 400
     """Days that a user without events is kept in the state; also the longest dormancy that can be detected."""
     quarantine_hours: NotNegative = 24
-    """Hours after a finding of medium or above in which its session's observations stay out of the baseline."""
+    """Hours in which what a session shows is not learned, after a finding that casts doubt on who holds it."""
     sessions: Positive = 64
     """Sessions kept per user; ended and oldest ones are evicted first."""
 

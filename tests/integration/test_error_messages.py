@@ -111,7 +111,7 @@ def test_a_tls_port_of_kafka_spoken_to_in_plain_text(tmp_path: Path, tls: int, p
     began = time.monotonic()
     done = run(
         tmp_path, "topics", "check", KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{tls}", KAFKA__SECURITY_PROTOCOL=protocol,
-        KAFKA__SASL_USERNAME="u", KAFKA__SASL_PASSWORD="p", KAFKA__REQUEST_TIMEOUT_MS=str(REQUEST_MS),
+        KAFKA__SASL_USERNAME="u", KAFKA__SASL_PASSWORD="p", KAFKA__REQUEST_TIMEOUT_MS=str(REQUEST_MS),  # noqa: S106  nobody's
     )  # fmt: skip
     assert time.monotonic() - began < 30
     found = error_of(done, UNREACHABLE)

@@ -6,12 +6,12 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from schemas.feedback import Feedback
 from worker.apps.embedded import served
 from worker.clickhouse.writer import connect
 from worker.stream.produce import produce
 
 if TYPE_CHECKING:
+    from schemas.feedback import Feedback
     from worker.settings import Settings
 
 _FIND = """

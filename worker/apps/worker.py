@@ -61,9 +61,7 @@ def _announced(settings: Settings, parts: WorkerParts) -> App:
     log.info("Kafka", brokers=kafka, group=settings.stream.group_id, partitions=topics.partitions)
     log.info("topics", events=topics.events, findings=topics.findings, incidents=topics.incidents, dlq=topics.dlq)
     log.info("ClickHouse", store=masked(settings.store_dsn()))
-    log.info(
-        "web server", address=f"http://{web.reachable_host()}:{web.port}", token="required" if web.token else "none"
-    )
+    log.info("web server", address=address, bearer_required=web.token is not None)
     for source in parts.sources():
         log.info("enrichment source", source=source.name, origin=source.origin, age_days=_age_days(source))
     return parts.app

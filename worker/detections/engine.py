@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import orjson
 from pydantic import ValidationError
 
 from schemas.finding import SCORES, SEVERITIES, Severity
 from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
 from worker.detections.api import Detection, Parameters, Scope, Signal, Trigger, View
+from worker.detections.comparison import other_system
 from worker.detections.evidence import render
-from worker.sessions.contracts import Verdict
+from worker.sessions.baseline import is_clean, is_learned, is_reported, report_key
+from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from worker.sessions.announcements import ClaimView, CrowdView
+    from worker.sessions.announcements import ClaimView, CrowdView, DeedView
 
 PARTS = ("network", "place", "device", "amr")
 """What of an event may be unknown."""
@@ -54,8 +57,16 @@ class TenantRuleEngine:
     ) -> None:
         self.policy = policy
         self._on_failure = on_failure
-        self._rules = tuple(_rules({each.id: each for each in chosen}, policy))
+        known = {each.id: each for each in chosen}
+        self._rules = tuple(_rules(known, policy))
+        # Whatever the policy enables: a finding has one writer for good.
+        self._tenant_wide = frozenset(uid for uid, each in known.items() if each.tenant_wide)
         self._by_trigger: dict[int, tuple[Rule, ...]] = {}
+        self._covers = {
+            rule.detection.id: rule.detection.covers
+            for rule in self._rules
+            if rule.detection.covers and not rule.shadow
+        }
         self._shadows = frozenset(rule.detection.id for rule in self._rules if rule.shadow)
         self._needing = {
             part: tuple(rule.detection.id for rule in self._rules if part in rule.detection.needs) for part in PARTS
@@ -77,7 +88,21 @@ class TenantRuleEngine:
                     verdicts.append(_verdict(rule, signal, view))
             except Exception as error:  # noqa: BLE001  of a plug-in, anything
                 self._failed(rule, error)
+        if len(verdicts) > 1:
+            self._cover(verdicts)
         return verdicts
+
+    def _cover(self, verdicts: list[Verdict]) -> None:
+        """Suppress verdicts that say no more than a more severe one on the same event: one deed is one alert."""
+        for number, verdict in enumerate(verdicts):
+            covering = next((each for each in verdicts if self._covers_it(each, verdict)), None)
+            if covering is not None:
+                reasons = (*verdict.suppressed_by, f"{COVERED_BY}{covering.detection}")
+                verdicts[number] = msgspec.structs.replace(verdict, suppressed_by=reasons)
+
+    def _covers_it(self, covering: Verdict, verdict: Verdict) -> bool:
+        known = verdict.detection in self._covers.get(covering.detection, ())
+        return known and Severity.MEDIUM <= covering.severity >= verdict.severity
 
     def _failed(self, rule: Rule, error: Exception) -> None:
         if self._on_failure is None:
@@ -92,7 +117,21 @@ class TenantRuleEngine:
         """Ask about the arrivals on a network."""
         return self._evaluate_correlation(view, int(Trigger.ARRIVAL), "")
 
-    def _evaluate_correlation(self, view: ClaimView | CrowdView, trigger: int, session_uid: str) -> list[Verdict]:
+    def evaluate_client(self, view: CrowdView) -> list[Verdict]:
+        """Ask about the users to whom a client is new."""
+        return self._evaluate_correlation(view, int(Trigger.CLIENT), "")
+
+    def evaluate_deed(self, view: DeedView) -> list[Verdict]:
+        """Ask about what users of a tenant did alike on one day."""
+        return self._evaluate_correlation(view, int(Trigger.DEED), "")
+
+    def parameters_of(self, uid: str) -> Parameters | None:
+        """Return the parameters of a detection in force, None when the policy disables it."""
+        return next((rule.parameters for rule in self._rules if rule.detection.id == uid), None)
+
+    def _evaluate_correlation(
+        self, view: ClaimView | CrowdView | DeedView, trigger: int, session_uid: str
+    ) -> list[Verdict]:
         verdicts: list[Verdict] = []
         for rule in self._listeners(trigger):
             try:
@@ -114,6 +153,10 @@ class TenantRuleEngine:
     def is_shadow(self, uid: str) -> bool:
         """Tell whether a detection's findings are stored and not alerted."""
         return uid in self._shadows
+
+    def is_tenant_wide(self, uid: str) -> bool:
+        """Tell whether a detection's findings are written by the correlation stage."""
+        return uid in self._tenant_wide
 
     def _listeners(self, trigger: int) -> tuple[Rule, ...]:
         listeners = self._by_trigger.get(trigger)
@@ -165,24 +208,51 @@ def _correlation_verdict(rule: Rule, signal: Signal, session_uid: str) -> Verdic
 
 def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
     detection = rule.detection
+    severity, score = _weight(rule, signal)
+    once = report_key(detection.id, signal.once) if signal.once else 0
     return Verdict(
         detection.id,
         view.context.uid if detection.scope is Scope.SESSION else "",
         signal.subject,
-        *_weight(rule, signal),
+        severity,
+        score,
         signal.summary,
         render(signal, view),
-        (*signal.suppressed_by, *_suppressors(rule, view)),
+        (*signal.suppressed_by, *_told_before(once, severity, signal, view), *_suppressors(rule, signal, view)),
         signal.before,
+        detection.casts_doubt,
+        once,
+        detection.tenant_wide and _joins(view, signal),
     )
 
 
-def _suppressors(rule: Rule, view: View) -> tuple[str, ...]:
-    """Return why the tenant's own lists take the network's side."""
+def _told_before(once: int, severity: int, signal: Signal, view: View) -> tuple[str, ...]:
+    """Return why a finding that is raised once is not raised."""
+    history = view.user.baseline
+    if TOLD_BEFORE in signal.suppressed_by or not is_reported(history, once, severity, view.now, view.limits):
+        return ()
+    is_fresh = view.now - history.reported[once].first < view.limits.quarantine
+    return () if signal.renewed and is_fresh else (TOLD_BEFORE,)
+
+
+def _joins(view: View, signal: Signal) -> bool:
+    """Tell whether a user counts among those of the tenant who did the same; see `Verdict.joins`.
+
+    A thief of many sessions must not make a crowd of their owners, nor an account made for it.
+    """
+    profile, session, context = view.user, view.session, view.context
+    doubted = session is None or not is_clean(session, view.now, view.limits) or context.device.scripted
+    moved = signal.before is not None and other_system(signal.before.network, context.network)
+    return not doubted and not moved and is_learned(profile.baseline, view.now)
+
+
+def _suppressors(rule: Rule, signal: Signal, view: View) -> tuple[str, ...]:
+    """Return why the tenant's own lists take the side of the event's network, or of the one it is held against."""
     policy = view.policy
     if rule.detection.invariant or not (policy.allowed_networks or policy.allowed_asns):
         return ()
-    return ("allowed-network",) if view.is_allowed() else ()
+    either = view.is_allowed() or (signal.before is not None and view.is_allowed(signal.before))
+    return ("allowed-network",) if either else ()
 
 
 _AS_IS = DetectionPolicy()

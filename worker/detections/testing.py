@@ -30,18 +30,19 @@ from schemas.vocabulary import SessionClass
 from worker.detections.engine import TenantRuleEngine
 from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Enrichment, Network, Place
 from worker.enrich.networks import is_private, prefix_of
-from worker.sessions.announcements import SessionStart
+from worker.sessions.announcements import Deed, SessionStart
+from worker.sessions.baseline import device_key
 from worker.sessions.codec import NEVER
-from worker.sessions.correlation import CorrelationState, arrive, claim
+from worker.sessions.correlation import CorrelationState, appear, arrive, claim, share
 from worker.sessions.limits import Limits
-from worker.sessions.reorder import StartHistory, apply
+from worker.sessions.reorder import FindingChange, apply
 from worker.sessions.state import decode_user, encode_user, new_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from worker.detections.api import Detection
-    from worker.sessions.reorder import Applied, FindingChange
+    from worker.sessions.reorder import StartedSession
     from worker.sessions.state import OpenFinding, User
 
 START = 1_790_000_000_000
@@ -298,14 +299,17 @@ def open_findings(
 ) -> list[OpenFinding]:
     """Return the findings that stand after all events, in order of their first occurrence."""
     users: dict[tuple[str, str], User] = {}
-    shared: dict[str, CorrelationState] = {}
+    correlated: dict[str, CorrelationState] = {}
     found: dict[str, OpenFinding] = {}
     for event, known in events:
         key = event.tenant_id, event.user_id
         user = users.get(key) or new_user(*key)
         applied = apply(user, event, known, engine, limits)
-        crossed = _correlated(event, known.network, applied, shared, engine, limits) if applied.started else ()
-        for change in (*applied.changes, *crossed):
+        crossed = [
+            each for started in applied.started for each in _correlated(event, started, correlated, engine, limits)
+        ]
+        changes = (each for change in applied.changes for each in _shared(change, correlated, engine, limits))
+        for change in (*changes, *crossed):
             if change.activity is Activity.CLOSE:
                 found.pop(change.uid, None)
             else:
@@ -315,25 +319,44 @@ def open_findings(
     return sorted(found.values(), key=lambda each: (each.first, each.detection, each.subject))
 
 
+def _shared(
+    change: FindingChange, correlated: dict[str, CorrelationState], engine: TenantRuleEngine, limits: Limits
+) -> Iterator[FindingChange]:
+    """Do with a change to a finding what the second stage does."""
+    if not engine.is_tenant_wide(change.finding.detection):
+        yield change
+        return
+    deed = Deed(*change[:2], b"", change.uid, change.activity, change.finding, None, None, ("", 0, 0), 0)
+    key = f"deed {change.tenant_id} {change.finding.detection} {change.finding.subject}"
+    restated, changes = share(correlated.setdefault(key, CorrelationState()), deed, engine, limits)
+    for each in restated:
+        yield FindingChange(each.deed.tenant_id, each.deed.user_id, each.deed.uid, each.activity, each.finding)
+    yield from changes
+
+
 def _correlated(
     event: SessionEvent,
-    network: Network,
-    applied: Applied,
-    shared: dict[str, CorrelationState],
+    started: StartedSession,
+    correlated: dict[str, CorrelationState],
     engine: TenantRuleEngine,
     limits: Limits,
 ) -> list[FindingChange]:
     """Do with the start of a session what the second stage does."""
-    started = applied.started or StartHistory(has_baseline=False, is_learned=False, is_new=False)
+    network, history = started.context.network, started.history
     start = SessionStart(
-        event.tenant_id, event.user_id, event.session_uid, event.event_time, (network.ip,), *started, ("", 0, 0), 0,
-        engine.policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY,
+        event.tenant_id, event.user_id, started.uid, started.time, (network.ip,), *history[:3], ("", 0, 0), 0,
+        engine.policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY, started.replaces,
+        history.is_new_client,
     )  # fmt: skip
-    state = shared.setdefault(f"uid {event.tenant_id} {event.session_uid}", CorrelationState())
+    state = correlated.setdefault(f"uid {event.tenant_id} {started.uid}", CorrelationState())
     found = claim(state, start, engine, limits)
-    if started.has_baseline and network.prefix:
-        state = shared.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
+    if (history.has_baseline or started.replaces) and network.prefix:
+        state = correlated.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
         found += arrive(state, start, network.prefix, engine, limits)
+    if history.has_baseline and history.is_new_client:
+        client = device_key(started.context.device)
+        state = correlated.setdefault(f"client {event.tenant_id} {client}", CorrelationState())
+        found += appear(state, start, client, engine, limits)
     return found
 
 

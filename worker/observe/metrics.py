@@ -185,6 +185,12 @@ ROW_LATENCY = Histogram(
 
 # --- Alerts: what becomes of incidents (`sessionwatch alerts`) ---
 
+ALERT_READY = Gauge(
+    "sessionwatch_alert_ready",
+    "1 when the process that delivers incidents is ready, 0 otherwise; /health/ready gives the reason.",
+    registry=REGISTRY,
+)
+
 # A tenant's own destinations share the label `tenant`.
 ALERT_DELIVERIES = Counter(
     "sessionwatch_alert_deliveries_total",

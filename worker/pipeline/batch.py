@@ -13,7 +13,7 @@ import msgspec
 from schemas.decoding import Ignored, Rejected, RejectReason
 from schemas.event import EventKind, SessionEvent
 from schemas.keys import user_key
-from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, start_of
+from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, deed_message, start_of
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.incidents import INCIDENT_PREFIX, IncidentStage, split_feedback
@@ -31,6 +31,7 @@ from worker.pipeline.ports import (
     envelope_headers,
 )
 from worker.pipeline.rows import event_row, session_row
+from worker.sessions.announcements import Deed
 from worker.sessions.budget import is_budget
 from worker.sessions.correlation import is_correlation
 from worker.sessions.incidents import IncidentLimits
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from worker.pipeline.readers import EventReader
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
-    from worker.sessions.reorder import Applied, FindingChange
+    from worker.sessions.reorder import Applied, FindingChange, StartedSession
     from worker.sessions.state import Context, User
 
 CACHE_BLOCK_RECORDS = 200
@@ -351,18 +352,20 @@ class _Batch:
             return
         self._add_session_rows(applied, user, key)
         self._count_unevaluated(event, known, engine)
-        if applied.started is not None:
-            self._announce(placed, event, known, applied)
+        for started in applied.started:
+            self._announce(placed, event, started)
 
-    def _announce(self, placed: PlacedEvent, event: SessionEvent, known: Enrichment, applied: Applied) -> None:
+    def _announce(self, placed: PlacedEvent, event: SessionEvent, started: StartedSession) -> None:
         """Announce a session's start to the correlation stage, unless its user starts far too many."""
-        if placed.user.current.baseline.rate.count > MAX_STARTS or applied.started is None:
+        if placed.user.current.baseline.rate.count > MAX_STARTS:
             self._count["starts-capped",] += 1
             return
         policy = self._engine_for(event.tenant_id).policy
-        start = start_of(event, known, applied.started, placed.origin, placed.record.timestamp, policy)
+        start = start_of(event, started, placed.origin, placed.record.timestamp, policy)
+        # Of another session than the event's only what its user knew has changed; whose it is was announced.
+        is_claimed = started.uid != event.session_uid or event.uid_derived
         self._result.messages += announcements(
-            start, known.network, self._topics.starts, is_derived=event.uid_derived, operator=self._operator
+            start, started.context, self._topics.starts, is_derived=is_claimed, operator=self._operator
         )
 
     def _add_session_rows(self, applied: Applied, user: User, key: bytes) -> None:
@@ -395,11 +398,19 @@ class _Batch:
     def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange]) -> tuple[str, ...]:
         """Collect findings; return the ids of their detections."""
         user = placed.user
-        cause = Cause(placed.origin, placed.record.timestamp, user.applied)
+        cause, engine = Cause(placed.origin, placed.record.timestamp, user.applied), self._engine_for(user.tenant_id)
         # The most severe first: what is left of the alert budget is for them.
         for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
-            self._findings.add(change, placed.key, cause, after, before)
+            if engine.is_tenant_wide(change.finding.detection):
+                # The correlation stage is their only writer: it knows who else of the tenant did the same.
+                deed = Deed(
+                    *change[:2], placed.key, change.uid, change.activity, change.finding, after, before,
+                    placed.origin, placed.record.timestamp, change.is_material,
+                )  # fmt: skip
+                self._result.messages.append(deed_message(deed, self._topics.starts))
+            else:
+                self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
 
     def _forward(self, record: Record, key: bytes, origin: Origin) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from schemas.policy import TenantPolicy
+from worker.sessions.state import Context, OpenFinding
 
 
 class SessionStart(msgspec.Struct, frozen=True, array_like=True):
@@ -15,9 +16,10 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         time: event time, milliseconds.
         names: address, network, place and device it began with, for people.
-        has_baseline, is_learned, is_new: see `worker.sessions.reorder.StartHistory`.
+        has_baseline, is_learned, is_new, is_new_client: see `worker.sessions.state.StartHistory`.
         origin, record_time: the record it came with, and that record's timestamp.
         is_temporary: the session is a guest's or for one access, see `schemas.vocabulary.SessionClass`.
+        replaces: the time it was announced with before, 0 for none.
     """
 
     tenant_id: str
@@ -31,6 +33,31 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     origin: tuple[str, int, int]
     record_time: int
     is_temporary: bool = False
+    replaces: int = 0
+    is_new_client: bool = False
+
+
+class Deed(msgspec.Struct, frozen=True, array_like=True):
+    """The announcement of a change to a finding that users of a tenant may share, see `Detection.tenant_wide`.
+
+    Attributes:
+        key: of the user's state.
+        uid, activity, finding, is_material: see `worker.sessions.reorder.FindingChange`.
+        after, before: the finding's contexts.
+        origin, record_time: the record that brought it about, and that record's timestamp.
+    """
+
+    tenant_id: str
+    user_id: str
+    key: bytes
+    uid: str
+    activity: int
+    finding: OpenFinding
+    after: Context | None
+    before: Context | None
+    origin: tuple[str, int, int]
+    record_time: int
+    is_material: bool = True
 
 
 class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
@@ -44,12 +71,10 @@ class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """A new session on a network, of a user whose networks are known."""
+    """A new session on a network, of a user whose networks are known and to whom it is new."""
 
     time: int
-    session_uid: str
     user_id: str
-    is_new: bool
 
 
 class ClaimView(msgspec.Struct):
@@ -69,17 +94,51 @@ class ClaimView(msgspec.Struct):
 
 
 class CrowdView(msgspec.Struct):
-    """The new sessions of users with a history on one network, and how many regulars it has, as a detection sees it."""
+    """What appeared on one network, or with one client, in one hour and the next, as a detection sees it.
+
+    Attributes:
+        network: name of the network, or of the client.
+        since, until: the hour, milliseconds.
+        arrivals: new sessions of users to whom the network is new, in order of time.
+        known: number of a cell of `cell` milliseconds -> its other users past their learning period, a bit for each
+            hash; `bit_of` gives that of a user.
+        regulars: how many users had come back to the network after a day.
+        earlier: how many users had been there before the hour.
+    """
 
     tenant_id: str
     network: str
+    since: int
+    until: int
     arrivals: Sequence[Arrival]
+    known: Mapping[int, int]
+    cell: int
+    bit_of: Callable[[str], int]
     regulars: int
+    earlier: int
+    policy: TenantPolicy
+
+
+class DeedView(msgspec.Struct):
+    """What users of a tenant did alike on one day, as a detection sees it.
+
+    Attributes:
+        detection, subject: what they did. `summary`: of one of their findings.
+        hours: number of the hour since the epoch -> names of the users who did it then, of at most
+            `worker.sessions.tenant_wide.HOURLY` of them; those in which enough users did it within the window.
+    """
+
+    tenant_id: str
+    detection: str
+    subject: str
+    summary: str
+    hours: Mapping[int, Sequence[int]]
     policy: TenantPolicy
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_start = msgspec.msgpack.Decoder(SessionStart).decode
+_decode_deed = msgspec.msgpack.Decoder(Deed).decode
 
 
 def encode_start(start: SessionStart) -> bytes:
@@ -94,3 +153,17 @@ def decode_start(value: bytes) -> SessionStart:
         msgspec.DecodeError: it is none.
     """
     return _decode_start(value)
+
+
+def encode_deed(deed: Deed) -> bytes:
+    """Encode the announcement of a change to a finding."""
+    return _encode(deed)
+
+
+def decode_deed(value: bytes) -> Deed:
+    """Decode what `encode_deed` made.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _decode_deed(value)

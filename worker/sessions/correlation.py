@@ -11,31 +11,28 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from schemas.finding import Activity, finding_uid
-from worker.sessions.announcements import Arrival, Claimant, ClaimView, CrowdView
+from worker.sessions import crowds, tenant_wide
+from worker.sessions.announcements import Claimant, ClaimView, CrowdView
 from worker.sessions.codec import CORRELATION, framed, has_format, unframed
-from worker.sessions.limits import DAY
+from worker.sessions.limits import DAY, HOUR
 from worker.sessions.reorder import FindingChange, is_material
 from worker.sessions.state import OpenFinding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from worker.sessions.announcements import SessionStart
+    from worker.sessions.announcements import Deed, SessionStart
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
 
+    Evaluate = Callable[[CrowdView], Sequence[Verdict]]
+
 MAX_CLAIMANTS = 16
 """Most claimants of one uid remembered: the earliest."""
-ARRIVALS, REGULARS = 128, 32
-"""Most arrivals on a network remembered, and most users known to come from there: the newest."""
-REGULAR_AFTER, REGULAR_FOR = DAY, 30 * DAY
-"""A user who came back to a network after a day or more is a regular of it, until a month after the last arrival.
-
-Once is not enough: the victims of a spray would make its network shared egress for the next one.
-"""
 CLAIMANT_TTL = 8 * DAY
 """A day longer than ended sessions are remembered."""
-UID, NETWORK, EVERYWHERE = "uid", "net", "all"
+UID, NETWORK, EVERYWHERE, DEED, CLIENT = "uid", "net", "all", "deed", "client"
+DEED = "deed"
 """What state is kept by: tenant and uid; network and tenant; a uid alone, over all tenants, for operators."""
 
 
@@ -45,15 +42,16 @@ class CorrelationState(msgspec.Struct, array_like=True):
     Attributes:
         applied: announcements applied. `offset`: of the last of them. `newest`: its latest time.
         claimants: of a uid, in order of time.
-        arrivals: on a network, in order of time. `regulars`: user -> first and last arrival there.
+        crowd: of a network, who appeared there.
+        shared: of a deed, who did it.
     """
 
     applied: int = 0
     offset: int = -1
     newest: int = 0
     claimants: list[Claimant] = msgspec.field(default_factory=list)
-    arrivals: list[Arrival] = msgspec.field(default_factory=list)
-    regulars: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    crowd: crowds.Crowd | None = None
+    shared: tenant_wide.Shared | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -62,7 +60,7 @@ _decode = msgspec.msgpack.Decoder(CorrelationState).decode
 
 def encode_correlation(state: CorrelationState) -> bytes:
     """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
-    wake = state.newest + (CLAIMANT_TTL if state.claimants else REGULAR_FOR)
+    wake = state.newest + (CLAIMANT_TTL if state.claimants else crowds.REGULAR_FOR)
     return framed(CORRELATION, wake, _encode(state))
 
 
@@ -125,41 +123,81 @@ def arrive(
     state: CorrelationState, start: SessionStart, network: str, engine: RuleEngine, limits: Limits
 ) -> list[FindingChange]:
     """Add an arrival on a network; return the findings that came, grew or went."""
+    return _arrive(state, start, f"network:{network}", engine.evaluate_crowd, engine, limits)
+
+
+def appear(
+    state: CorrelationState, start: SessionStart, client: str, engine: RuleEngine, limits: Limits
+) -> list[FindingChange]:
+    """Add the start of a session with a client new to its user; return the findings that came, grew or went."""
+    return _arrive(state, start, f"client:{client}", engine.evaluate_client, engine, limits)
+
+
+def _arrive(
+    state: CorrelationState, start: SessionStart, holder: str, evaluate: Evaluate, engine: RuleEngine, limits: Limits
+) -> list[FindingChange]:
     state.applied += 1
     state.newest = max(state.newest, start.time)
-    # What is forgotten closes nothing, so it goes before the first look.
-    _forget(state, limits)
-    before = _crowds(state, start.tenant_id, network, engine, limits)
-    first, last = state.regulars.get(start.user_id, (start.time, start.time))
-    state.regulars[start.user_id] = (min(first, start.time), max(last, start.time))
-    if start.is_learned:
-        arrivals = {arrival.session_uid: arrival for arrival in state.arrivals}
-        arrival = Arrival(start.time, start.session_uid, start.user_id, start.is_new)
-        arrivals[start.session_uid] = min(arrival, arrivals.get(start.session_uid, arrival))
-        state.arrivals = sorted(arrivals.values())
-    return _difference(before, _crowds(state, start.tenant_id, network, engine, limits))
+    crowd = state.crowd = state.crowd or crowds.Crowd()
+    hours = set(crowds.hours_of(start))
+    before = _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits)
+    crowds.add(crowd, start, state.newest)
+    return _difference(before, _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits))
 
 
-def _forget(state: CorrelationState, limits: Limits) -> None:
-    """Let go of arrivals that no admissible one can come close to, and of users who have stayed away."""
-    horizon = state.newest - limits.allowed_lateness - limits.grouping
-    state.arrivals = [arrival for arrival in state.arrivals[1 - ARRIVALS :] if arrival.time >= horizon]
-    known = sorted(state.regulars.items(), key=lambda item: (item[1][1], item[0]))[1 - REGULARS :]
-    state.regulars = {user: span for user, span in known if state.newest - span[1] < REGULAR_FOR}
-
-
-def _crowds(state: CorrelationState, tenant_id: str, network: str, engine: RuleEngine, limits: Limits) -> Standing:
+def _crowds(
+    crowd: crowds.Crowd,
+    tenant_id: str,
+    holder: str,
+    hours: Collection[int],
+    evaluate: Evaluate,
+    engine: RuleEngine,
+    limits: Limits,
+) -> Standing:
+    """Return the findings of some hours."""
     found: Standing = {}
-    if not state.arrivals:
-        return found
-    since = state.arrivals[0].time - REGULAR_AFTER
-    regulars = sum(first <= since and last - first >= REGULAR_AFTER for first, last in state.regulars.values())
-    for verdict in engine.evaluate_crowd(CrowdView(tenant_id, network, state.arrivals, regulars, engine.policy)):
-        new = [arrival for arrival in state.arrivals if arrival.is_new]
-        finding = _open_finding(
-            verdict, "", new[0].time, new[-1].time, len({arrival.user_id for arrival in new}), limits
-        )
-        found[_uid(tenant_id, "", f"network:{network}", finding)] = (tenant_id, "", finding)
+    for hour in hours:
+        since, until = hour * HOUR, (hour + 1) * HOUR
+        arrivals = crowds.arrivals(crowd, since, until + HOUR)
+        own = [each for each in arrivals if each.time < until]
+        if not own:
+            continue
+        view = CrowdView(
+            tenant_id, holder.partition(":")[2], since, until, arrivals, crowd.known, crowds.CELL, crowds.bit_of,
+            crowds.regulars(crowd, until), crowds.earlier(crowd, since), engine.policy,
+        )  # fmt: skip
+        for verdict in evaluate(view):
+            finding = _open_finding(verdict, "", own[0].time, own[-1].time, len({each.user_id for each in own}), limits)
+            found[_uid(tenant_id, "", holder, finding)] = (tenant_id, "", finding)
+    return found
+
+
+def share(
+    state: CorrelationState, deed: Deed, engine: RuleEngine, limits: Limits
+) -> tuple[list[tenant_wide.Restated], list[FindingChange]]:
+    """Add a change to a finding that users of a tenant may share.
+
+    Returns:
+        The users' findings to be written, and the tenant's own that came, changed or went.
+    """
+    state.applied += 1
+    state.newest = max(state.newest, deed.finding.first)
+    shared = state.shared = state.shared or tenant_wide.Shared()
+    old = _tenant_findings(shared, deed, engine, limits)
+    restated = tenant_wide.apply_deed(shared, deed, state.newest, engine)
+    return restated, _difference(old, _tenant_findings(shared, deed, engine, limits))
+
+
+def _tenant_findings(shared: tenant_wide.Shared, deed: Deed, engine: RuleEngine, limits: Limits) -> Standing:
+    found: Standing = {}
+    for day, view in tenant_wide.tenant_views(shared, deed, engine).items():
+        times = [at for hour in view.hours for at in shared.hours[hour].values()]
+        users = {name for names in view.hours.values() for name in names}
+        for verdict in engine.evaluate_deed(view):
+            finding = _open_finding(verdict, "", min(times), max(times), len(users), limits)
+            finding.bucket = day * DAY
+            holder = f"deed:{view.detection}"
+            found[_uid(deed.tenant_id, "", holder, finding)] = (deed.tenant_id, "", finding)
     return found
 
 

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity
 from worker.enrich.model import is_own_place
-from worker.sessions.baseline import is_learned, network_key
 from worker.sessions.codec import NEVER
-from worker.sessions.fold import FoldContext, deadline, expiry, forget_session, is_country_alone, is_live, step
+from worker.sessions.fold import (
+    FoldContext,
+    deadline,
+    expiry,
+    forget_session,
+    is_country_alone,
+    is_gateway,
+    is_live,
+    step,
+)
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
@@ -20,16 +28,18 @@ from worker.sessions.state import (
     decode_profile,
     encode_context,
     encode_profile,
+    unpacked,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from schemas.event import SessionEvent
-    from worker.enrich.model import Enrichment, Network
+    from schemas.policy import TenantPolicy
+    from worker.enrich.model import Enrichment
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
-    from worker.sessions.state import OpenFinding, Profile, Session, User
+    from worker.sessions.state import Context, OpenFinding, Profile, Session, StartHistory, User
 
 
 class FindingChange(NamedTuple):
@@ -47,6 +57,21 @@ class FindingChange(NamedTuple):
     is_material: bool = True
 
 
+class StartedSession(NamedTuple):
+    """The start of a session, to be announced.
+
+    Attributes:
+        time: event time. `replaces`: the one announced before, 0 for none.
+        context: of the first event.
+    """
+
+    uid: str
+    time: int
+    history: StartHistory
+    context: Context
+    replaces: int
+
+
 class Applied(NamedTuple):
     """What applying one event did.
 
@@ -55,7 +80,7 @@ class Applied(NamedTuple):
         duplicate: the same event was applied before.
         current: the event is the newest of its session, which lives: its own row tells the session's state.
         sessions: uids of other sessions whose state changed. `evicted`: sessions put out for want of room.
-        started: what is to be announced of a session that began, None when none did.
+        started: sessions that began, or of whose beginning a late event says something else than was announced.
         truncated: the user's state was over its bound in bytes, and was cut.
     """
 
@@ -65,21 +90,8 @@ class Applied(NamedTuple):
     changes: Sequence[FindingChange]
     sessions: Sequence[str]
     evicted: Sequence[tuple[str, Session]]
-    started: StartHistory | None = None
+    started: Sequence[StartedSession] = ()
     truncated: bool = False
-
-
-class StartHistory(NamedTuple):
-    """What the user's history says of the start of a session, as of the newest event applied.
-
-    Attributes:
-        has_baseline: there were sessions before. `is_learned`: so many that the user's networks are known.
-        is_new: none of them from this autonomous system.
-    """
-
-    has_baseline: bool
-    is_learned: bool
-    is_new: bool
 
 
 LATE = Applied(late=True, duplicate=False, current=False, changes=(), sessions=(), evicted=())
@@ -98,7 +110,6 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
     if time > head.time and _routine(user, event, known, encoded, engine, limits):
         _touch(user, uid, limits)
         return ROUTINE
-    started = None if uid in head.sessions or event.is_deleted else _started(user, known.network, time)
     contexts = user.next_context
     context = intern(user, uid, encoded)
     observation = Observation(time, activity, KIND_INDEX[event.kind], context, event.future_by)
@@ -110,7 +121,7 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
     )
     if user.next_context != contexts and _is_oversized(user, limits):
         applied = _truncated(user, applied, limits)
-    return applied if started is None else applied._replace(started=started)
+    return applied
 
 
 def _is_oversized(user: User, limits: Limits) -> bool:
@@ -163,10 +174,24 @@ def user_risk(user: User, now: int, limits: Limits) -> float:
     return decayed(head.risk, now - head.risk_at, limits.risk_half_life) if head.risk else 0.0
 
 
-def _started(user: User, network: Network, now: int) -> StartHistory:
-    history = user.current.baseline
-    is_new = bool(network.asn) and network_key(network) not in history.networks
-    return StartHistory(history.sessions > 0, is_learned(history, now), is_new)
+def _started(user: User, observation: Observation, uid: str, contexts: Contexts) -> StartedSession:
+    history = unpacked(user.current.sessions[uid].history)
+    return StartedSession(uid, observation.time, history, contexts[observation.context], 0)
+
+
+def _started_anew(
+    old: Profile, new: Profile, window: Sequence[Observation], contexts: Contexts
+) -> Iterator[StartedSession]:
+    """Yield the sessions of whose beginning a late event says something else than was announced."""
+    for uid, session in new.sessions.items():
+        known = old.sessions.get(uid)
+        if not session.history or (known and (known.started, known.history) == (session.started, session.history)):
+            continue
+        first = next((each for each in window if contexts[each.context].uid == uid), None)
+        if first is not None:
+            replaces = known.started if known and known.history else 0
+            history, context = unpacked(session.history), contexts[first.context]
+            yield StartedSession(uid, session.started, history, context, replaces)
 
 
 def _encode_context(event: SessionEvent, known: Enrichment) -> bytes:
@@ -211,9 +236,16 @@ def _routine(
     session.activity = max(session.activity, activity)
     if session.max_age_minutes:
         session.expires = expiry(session, engine.policy.expiry)
-    if trusted and activity >= where[1]:
+    if trusted and activity >= where[1] and not _is_gateway(user, session, engine.policy):
         head.place = (session.context, activity, place.latitude or 0.0, place.longitude or 0.0)
     return True
+
+
+def _is_gateway(user: User, session: Session, policy: TenantPolicy) -> bool:
+    # `fold.is_gateway` written out as far as it goes for most tenants, which have no such lists.
+    if not (policy.allowed_networks or policy.allowed_asns):
+        return False
+    return is_gateway(Contexts(user.contexts)[session.context], policy)
 
 
 def intern(user: User, uid: str, encoded: bytes) -> int:
@@ -232,6 +264,7 @@ def intern(user: User, uid: str, encoded: bytes) -> int:
 
 def _in_order(user: User, observation: Observation, uid: str, fold_context: FoldContext) -> Applied:
     user.append(observation)
+    is_start = uid not in user.current.sessions and observation.kind != DELETED
     done = step(user.current, observation, fold_context)
     _rotate(user, fold_context, {session.context for _, session in done.evicted})
     changes: Sequence[FindingChange] = ()
@@ -241,7 +274,8 @@ def _in_order(user: User, observation: Observation, uid: str, fold_context: Fold
     _touch(user, uid, fold_context.limits)
     current = observation.kind != DELETED and not user.current.sessions[uid].ended
     sessions = () if current else (uid,)
-    return Applied(False, False, current, changes, sessions, done.evicted)
+    started = (_started(user, observation, uid, fold_context.contexts),) if is_start else ()
+    return Applied(False, False, current, changes, sessions, done.evicted, started)
 
 
 def _out_of_order(user: User, observation: Observation, fold_context: FoldContext) -> Applied:
@@ -260,7 +294,8 @@ def _out_of_order(user: User, observation: Observation, fold_context: FoldContex
     evicted = [(uid, session) for uid, session in old.sessions.items() if uid not in new]
     changes = _difference(user, old.open_findings)
     _rotate(user, fold_context, _reported(evicted, changes))
-    return Applied(False, False, False, changes, changed, evicted)
+    started = tuple(_started_anew(old, user.current, window, contexts))
+    return Applied(False, False, False, changes, changed, evicted, started)
 
 
 def _repeated(user: User, uid: str, finding: OpenFinding) -> FindingChange:

@@ -16,16 +16,14 @@ from worker.detections.registry import detections
 from worker.sessions.announcements import SessionStart, decode_start, encode_start
 from worker.sessions.codec import UnknownFormatError
 from worker.sessions.correlation import (
-    ARRIVALS,
     MAX_CLAIMANTS,
-    REGULAR_FOR,
-    REGULARS,
     CorrelationState,
     arrive,
     claim,
     decode_correlation,
     encode_correlation,
 )
+from worker.sessions.crowds import CELL, CELL_USERS, REGULAR_FOR, REGULARS
 from worker.sessions.limits import DAY, HOUR, MINUTE, Limits
 
 T0 = 1_790_000_000_000
@@ -90,7 +88,7 @@ def test_the_order_of_arrivals_has_no_say(starts: list[SessionStart], chance: ra
     chance.shuffle(shuffled)
     (one, found), (other, found_shuffled) = after(starts), after(shuffled)
     assert found == found_shuffled
-    assert (one.arrivals, one.regulars) == (other.arrivals, other.regulars)
+    assert one.crowd == other.crowd
 
 
 @given(claims, st.randoms(use_true_random=False))
@@ -118,8 +116,9 @@ def test_five_make_a_crowd(users: int) -> None:
 
 
 def test_the_earliest_start_of_a_session_counts() -> None:
-    state, _ = after([start(5 * MINUTE, "u1"), start(MINUTE, "u1"), start(9 * MINUTE, "u1")])
-    assert [arrival.time for arrival in state.arrivals] == [T0 + MINUTE]
+    state, _ = after([start(9 * MINUTE, "u1"), start(MINUTE, "u1", replaces=T0 + 9 * MINUTE), start(MINUTE, "u1")])
+    assert state.crowd is not None
+    assert list(state.crowd.new.values()) == [{"u1": T0 + MINUTE}]
 
 
 def test_regulars_make_a_network_shared_egress_and_fade() -> None:
@@ -134,15 +133,18 @@ def test_regulars_make_a_network_shared_egress_and_fade() -> None:
 def test_what_is_forgotten_closes_nothing() -> None:
     state, found = after([start(n * MINUTE, f"u{n}") for n in range(6)])
     assert len(found) == 1
-    changes = arrive(state, start(5 * HOUR, "late"), NETWORK, JUDGE, LIMITS)
+    changes = arrive(state, start(20 * DAY, "late"), NETWORK, JUDGE, LIMITS)
     assert [each for each in changes if each.activity is Activity.CLOSE] == []
-    assert len(state.arrivals) == 1
 
 
 def test_everything_is_bounded() -> None:
-    state, _ = after([start(n * 100, f"u{n}") for n in range(3 * ARRIVALS)])
-    assert len(state.arrivals) <= ARRIVALS
-    assert len(state.regulars) <= REGULARS
+    state, _ = after([start(n * 100, f"u{n}") for n in range(3 * REGULARS)])
+    assert state.crowd is not None
+    assert max(map(len, state.crowd.new.values())) == CELL_USERS
+    assert len(state.crowd.visits) == len(state.crowd.last) == REGULARS
+    state, _ = after([start(n * CELL, f"u{n % 7}", f"s{n}") for n in range(0, 20_000, 40)])
+    assert state.crowd is not None
+    assert len(state.crowd.new) <= 14 * DAY // CELL // 40 + 2
     claimants, found = after([start(n, f"u{n}", "s1") for n in range(3 * MAX_CLAIMANTS)], uid=True)
     assert len(claimants.claimants) == MAX_CLAIMANTS
     assert len(found) == MAX_CLAIMANTS - 1

@@ -23,7 +23,7 @@ def detect(view: View, _parameters: LifetimeExtension) -> Signal | None:
     expected = known if grew else maximum
     reason = "grew from" if grew else "is longer than the tenant's maximum of"
     return Signal(
-        subject="grew" if grew else "maximum",
+        subject=f"{'grew' if grew else 'maximum'} {age:g}",
         summary=f"lifetime of the session {reason} {expected:g} min: now {age:g} min",
         observed={"max_age_minutes": age},
         expected={"max_age_minutes": expected},
@@ -60,4 +60,6 @@ DETECTION = Detection(
     triggers=Trigger.GRANT | Trigger.START,
     parameters=LifetimeExtension(),
     detect=detect,
+    casts_doubt=False,
+    tenant_wide=True,
 )

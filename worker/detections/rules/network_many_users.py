@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger
 from worker.sessions.limits import MINUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from worker.sessions.announcements import Arrival, CrowdView
+    from worker.sessions.announcements import CrowdView
 
 
 class NetworkManyUsers(Parameters):
@@ -18,15 +19,15 @@ class NetworkManyUsers(Parameters):
 
     users: int = 5
     """Users past their learning period, to whom the network is new, that make a crowd if they are the majority."""
-    minutes: float = 15.0
+    minutes: Annotated[float, Field(gt=0, le=60)] = 15.0
     """Window of their arrivals."""
     regulars: int = 5
     """Users who came back after a day from which a network is learned as shared egress, if no more come at once."""
 
 
 def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:
-    """Look for a window in which enough users arrive for the first time."""
-    crowd = _crowd(view.arrivals, parameters)
+    """Look for a window that begins in the hour and in which enough users arrive for the first time."""
+    crowd = _crowd(view, parameters)
     if not crowd or view.regulars >= max(parameters.regulars, len(crowd)):
         return None
     return Signal(
@@ -37,15 +38,27 @@ def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:
     )
 
 
-def _crowd(arrivals: Sequence[Arrival], parameters: NetworkManyUsers) -> list[str]:
+def _crowd(view: CrowdView, parameters: NetworkManyUsers) -> list[str]:
     """Return the users of the first window that is a crowd; none when there is none."""
-    for start in (arrival.time for arrival in arrivals if arrival.is_new):
-        within = [each for each in arrivals if start <= each.time < start + parameters.minutes * MINUTE]
-        new = {each.user_id for each in within if each.is_new}
-        known = {each.user_id for each in within} - new
-        if len(new) >= parameters.users and len(new) > len(known):
+    times = [arrival.time for arrival in view.arrivals]
+    for position, start in enumerate(times):
+        if start >= view.until:
+            break
+        end = start + int(parameters.minutes * MINUTE)
+        new = {each.user_id for each in view.arrivals[position : bisect_left(times, end)]}
+        if len(new) >= parameters.users and len(new) > _others(view, new, start, end):
             return sorted(new)
     return []
+
+
+def _others(view: CrowdView, new: set[str], since: int, until: int) -> int:
+    """Count the users in a window who are not new to the network."""
+    bits = 0
+    for cell in range(since // view.cell, -(-until // view.cell)):
+        bits |= view.known.get(cell, 0)
+    for user in new:
+        bits &= ~view.bit_of(user)
+    return bits.bit_count()
 
 
 DETECTION = Detection(
