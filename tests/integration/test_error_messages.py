@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,6 @@ from worker.embedded.broker import EmbeddedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "worker.cli"]
 FORBIDDEN = re.compile(
@@ -249,3 +249,29 @@ def test_a_plug_in_that_cannot_be_imported_is_skipped_where_a_setting_says_so(tm
     assert "acme-rule" in done.stderr
     assert not FORBIDDEN.search(done.stderr), done.stderr
     assert len(json.loads(done.stdout)["detections"]) > 20
+
+
+def test_a_plug_in_that_raises_costs_its_own_verdict_alone(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text("utf-8")
+    source = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0]
+    broken = re.sub(r"(def (?:_)?detect\(.*?\).*?:\n)", r"\1    raise ZeroDivisionError('words of a record')\n", source)
+    assert broken != source
+    site = plug_in(tmp_path, broken)
+    event = {
+        "uid": "s1", "user_id": "u1", "tenant_id": "acme", "created_at": "2026-01-01T10:00:00Z",
+        "updated_at": "2026-01-01T10:00:00Z", "last_used_at": "2026-01-01T10:00:00Z", "is_deleted": False,
+        "ip": "198.51.100.7", "user_agent": "curl/8", "location": "", "session_type": "regular_login",
+        "amr": ["password"], "scopes": [], "max_age_minutes": 60,
+    }  # fmt: skip
+    (tmp_path / "in.jsonl").write_text(json.dumps(event) + "\n" + "not json\n")
+    done = run_with(tmp_path, site, "replay", "in.jsonl", "--json", "--dead-letters", "dead.jsonl")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["accepted"] == summary["rows"] == 1
+    assert summary["failed"] == 0
+    assert sum(summary["failures"].values()) >= 1
+    assert "ZeroDivisionError at acme_rules.py:" in done.stderr
+    assert "words of a record" not in done.stderr
+    assert not FORBIDDEN.search(done.stderr), done.stderr
+    (letter,) = map(json.loads, (tmp_path / "dead.jsonl").read_text().splitlines())
+    assert letter["line"] == 2
