@@ -160,7 +160,7 @@ def _arrive(
     state.applied += 1
     state.newest = max(state.newest, start.time)
     crowd = state.crowd = state.crowd or crowds.Crowd()
-    hours = set(crowds.hours_of(start))
+    hours = crowds.hours_of(crowd, start)
     before = _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits)
     crowds.add(crowd, start, state.newest)
     return _difference(before, _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits))

@@ -16,7 +16,7 @@ from worker.sessions.limits import DAY, HOUR, MINUTE
 from worker.sessions.tenant_wide import REMEMBERED, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.sessions.announcements import SessionStart
 
@@ -24,7 +24,7 @@ CELL = 5 * MINUTE
 CELL_USERS = 16
 """Most users remembered of a cell to whom the network is new."""
 REGULARS = 128
-"""Most users remembered who came to the network, whether they came back or not."""
+"""Most users remembered who came to the network, whether they came back or not: the earliest."""
 REGULAR_AFTER, REGULAR_FOR = DAY, 30 * DAY
 """A user who came back to a network after a day or more is a regular of it, until a month after the last arrival.
 
@@ -126,10 +126,15 @@ def bit_of(user_id: str) -> int:
     return 1 << name_of(user_id) % _BITS
 
 
-def hours_of(start: SessionStart) -> Iterator[int]:
-    """Yield the hours, by number, whose findings an arrival may change: its own and the one before."""
-    for time in {start.time, start.replaces or start.time}:
-        yield from (time // HOUR - 1, time // HOUR)
+def hours_of(crowd: Crowd, start: SessionStart) -> set[int]:
+    """Return the hours, by number, whose findings an arrival may change.
+
+    These are its own and the one before, and, as a visit counts in all that comes after it, later ones with arrivals.
+    """
+    hours = {each // HOUR - back for each in (start.time, start.replaces or start.time) for back in (0, 1)}
+    if start.time < crowd.visits.get(name_of(start.user_id), {}).get(start.time // DAY, start.time + 1):
+        hours.update(cell * CELL // HOUR for cell in crowd.new if cell * CELL > start.time)
+    return hours
 
 
 def _visit(crowd: Crowd, start: SessionStart) -> None:
@@ -139,8 +144,9 @@ def _visit(crowd: Crowd, start: SessionStart) -> None:
     crowd.visits[name] = {each: days[each] for each in sorted(days)[:_DAYS]}
     crowd.last[name] = max(start.time, crowd.last.get(name, 0))
     if len(crowd.visits) > REGULARS:
-        furthest = max(crowd.visits)
-        del crowd.visits[furthest], crowd.last[furthest]
+        # The earliest stay: how many had come by a time is then known of every time, up to that number.
+        latest = max(crowd.visits, key=lambda each: (min(crowd.visits[each].values()), each))
+        del crowd.visits[latest], crowd.last[latest]
 
 
 def _rate(crowd: Crowd, start: SessionStart) -> None:
