@@ -58,7 +58,21 @@ def _runbook(each: Detection[Any]) -> str:
     attacks = ", ".join(f"{attack.uid} {attack.name}" for attack in each.attacks)
     return (
         f"## {each.id}\n\n**{each.title}** ({SEVERITIES[each.severity]}). {each.description}\n\n{steps}\n\n"
-        f"Benign causes:\n\n{benign}\n\nATT&CK: {attacks}.\n"
+        f"Benign causes:\n\n{benign}\n\n{_consequences(each)}ATT&CK: {attacks}.\n"
+    )
+
+
+def _consequences(each: Detection[Any]) -> str:
+    """Return what a finding does to what is learned, and to other findings of the same event."""
+    doubt = (
+        "From medium up it casts doubt on who holds the session: what the session shows is not learned for the "
+        "quarantine."
+        if each.casts_doubt
+        else "It casts no doubt on who holds the session: what the session shows is learned."
+    )
+    covered = ", ".join(f"`{uid}`" for uid in each.covers)
+    return (
+        f"{doubt}{f' Says what {covered} of the same event say; those are stored as covered.' if covered else ''}\n\n"
     )
 
 

@@ -171,6 +171,8 @@ def build_worker(
             sources=enricher.sources,
             reasons=lambda: [*_store_problems(writer), *recorder.rejects.problems()],
             token=settings.web.token.get_secret_value() if settings.web.token else "",
+            hosts=settings.web.hosts(),
+            clear_token=settings.web.forward_over_http,
             pseudonyms=settings.privacy.pseudonyms(),
         )
     return WorkerParts(app, writer, recorder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.common import Json, print_json, say
+from worker.cli.common import Json, output, print_json, say
 from worker.cli.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def list_(*, as_json: Json = False) -> None:
         print_json({"detections": found})
         return
     for each in found:
-        typer.echo(f"{each['id']:24} {each['severity']:14} {each['title']}")
+        output(f"{each['id']:24} {each['severity']:14} {each['title']}")
 
 
 def _brief(detection: Detection[Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def show(
     if as_json:
         print_json(_whole(found))
     else:
-        typer.echo(_page(found))
+        output(_page(found))
 
 
 def _whole(detection: Detection[Any]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def run(
         print_json({"cases": len(results), "failed": [_result(each) for each in failed]})
     else:
         for each in failed:
-            typer.echo(f"{each.case.detection or 'benign'}: {each.case.name}\n  " + "\n  ".join(each.problems))
+            output(f"{each.case.detection or 'benign'}: {each.case.name}\n  " + "\n  ".join(each.problems))
         say(f"{len(results)} cases, {len(failed)} failed")
     if failed:
         raise CheckFailedError(f"{len(failed)} of {len(results)} cases failed")

@@ -88,14 +88,15 @@ def ending(error: BaseException) -> ExitStatus:
 
 
 def told(error: BaseException) -> str:
-    """Return one line about an exception, without secrets."""
+    """Return one line about an exception, without secrets and control characters."""
+    from schemas.text import printable  # noqa: PLC0415
     from worker.observe.logs import masked  # noqa: PLC0415  structlog is dear and only needed when things fail
 
     if isinstance(error, ModuleNotFoundError) and _extra(error):
         return f"{error.name} is not installed; {install_hint(_extra(error))}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    text = " ".join(masked(str(error)).split())
+    text = printable(" ".join(masked(str(error)).split()))
     return text or type(error).__name__
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def evaluate(
 
 
 def _show(found: Evaluation) -> None:
-    typer.echo(f"{'detection':24} {'attacks':>8} {'recall':>8} {'precision':>10} {'by definition':>14} {'wrong':>6}")
+    output(f"{'detection':24} {'attacks':>8} {'recall':>8} {'precision':>10} {'by definition':>14} {'wrong':>6}")
     for uid, tally in sorted(found.detections.items()):
         recall, precision = _share(tally.recall), _share(tally.precision)
-        typer.echo(f"{uid:24} {tally.attacks:8} {recall:>8} {precision:>10} {tally.by_definition:14} {tally.wrong:6}")
-    typer.echo(f"\n{'benign class':24} {'sessions':>8} {'alerts':>8} {'per 1,000':>10}")
+        output(f"{uid:24} {tally.attacks:8} {recall:>8} {precision:>10} {tally.by_definition:14} {tally.wrong:6}")
+    output(f"\n{'benign class':24} {'sessions':>8} {'alerts':>8} {'per 1,000':>10}")
     for name, benign in [*sorted(found.benign.items()), ("all", found.total)]:
-        typer.echo(f"{name:24} {benign.sessions:8} {benign.alerts:8} {benign.per_thousand:10.2f}")
+        output(f"{name:24} {benign.sessions:8} {benign.alerts:8} {benign.per_thousand:10.2f}")
     say(f"{found.events:,} events")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 app = typer.Typer(help="Tenant policies.", no_args_is_help=True)
@@ -25,7 +25,7 @@ def get(context: typer.Context, *, tenant: Tenant) -> None:
     found = asyncio.run(policies.read_all(settings.kafka, settings.topics.policies))
     if tenant not in found:
         raise CheckFailedError(f"tenant {tenant!r} has no policy of its own: the default is in force")
-    typer.echo(found[tenant].decode(errors="replace"))
+    output(found[tenant].decode(errors="replace"))
 
 
 @app.command("set")
@@ -72,7 +72,7 @@ def list_(context: typer.Context, *, as_json: Json = False) -> None:
         return
     for tenant, document in found:
         why = f"  refused: {refused[tenant]}" if tenant in refused else ""
-        typer.echo(f"{tenant:32} {len(document):6} bytes{why}")
+        output(f"{tenant:32} {len(document):6} bytes{why}")
 
 
 def _problem(document: bytes) -> str:

@@ -85,6 +85,11 @@ def _is_back(days: Mapping[int, int], at: int) -> bool:
     return any(since <= back <= at for back in days.values())
 
 
+def earlier(crowd: Crowd, at: int) -> int:
+    """Count the users whose first arrival was before a time."""
+    return sum(min(days.values()) < at for days in crowd.visits.values())
+
+
 def bit_of(user_id: str) -> int:
     """Return the bit of a user in `Crowd.known`."""
     return 1 << name_of(user_id) % _BITS

@@ -209,7 +209,7 @@ wild = st.tuples(
 @given(st.lists(wild, max_size=60))
 @settings(max_examples=80, deadline=None)
 def test_no_sequence_raises_and_everything_is_bounded(plan: list[Step]) -> None:
-    limits = Limits(sessions=8, window=12, open_findings=6, trail=3, pending=2)
+    limits = Limits(sessions=8, window=12, open_findings=6, trail=3, pending=2, clients=2, places=2, reported=3)
     user, _ = applied([event(step) for step in plan], limits)
     assert len(user.current.sessions) <= limits.sessions
     assert user.window_size == len(user.observations()) <= limits.window
@@ -217,6 +217,10 @@ def test_no_sequence_raises_and_everything_is_bounded(plan: list[Step]) -> None:
     assert len(user.contexts) <= limits.window + 4 * limits.sessions * (3 + limits.trail) + 2 * limits.open_findings
     assert all(len(session.trail) <= limits.trail for session in user.current.sessions.values())
     assert len(user.current.waiting) <= limits.pending
+    baseline = user.current.baseline
+    assert len(baseline.clients) <= limits.clients
+    assert len(baseline.places) <= limits.places
+    assert len(baseline.reported) <= limits.reported
 
 
 @given(steps, st.randoms(use_true_random=False))
