@@ -262,7 +262,7 @@ class StateSettings(SettingsGroup):
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     allowed_lateness_minutes: Positive = 120
     """Minutes an event may be later than the user's newest and still be judged; see `window_events`."""
-    window_events: Annotated[int, Field(ge=4)] = 512
+    window_events: Annotated[int, Field(ge=4)] = 256
     """Newest events per user among which late events are put in order; at least a quarter is always available."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""
@@ -328,6 +328,13 @@ class StreamSettings(SettingsGroup):
     """Longest record value, bytes; longer ones are rejected without being parsed."""
     max_reject_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of rejected records in the last minute, of at least 100, above which the worker is not ready."""
+
+
+class DetectionSettings(SettingsGroup):
+    """The catalogue of detections."""
+
+    broken_plugins: Literal["fail", "skip"] = "fail"
+    """What to do about a plug-in that cannot be imported: refuse to start, or log a warning and go on without it."""
 
 
 class InputSettings(SettingsGroup):
@@ -421,6 +428,7 @@ class Settings(BaseSettings):
     incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
+    detections: DetectionSettings = DetectionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
     input: InputSettings = InputSettings()

@@ -20,9 +20,11 @@ app = typer.Typer(help="The catalogue of detections, and its cases.", no_args_is
 @app.command("list")
 def list_(*, as_json: Json = False) -> None:
     """List every detection."""
-    from worker.detections.registry import detections  # noqa: PLC0415  `--help` needs none of it
+    from worker.detections.registry import catalogue  # noqa: PLC0415  `--help` needs none of it
 
-    found = [_brief(each) for each in detections().values()]
+    for reason in catalogue().broken:
+        say(f"warning: {reason}")
+    found = [_brief(each) for each in catalogue().detections.values()]
     if as_json:
         print_json({"detections": found})
         return

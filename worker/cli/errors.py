@@ -64,6 +64,11 @@ _CODES = {
     "builtins.IsADirectoryError": USAGE,
     "builtins.NotADirectoryError": USAGE,
     "builtins.PermissionError": USAGE,
+    "builtins.OSError": FAILED,
+    "worker.detections.registry.PluginError": USAGE,
+    "worker.apps.directories.DirectoryError": USAGE,
+    "worker.apps.feedback.UnknownFindingError": USAGE,
+    "worker.apps.embedded.PortTakenError": USAGE,
     "builtins.KeyboardInterrupt": INTERRUPTED,
 }
 _EXTRAS = {
@@ -96,7 +101,8 @@ def told(error: BaseException) -> str:
         return f"{error.name} is not installed; {install_hint(_extra(error))}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    text = printable(" ".join(masked(str(error)).split()))
+    # aiokafka puts the name of its class before what it says.
+    text = printable(" ".join(masked(str(error)).removeprefix(f"{type(error).__name__}: ").split()))
     return text or type(error).__name__
 
 

@@ -21,7 +21,7 @@ from worker.stream.clock import LagMonitor, Timers, wall_clock
 from worker.stream.delivery import AbandonedError, Delivery
 from worker.stream.options import TABLE
 from worker.stream.policies import PolicyReader
-from worker.stream.processing import BatchProcessing
+from worker.stream.processing import BatchProcessing, failure
 from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import TableManager
 from worker.stream.state_store import MemoryShard, RocksShard, ShardStore
@@ -217,7 +217,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     def _on_fatal(self, error: BaseException) -> None:
         """Record an error after which the worker must stop; Faust's `crash` would end the consumer's thread."""
-        log.error("The worker cannot continue: %r", error, exc_info=error)
+        log.error("The worker cannot continue: %s (%s)", error, failure(error).partition("\n")[0])
+        log.debug("Traceback of the worker's failure", exc_info=error)
         self._failure = self._failure or error
 
     @property
@@ -322,7 +323,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         """The reasons why this worker is not ready; empty when it is."""
         found = []
         if self.failure is not None:
-            found.append(f"the worker failed: {self.failure!r}")
+            found.append(f"the worker failed: {self.failure}")
         if self.rebalancing or not self.tables.actives_ready:
             found.append("partitions are being assigned or their state recovered")
         if self.is_cut_off:
