@@ -32,6 +32,7 @@ from tests.chaos import alerts as chaos
 from tests.support.receivers import AlertProcess, HttpReceiver, incident, now_ms, udp_socket, until
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
+from worker.embedded.access import Role
 from worker.embedded.broker import EmbeddedBroker, free_port
 
 if TYPE_CHECKING:
@@ -680,10 +681,10 @@ def test_commands_show_where_an_incident_would_go(
 def test_every_attempt_is_in_clickhouse(
     embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver, store: Any, database: str
 ) -> None:
-    with closing(connect(store.dsn, database=database)) as client:
+    dsn = store.address.dsn(Role.WRITER, database)
+    with closing(connect(dsn)) as client:
         migrations.up(client)
     http.behave = lambda _: 200 if len(http.seen) >= 2 else 503
-    dsn = f"clickhouse://127.0.0.1:{store.endpoint.port}/{database}"
     with AlertProcess(
         embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, {**FAST, "SESSIONWATCH_CLICKHOUSE__DSN": dsn}
     ) as alerts:
@@ -691,7 +692,7 @@ def test_every_attempt_is_in_clickhouse(
         alerts.publish([msgspec.structs.replace(incident("a"), detected_at=now_ms() - 400 * 3_600_000), incident("b")])
         until(lambda: ids(http) == ["b-1"], "the delivery")
         assert alerts.stop(process) == 0
-    with closing(connect(store.dsn, database=database)) as client:
+    with closing(connect(dsn)) as client:
         rows = client.query(
             "SELECT incident_uid, attempt, result, code, message_id FROM deliveries FINAL ORDER BY 1, 2"
         ).result_rows

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 app = typer.Typer(help="Incidents: findings of a user that belong together.", no_args_is_help=True)
@@ -48,7 +48,7 @@ def list_(
         print_json({"incidents": [incident.ocsf() for incident in found]})
         return
     for incident in found:
-        typer.echo(as_line(incident))
+        output(as_line(incident))
     say(f"{len(found):,} incidents" if found else "no incidents")
 
 
@@ -70,4 +70,4 @@ def show(
     if as_json:
         print_json(found.ocsf())
     else:
-        typer.echo(as_text(found))
+        output(as_text(found))

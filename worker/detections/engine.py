@@ -17,9 +17,9 @@ from worker.sessions.baseline import is_clean, is_learned, is_reported, report_k
 from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from worker.sessions.announcements import ClaimView, CrowdView, DeedView
+    from worker.sessions.announcements import ClaimView, CrowdView, DeedView, SurgeView
 
 PARTS = ("network", "place", "device", "amr")
 """What of an event may be unknown."""
@@ -39,12 +39,24 @@ class Rule(NamedTuple):
 class TenantRuleEngine:
     """Judges events by the detections a policy enables; `worker.sessions.contracts.RuleEngine` is the port it fits.
 
+    Args:
+        chosen: the detections in use.
+        policy: the tenant's.
+        on_failure: called with the id of a detection that raised, and its exception; the event is judged by the
+            others. Without it the exception passes through.
+
     Raises:
         ValueError: the policy overrides a detection or a parameter that does not exist, or to a wrong value.
     """
 
-    def __init__(self, chosen: Iterable[Detection[Any]], policy: TenantPolicy = DEFAULT_POLICY) -> None:
+    def __init__(
+        self,
+        chosen: Iterable[Detection[Any]],
+        policy: TenantPolicy = DEFAULT_POLICY,
+        on_failure: Callable[[str, Exception], None] | None = None,
+    ) -> None:
         self.policy = policy
+        self._on_failure = on_failure
         known = {each.id: each for each in chosen}
         self._rules = tuple(_rules(known, policy))
         # Whatever the policy enables: a finding has one writer for good.
@@ -70,9 +82,12 @@ class TenantRuleEngine:
         if not view.verdicts:
             view.verdicts = verdicts
         for rule in self._listeners(int(view.trigger)):
-            signal = rule.detection.detect(view, rule.parameters)
-            if signal is not None:
-                verdicts.append(_verdict(rule, signal, view))
+            try:
+                signal = rule.detection.detect(view, rule.parameters)
+                if signal is not None:
+                    verdicts.append(_verdict(rule, signal, view))
+            except Exception as error:  # noqa: BLE001  of a plug-in, anything
+                self._failed(rule, error)
         if len(verdicts) > 1:
             self._cover(verdicts)
         return verdicts
@@ -89,6 +104,11 @@ class TenantRuleEngine:
         known = verdict.detection in self._covers.get(covering.detection, ())
         return known and Severity.MEDIUM <= covering.severity >= verdict.severity
 
+    def _failed(self, rule: Rule, error: Exception) -> None:
+        if self._on_failure is None:
+            raise error
+        self._on_failure(rule.detection.id, error)
+
     def evaluate_claim(self, view: ClaimView) -> list[Verdict]:
         """Ask about a uid that somebody else claimed before."""
         return self._evaluate_correlation(view, int(Trigger.CLAIM), view.session_uid)
@@ -96,6 +116,14 @@ class TenantRuleEngine:
     def evaluate_crowd(self, view: CrowdView) -> list[Verdict]:
         """Ask about the arrivals on a network."""
         return self._evaluate_correlation(view, int(Trigger.ARRIVAL), "")
+
+    def evaluate_client(self, view: CrowdView) -> list[Verdict]:
+        """Ask about the users to whom a client is new."""
+        return self._evaluate_correlation(view, int(Trigger.CLIENT), "")
+
+    def evaluate_rate(self, view: SurgeView) -> list[Verdict]:
+        """Ask about how many users signed in from a network."""
+        return self._evaluate_correlation(view, int(Trigger.RATE), "")
 
     def evaluate_deed(self, view: DeedView) -> list[Verdict]:
         """Ask about what users of a tenant did alike on one day."""
@@ -106,10 +134,17 @@ class TenantRuleEngine:
         return next((rule.parameters for rule in self._rules if rule.detection.id == uid), None)
 
     def _evaluate_correlation(
-        self, view: ClaimView | CrowdView | DeedView, trigger: int, session_uid: str
+        self, view: ClaimView | CrowdView | DeedView | SurgeView, trigger: int, session_uid: str
     ) -> list[Verdict]:
-        asked = [(rule, rule.detection.detect(view, rule.parameters)) for rule in self._listeners(trigger)]
-        return [_correlation_verdict(rule, signal, session_uid) for rule, signal in asked if signal is not None]
+        verdicts: list[Verdict] = []
+        for rule in self._listeners(trigger):
+            try:
+                signal = rule.detection.detect(view, rule.parameters)
+                if signal is not None:
+                    verdicts.append(_correlation_verdict(rule, signal, session_uid))
+            except Exception as error:  # noqa: BLE001  as above
+                self._failed(rule, error)
+        return verdicts
 
     def needing(self, part: str) -> tuple[str, ...]:
         """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""

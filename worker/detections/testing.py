@@ -31,8 +31,9 @@ from worker.detections.engine import TenantRuleEngine
 from worker.enrich.model import UNKNOWN_DEVICE, UNKNOWN_PLACE, Device, Enrichment, Network, Place
 from worker.enrich.networks import is_private, prefix_of
 from worker.sessions.announcements import Deed, SessionStart
+from worker.sessions.baseline import device_key
 from worker.sessions.codec import NEVER
-from worker.sessions.correlation import CorrelationState, arrive, claim, share
+from worker.sessions.correlation import CorrelationState, appear, arrive, claim, share
 from worker.sessions.limits import Limits
 from worker.sessions.reorder import FindingChange, apply
 from worker.sessions.state import decode_user, encode_user, new_user
@@ -343,14 +344,19 @@ def _correlated(
     """Do with the start of a session what the second stage does."""
     network, history = started.context.network, started.history
     start = SessionStart(
-        event.tenant_id, event.user_id, started.uid, started.time, (network.ip,), *history, ("", 0, 0), 0,
+        event.tenant_id, event.user_id, started.uid, started.time, (network.ip,), *history[:3], ("", 0, 0), 0,
         engine.policy.vocabulary.session_class(event.session_type) is SessionClass.TEMPORARY, started.replaces,
+        history.is_new_client,
     )  # fmt: skip
     state = correlated.setdefault(f"uid {event.tenant_id} {started.uid}", CorrelationState())
     found = claim(state, start, engine, limits)
     if (history.has_baseline or started.replaces) and network.prefix:
         state = correlated.setdefault(f"{event.tenant_id} {network.prefix}", CorrelationState())
         found += arrive(state, start, network.prefix, engine, limits)
+    if history.has_baseline and history.is_new_client:
+        client = device_key(started.context.device)
+        state = correlated.setdefault(f"client {event.tenant_id} {client}", CorrelationState())
+        found += appear(state, start, client, engine, limits)
     return found
 
 

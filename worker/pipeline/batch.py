@@ -365,7 +365,7 @@ class _Batch:
         # Of another session than the event's only what its user knew has changed; whose it is was announced.
         is_claimed = started.uid != event.session_uid or event.uid_derived
         self._result.messages += announcements(
-            start, started.context.network, self._topics.starts, is_derived=is_claimed, operator=self._operator
+            start, started.context, self._topics.starts, is_derived=is_claimed, operator=self._operator
         )
 
     def _add_session_rows(self, applied: Applied, user: User, key: bytes) -> None:

@@ -20,12 +20,15 @@ from worker.detections.evidence import device_name, network_name, place_name
 from worker.pipeline.findings import Cause, FindingCollector
 from worker.pipeline.ports import BatchResult, Message
 from worker.sessions.announcements import Deed, SessionStart, decode_deed, decode_start, encode_deed, encode_start
+from worker.sessions.baseline import device_key
 from worker.sessions.correlation import (
+    CLIENT,
     DEED,
     EVERYWHERE,
     NETWORK,
     UID,
     CorrelationState,
+    appear,
     arrive,
     claim,
     decode_correlation,
@@ -39,11 +42,11 @@ if TYPE_CHECKING:
 
     from schemas.event import SessionEvent
     from schemas.policy import TenantPolicy
-    from worker.enrich.model import Network
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
     from worker.sessions.reorder import StartedSession
+    from worker.sessions.state import Context
 
 _DEED_KEY = f"/{DEED}/".encode()
 MAX_STARTS = 500
@@ -60,18 +63,19 @@ def start_of(
     names = (network_name(context.network), place_name(context.place), device_name(context.device))
     return SessionStart(
         event.tenant_id, event.user_id, started.uid, started.time, names,
-        *started.history, origin, record_time, is_temporary, started.replaces,
+        *started.history[:3], origin, record_time, is_temporary, started.replaces, started.history.is_new_client,
     )  # fmt: skip
 
 
 def announcements(
-    start: SessionStart, network: Network, topic: str, *, is_derived: bool, operator: str = ""
+    start: SessionStart, context: Context, topic: str, *, is_derived: bool, operator: str = ""
 ) -> Iterator[Message]:
     """Yield the messages that announce a session's start.
 
     One under its uid, unless the uid was derived, because then it names its user; one under its network when that is
     public and the user has a baseline, because other users do not count there. Keys begin with a slash, as no user's
-    does: tenants have names. With an operator's tenant, one under its uid among all tenants, too.
+    does: tenants have names. With an operator's tenant, one under its uid among all tenants, too. One under its client
+    when that is new to its user.
     """
     value = encode_start(start)
     if not is_derived:
@@ -81,8 +85,11 @@ def announcements(
         if operator:
             key = f"/{EVERYWHERE}/{start.session_uid}".encode()
             yield Message(topic, key, value, timestamp=start.record_time)
-    if (start.has_baseline or start.replaces) and network.prefix:
-        key = f"/{NETWORK}/{network.prefix}/{start.tenant_id}".encode()
+    if (start.has_baseline or start.replaces) and context.network.prefix:
+        key = f"/{NETWORK}/{context.network.prefix}/{start.tenant_id}".encode()
+        yield Message(topic, key, value, timestamp=start.record_time)
+    if start.has_baseline and start.is_new_client:
+        key = f"/{CLIENT}/".encode() + user_key(start.tenant_id, device_key(context.device))
         yield Message(topic, key, value, timestamp=start.record_time)
 
 
@@ -176,6 +183,9 @@ class CorrelationStage:
         engine = self._engine_for(start.tenant_id)
         if kind == UID:
             return claim(state, start, engine, self._limits)
+        if kind == CLIENT:
+            client = rest.removeprefix(user_key(start.tenant_id, "").decode())
+            return appear(state, start, client.replace("%2F", "/").replace("%25", "%"), engine, self._limits)
         network = rest.removesuffix(f"/{start.tenant_id}")
         return arrive(state, start, network, engine, self._limits)
 

@@ -16,7 +16,7 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         time: event time, milliseconds.
         names: address, network, place and device it began with, for people.
-        has_baseline, is_learned, is_new: see `worker.sessions.state.StartHistory`.
+        has_baseline, is_learned, is_new, is_new_client: see `worker.sessions.state.StartHistory`.
         origin, record_time: the record it came with, and that record's timestamp.
         is_temporary: the session is a guest's or for one access, see `schemas.vocabulary.SessionClass`.
         replaces: the time it was announced with before, 0 for none.
@@ -34,6 +34,7 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
     record_time: int
     is_temporary: bool = False
     replaces: int = 0
+    is_new_client: bool = False
 
 
 class Deed(msgspec.Struct, frozen=True, array_like=True):
@@ -93,14 +94,16 @@ class ClaimView(msgspec.Struct):
 
 
 class CrowdView(msgspec.Struct):
-    """What appeared on one network in one hour and the next, as a detection sees it.
+    """What appeared on one network, or with one client, in one hour and the next, as a detection sees it.
 
     Attributes:
+        network: name of the network, or of the client.
         since, until: the hour, milliseconds.
         arrivals: new sessions of users to whom the network is new, in order of time.
         known: number of a cell of `cell` milliseconds -> its other users past their learning period, a bit for each
             hash; `bit_of` gives that of a user.
         regulars: how many users had come back to the network after a day.
+        earlier: how many users had been there before the hour.
     """
 
     tenant_id: str
@@ -112,6 +115,23 @@ class CrowdView(msgspec.Struct):
     cell: int
     bit_of: Callable[[str], int]
     regulars: int
+    earlier: int
+    policy: TenantPolicy
+
+
+class SurgeView(msgspec.Struct):
+    """How many users signed in from one network in one hour, and in the hours of the week before.
+
+    Attributes:
+        hour: number of the hour since the epoch. `users`: about how many signed in then.
+        before: number of an hour -> about how many signed in, of those in which any did.
+    """
+
+    tenant_id: str
+    network: str
+    hour: int
+    users: float
+    before: Mapping[int, float]
     policy: TenantPolicy
 
 

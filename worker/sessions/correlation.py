@@ -12,24 +12,27 @@ import msgspec
 
 from schemas.finding import Activity, finding_uid
 from worker.sessions import crowds, tenant_wide
-from worker.sessions.announcements import Claimant, ClaimView, CrowdView
+from worker.sessions.announcements import Claimant, ClaimView, CrowdView, SurgeView
 from worker.sessions.codec import CORRELATION, framed, has_format, unframed
 from worker.sessions.limits import DAY, HOUR
 from worker.sessions.reorder import FindingChange, is_material
 from worker.sessions.state import OpenFinding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from worker.sessions.announcements import Deed, SessionStart
     from worker.sessions.contracts import RuleEngine, Verdict
     from worker.sessions.limits import Limits
 
+    Evaluate = Callable[[CrowdView], Sequence[Verdict]]
+
 MAX_CLAIMANTS = 16
 """Most claimants of one uid remembered: the earliest."""
+SURGE = "sign-in-surge"
 CLAIMANT_TTL = 8 * DAY
 """A day longer than ended sessions are remembered."""
-UID, NETWORK, EVERYWHERE, DEED = "uid", "net", "all", "deed"
+UID, NETWORK, EVERYWHERE, DEED, CLIENT = "uid", "net", "all", "deed", "client"
 DEED = "deed"
 """What state is kept by: tenant and uid; network and tenant; a uid alone, over all tenants, for operators."""
 
@@ -121,17 +124,56 @@ def arrive(
     state: CorrelationState, start: SessionStart, network: str, engine: RuleEngine, limits: Limits
 ) -> list[FindingChange]:
     """Add an arrival on a network; return the findings that came, grew or went."""
+    least = getattr(engine.parameters_of(SURGE), "users", 0)
+    newest, known = max(state.newest, start.time), state.crowd or crowds.Crowd()
+    hours = crowds.surge_hours(known, start, newest, least) if least else []
+    before = _surges(known, start.tenant_id, network, hours, engine, limits)
+    found = _arrive(state, start, f"network:{network}", engine.evaluate_crowd, engine, limits)
+    after = _surges(state.crowd or known, start.tenant_id, network, hours, engine, limits)
+    return [*found, *_difference(before, after)]
+
+
+def _surges(
+    crowd: crowds.Crowd, tenant_id: str, network: str, hours: Collection[int], engine: RuleEngine, limits: Limits
+) -> Standing:
+    """Return the findings of hours in which more users signed in than usual."""
+    found: Standing = {}
+    for hour in hours:
+        users = crowds.estimate(crowd.rates.get(hour, ()))
+        usual = crowds.users_by_hour(crowd, hour - crowds.USUAL_HOURS, hour)
+        for verdict in engine.evaluate_rate(SurgeView(tenant_id, network, hour, users, usual, engine.policy)):
+            finding = _open_finding(verdict, "", hour * HOUR, hour * HOUR, round(users), limits)
+            found[_uid(tenant_id, "", f"surge:{network}", finding)] = (tenant_id, "", finding)
+    return found
+
+
+def appear(
+    state: CorrelationState, start: SessionStart, client: str, engine: RuleEngine, limits: Limits
+) -> list[FindingChange]:
+    """Add the start of a session with a client new to its user; return the findings that came, grew or went."""
+    return _arrive(state, start, f"client:{client}", engine.evaluate_client, engine, limits)
+
+
+def _arrive(
+    state: CorrelationState, start: SessionStart, holder: str, evaluate: Evaluate, engine: RuleEngine, limits: Limits
+) -> list[FindingChange]:
     state.applied += 1
     state.newest = max(state.newest, start.time)
     crowd = state.crowd = state.crowd or crowds.Crowd()
-    hours = set(crowds.hours_of(start))
-    before = _crowds(crowd, start.tenant_id, network, hours, engine, limits)
+    hours = crowds.hours_of(crowd, start)
+    before = _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits)
     crowds.add(crowd, start, state.newest)
-    return _difference(before, _crowds(crowd, start.tenant_id, network, hours, engine, limits))
+    return _difference(before, _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits))
 
 
 def _crowds(
-    crowd: crowds.Crowd, tenant_id: str, network: str, hours: Collection[int], engine: RuleEngine, limits: Limits
+    crowd: crowds.Crowd,
+    tenant_id: str,
+    holder: str,
+    hours: Collection[int],
+    evaluate: Evaluate,
+    engine: RuleEngine,
+    limits: Limits,
 ) -> Standing:
     """Return the findings of some hours."""
     found: Standing = {}
@@ -142,12 +184,12 @@ def _crowds(
         if not own:
             continue
         view = CrowdView(
-            tenant_id, network, since, until, arrivals, crowd.known, crowds.CELL, crowds.bit_of,
-            crowds.regulars(crowd, until), engine.policy,
+            tenant_id, holder.partition(":")[2], since, until, arrivals, crowd.known, crowds.CELL, crowds.bit_of,
+            crowds.regulars(crowd, until), crowds.earlier(crowd, since), engine.policy,
         )  # fmt: skip
-        for verdict in engine.evaluate_crowd(view):
+        for verdict in evaluate(view):
             finding = _open_finding(verdict, "", own[0].time, own[-1].time, len({each.user_id for each in own}), limits)
-            found[_uid(tenant_id, "", f"network:{network}", finding)] = (tenant_id, "", finding)
+            found[_uid(tenant_id, "", holder, finding)] = (tenant_id, "", finding)
     return found
 
 

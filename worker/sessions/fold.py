@@ -13,6 +13,7 @@ from worker.enrich.model import is_anonymiser, is_own_place
 from worker.sessions.baseline import (
     admit,
     count_start,
+    device_key,
     is_learned,
     network_key,
     note_report,
@@ -88,7 +89,7 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
     if session is None:
         ended = _revoked_at(profile, context.uid, fold_context.limits)
         evicted = _make_room(profile, fold_context.limits)
-        history = 0 if observation.kind == DELETED else _history(profile, context.network, observation.time)
+        history = 0 if observation.kind == DELETED else _history(profile, context, observation.time)
         session = _start(profile, observation, context, fold_context.limits)
         session.history = history
         session.ended = ended
@@ -227,11 +228,13 @@ def _view(
     )
 
 
-def _history(profile: Profile, network: Network, now: int) -> int:
+def _history(profile: Profile, context: Context, now: int) -> int:
     """Return what the user's history says of the start of a session, packed."""
     baseline = profile.baseline
+    network, client = context.network, device_key(context.device)
     is_new = bool(network.asn) and network_key(network) not in baseline.networks
-    return StartHistory(baseline.sessions > 0, is_learned(baseline, now), is_new).packed()
+    is_new_client = bool(client) and client not in baseline.devices
+    return StartHistory(baseline.sessions > 0, is_learned(baseline, now), is_new, is_new_client).packed()
 
 
 def _start(profile: Profile, observation: Observation, context: Context, limits: Limits) -> Session:

@@ -67,21 +67,22 @@ class StartHistory(NamedTuple):
 
     Attributes:
         has_baseline: there were sessions before. `is_learned`: so many that the user's networks are known.
-        is_new: none of them from this autonomous system.
+        is_new: none of them from this autonomous system. `is_new_client`: none with this device.
     """
 
     has_baseline: bool
     is_learned: bool
     is_new: bool
+    is_new_client: bool = False
 
     def packed(self) -> int:
         """Return it as a number above 0."""
-        return 1 | self.has_baseline << 1 | self.is_learned << 2 | self.is_new << 3
+        return 1 | self.has_baseline << 1 | self.is_learned << 2 | self.is_new << 3 | self.is_new_client << 4
 
 
 def unpacked(number: int) -> StartHistory:
     """Return what `StartHistory.packed` made a number of."""
-    return StartHistory(bool(number & 2), bool(number & 4), bool(number & 8))
+    return StartHistory(*(bool(number & 1 << bit) for bit in (1, 2, 3, 4)))
 
 
 class Session(msgspec.Struct, gc=False, array_like=True):

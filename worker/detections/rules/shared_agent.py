@@ -1,0 +1,83 @@
+"""`shared-agent`: one rare client signs in for many users."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger
+from worker.sessions.limits import MINUTE
+
+if TYPE_CHECKING:
+    from worker.sessions.announcements import CrowdView
+
+
+class SharedAgent(Parameters):
+    """Parameters of `shared-agent`."""
+
+    users: Annotated[int, Field(ge=2, le=100)] = 5
+    """Users past their learning period, to whom both client and network are new."""
+    minutes: Annotated[float, Field(gt=0, le=60)] = 60.0
+    """Window of their sign-ins."""
+
+
+def detect(view: CrowdView, parameters: SharedAgent) -> Signal | None:
+    """Look for a window in which a client is new to more users than it was new to in all the month before."""
+    users = _users(view, parameters)
+    if len(users) <= view.earlier:
+        return None
+    return Signal(
+        subject=view.network,
+        summary=(
+            f"{len(users)} users signed in with {view.network} within {parameters.minutes:g} min, from networks "
+            "new to them, none with that client before"
+        ),
+        observed={"users": users[:20], "count": len(users), "client": view.network},
+        expected={"users_below": parameters.users, "earlier_users": view.earlier},
+    )
+
+
+def _users(view: CrowdView, parameters: SharedAgent) -> list[str]:
+    """Return the users of the first window that begins in the hour and has enough; none when there is none."""
+    times = [arrival.time for arrival in view.arrivals]
+    for position, start in enumerate(times):
+        if start >= view.until:
+            break
+        end = start + int(parameters.minutes * MINUTE)
+        users = {each.user_id for each in view.arrivals[position : bisect_left(times, end)]}
+        if len(users) >= parameters.users:
+            return sorted(users)
+    return []
+
+
+DETECTION = Detection(
+    id="shared-agent",
+    title="One rare client over many users",
+    description=(
+        "Within an hour five or more users of a tenant sign in with one browser and operating system, or one program, "
+        "that none of them had used before, each from a network new to them, and no more users took to that client in "
+        "the month before. A kit that replays phished or bought credentials keeps its own user agent while its "
+        "addresses change. Clients that users take to all the time, such as common browsers, never make a crowd."
+    ),
+    severity=Severity.MEDIUM,
+    score=47,
+    scope=Scope.USER,
+    attacks=(Attack("T1110.004", "Brute Force: Credential Stuffing"), Attack("T1078", "Valid Accounts")),
+    false_positives=(
+        "An application of the tenant's own is rolled out on a day on which many are at an event or a new site.",
+    ),
+    runbook=(
+        "List the sessions of the users in the evidence with this client in that hour, and their networks.",
+        "If the networks are of hosting or far from their users, revoke the sessions and reset the credentials.",
+        "Ask whether the tenant rolled out the client; if so, name it in `first_party_clients`.",
+    ),
+    sources=(
+        "MITRE ATT&CK T1110.004: credential stuffing shows as one client over many accounts.",
+        "Auth0 attack protection: signals shared by many accounts, such as a user agent, across addresses.",
+    ),
+    triggers=Trigger.CLIENT,
+    parameters=SharedAgent(),
+    detect=detect,
+)
