@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.comparison import other_device, other_network, other_system
 from worker.detections.familiarity import pair
 
 
@@ -17,6 +18,7 @@ def detect(view: View, _parameters: AudienceChange) -> Signal | None:
     if not known or not after.aud or known == after.aud:
         return None
     return Signal(
+        severity=_severity(view),
         subject=after.aud,
         once=pair(known, after.aud),
         summary=f"session issued for audience {known} is now used for {after.aud}",
@@ -26,12 +28,22 @@ def detect(view: View, _parameters: AudienceChange) -> Signal | None:
     )
 
 
+def _severity(view: View) -> Severity:
+    """On an unchanged device and network it is what single sign-on looks like: low for people."""
+    before, after = view.before, view.context
+    if before is None or view.is_machine():
+        return Severity.MEDIUM
+    moved = other_network(before.network, after.network) or other_system(before.network, after.network)
+    return Severity.MEDIUM if moved or other_device(before.device, after.device) else Severity.LOW
+
+
 DETECTION = Detection(
     id="audience-change",
     title="Session used for another audience",
     description=(
         "The audience of one session changed. An audience is fixed when a session is issued; another one under the "
-        "same id means a confused deputy, a token exchange outside the rules, or a forged session record."
+        "same id means a confused deputy, a token exchange outside the rules, or a forged session record. On an unchanged "
+        "device and network it is what single sign-on with one session record looks like, and low."
     ),
     severity=Severity.MEDIUM,
     score=47,
