@@ -42,8 +42,8 @@ DETECTION = Detection(
     title="Session used for another audience",
     description=(
         "The audience of one session changed. An audience is fixed when a session is issued; another one under the "
-        "same id means a confused deputy, a token exchange outside the rules, or a forged session record. On an unchanged "
-        "device and network it is what single sign-on with one session record looks like, and low."
+        "same id means a confused deputy, a token exchange outside the rules, or a forged session record. On an "
+        "unchanged device and network it is what single sign-on with one session record looks like, and low."
     ),
     severity=Severity.MEDIUM,
     score=47,
