@@ -132,9 +132,7 @@ class TenantPolicy(BaseModel):
     first_party_clients: Patterns = Field(
         (), description="Regular expressions (RE2) for the user agents of the tenant's own clients."
     )
-    sensitive_scopes: Scopes = Field(
-        ("admin", "write:all", "offline_access"), description="Scopes whose gain is of high severity."
-    )
+    sensitive_scopes: Scopes = Field(("admin", "write:all"), description="Scopes whose gain is of high severity.")
     mfa: Literal["never", "always", "scopes"] = Field("never", description="When sessions must show MFA.")
     mfa_scopes: Scopes = Field((), description="Scopes that ask for MFA when `mfa` is `scopes`.")
     methods: dict[Word, Method] = Field(

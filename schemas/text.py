@@ -19,3 +19,17 @@ def printable_lines(text: str) -> str:
     'a\tb?[2J\n'
     """
     return "".join(each if each in "\n\t" or each.isprintable() else "?" for each in text)
+
+
+def printable_json(text: str) -> str:
+    r"""Return JSON text that cannot steer a terminal and means the same: what is not printable is escaped.
+
+    >>> printable_json('{"user":"eve\x9b\u202e"}')
+    '{"user":"eve\\u009b\\u202e"}'
+    """
+    return "".join(each if each in "\n\t" or each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{int.from_bytes(units[at : at + 2]):04x}" for at in range(0, len(units), 2))

@@ -204,6 +204,10 @@ class WebSettings(SettingsGroup):
     """Name or address at which other workers reach this one; unset: `host`, or the machine's name for a wildcard."""
     token: SecretStr | None = None
     """Bearer token for metrics and live views; required to listen on anything but loopback."""
+    forward_over_http: bool = False
+    """Let workers send the token to one another over plain HTTP, to answer for users that another worker keeps."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that requests may use, beside addresses, `localhost`, `host`, `advertised_host` and the machine's."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
@@ -212,6 +216,10 @@ class WebSettings(SettingsGroup):
                 "web.token is required to listen on anything but loopback, because live views show personal data"
             )
         return self
+
+    def hosts(self) -> set[str]:
+        """Return the host names that requests may use."""
+        return {self.host, gethostname(), *filter(None, [self.advertised_host]), *self.allowed_hosts}
 
     def reachable_host(self) -> str:
         """Return the host at which other workers reach this one, as written in URLs."""
@@ -254,7 +262,7 @@ class StateSettings(SettingsGroup):
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     allowed_lateness_minutes: Positive = 120
     """Minutes an event may be later than the user's newest and still be judged; see `window_events`."""
-    window_events: Annotated[int, Field(ge=4)] = 512
+    window_events: Annotated[int, Field(ge=4)] = 256
     """Newest events per user among which late events are put in order; at least a quarter is always available."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""
@@ -267,7 +275,7 @@ class StateSettings(SettingsGroup):
     idle_ttl_days: Positive = 400
     """Days that a user without events is kept in the state; also the longest dormancy that can be detected."""
     quarantine_hours: NotNegative = 24
-    """Hours after a finding of medium or above in which its session's observations stay out of the baseline."""
+    """Hours in which what a session shows is not learned, after a finding that casts doubt on who holds it."""
     sessions: Positive = 64
     """Sessions kept per user; ended and oldest ones are evicted first."""
 
@@ -320,6 +328,13 @@ class StreamSettings(SettingsGroup):
     """Longest record value, bytes; longer ones are rejected without being parsed."""
     max_reject_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of rejected records in the last minute, of at least 100, above which the worker is not ready."""
+
+
+class DetectionSettings(SettingsGroup):
+    """The catalogue of detections."""
+
+    broken_plugins: Literal["fail", "skip"] = "fail"
+    """What to do about a plug-in that cannot be imported: refuse to start, or log a warning and go on without it."""
 
 
 class InputSettings(SettingsGroup):
@@ -413,6 +428,7 @@ class Settings(BaseSettings):
     incident: IncidentSettings = IncidentSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     retention: RetentionSettings = RetentionSettings()
+    detections: DetectionSettings = DetectionSettings()
     geo: GeoSettings = GeoSettings()
     web: WebSettings = WebSettings()
     input: InputSettings = InputSettings()

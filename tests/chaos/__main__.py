@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from tests.chaos import alerts
 from tests.chaos.compare import Everything, Verdict, compare, everything, flooded
 from tests.chaos.faults import FAULTS, LONG, SHORT, SMALL, Fault, Size, nothing
 from tests.chaos.feed import ALL, POISONS, Input, Sent, feed, start_of_day, traffic
@@ -96,7 +97,7 @@ def main() -> int:
     parser.add_argument("--broker", choices=["embedded", "kafka"], default="kafka")
     parser.add_argument("--short", action="store_true", help="Fewer kills and shorter outages.")
     parser.add_argument("--pace", type=float, help="Seconds an insert takes longer while faults happen.")
-    parser.add_argument("--only", nargs="*", choices=list(FAULTS))
+    parser.add_argument("--only", nargs="*", choices=[*FAULTS, *alerts.WRONG])
     parser.add_argument("--keep", type=Path, help="Keep logs and data there.")
     asked = parser.parse_args()
     # What it says of groups that are no more, and of brokers that were killed, is no news here.
@@ -104,24 +105,41 @@ def main() -> int:
     with ExitStack() as stack:
         directory = asked.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         directory.mkdir(parents=True, exist_ok=True)
+        names = asked.only or [*FAULTS, "alerts-all"]
         size = SHORT if asked.short else LONG
         pace = size.pace if asked.pace is None else asked.pace
         records = list(traffic(asked.events, asked.seed, asked.start))
         endpoint = stack.enter_context(EmbeddedStore(directory / "store")).address
         setup = Setup(directory, endpoint, records, asked.seed, size, pace)
-        results = _suite(setup, asked.broker, asked.only or list(FAULTS), stack)
+        broker = _broker(setup.directory, asked.broker, stack)
+        results = _suite(setup, broker, [name for name in names if name in FAULTS], asked.broker)
+        results |= _alerts(setup, broker, [name for name in names if name in alerts.WRONG], short=asked.short)
     say = {"broker": asked.broker, "seed": asked.seed, "start": asked.start, "faults": results}
     print(json.dumps({"events": sum(sent.is_event for sent in records), **say}))
     return int(any(not result["clean"] for result in results.values()))
 
 
-def _suite(setup: Setup, kind: str, names: list[str], stack: ExitStack) -> dict[str, Any]:
-    """Run the undisturbed worker and then the faults; return what is told of each."""
-    broker = stack.enter_context(
-        ApacheKafka(setup.directory / "kafka", COMPACTING)
-        if kind == "kafka"
-        else EmbeddedBroker(setup.directory / "broker.log")
+def _broker(directory: Path, kind: str, stack: ExitStack) -> Any:
+    return stack.enter_context(
+        ApacheKafka(directory / "kafka", COMPACTING) if kind == "kafka" else EmbeddedBroker(directory / "broker.log")
     )
+
+
+def _alerts(setup: Setup, broker: Any, names: list[str], *, short: bool) -> dict[str, Any]:
+    """Run the faults of alert delivery; return what each came to."""
+    results = {}
+    for name in names:
+        size = alerts.SHORT if short else alerts.LONG
+        found = alerts.run(name, broker.bootstrap_servers, setup.directory, size, setup.seed)
+        results[name] = {"clean": found.is_clean, **found._asdict()}
+        _say(f"{name} | {found}")
+    return results
+
+
+def _suite(setup: Setup, broker: Any, names: list[str], kind: str) -> dict[str, Any]:
+    """Run the undisturbed worker and then the faults; return what is told of each."""
+    if not names:
+        return {}
     quiet = Trial("undisturbed", Fault(nothing, lasts=False), setup, broker)
     source = quiet.input("chaos.input")
     _say(f"{source.records:,} records, {source.accepted:,} of them events, on {kind}")

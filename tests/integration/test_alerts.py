@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -31,6 +32,7 @@ from tests.chaos import alerts as chaos
 from tests.support.receivers import AlertProcess, HttpReceiver, incident, now_ms, udp_socket, until
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
+from worker.embedded.access import Role
 from worker.embedded.broker import EmbeddedBroker, free_port
 
 if TYPE_CHECKING:
@@ -79,17 +81,22 @@ def test_nothing_is_lost_or_reordered_whatever_goes_wrong(
     assert (found.missing, found.reordered, found.strange) == (0, 0, 0), found
 
 
-def test_a_slow_destination_holds_up_no_other(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
-    size = chaos.SHORT._replace(incidents=60)
-    found = chaos.run("alerts-slow", embedded_broker.bootstrap_servers, tmp_path, size)
-    assert found.is_clean, found
-
-
-def test_what_is_parked_survives_a_kill_and_order_is_kept(
+def test_a_destination_that_does_not_answer_holds_up_no_other(
     embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
 ) -> None:
+    with HttpReceiver() as silent:
+        silent.delay = 3_600
+        destinations = {"soc": hook(http), "silent": hook(silent, concurrency=64, timeout_s=600)}
+        with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, destinations) as alerts:
+            alerts.start()
+            alerts.publish([incident(f"a{number}", revision) for number in range(100) for revision in (1, 2)])
+            until(lambda: len(ids(http)) == 200, "all states at the healthy one")
+            assert not silent.taken
+
+
+def test_what_is_parked_survives_a_kill_and_order_is_kept(broker: Any, tmp_path: Path, http: HttpReceiver) -> None:
     http.behave = lambda _: 503
-    with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
+    with AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
         process = alerts.start()
         alerts.publish([incident("a"), incident("a", 2)])
         until(lambda: len(http.seen) >= 2, "two attempts")
@@ -118,10 +125,8 @@ def test_what_was_told_is_not_told_again_after_a_restart(
         assert sorted(ids(http)) == ["a-1", "b-1", "c-1"]
 
 
-def test_two_processes_share_the_work_and_one_takes_over(
-    embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver
-) -> None:
-    with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
+def test_two_processes_share_the_work_and_one_takes_over(broker: Any, tmp_path: Path, http: HttpReceiver) -> None:
+    with AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
         first, _second = alerts.start(), alerts.start(free_port())
         until(alerts.is_ready, "readiness")
         alerts.publish([incident(f"a{number}") for number in range(50)])
@@ -129,6 +134,41 @@ def test_two_processes_share_the_work_and_one_takes_over(
         alerts.kill(first)
         alerts.publish([incident(f"b{number}") for number in range(50)])
         until(lambda: len(set(ids(http))) == 100, "all of them")
+
+
+def test_a_process_that_was_frozen_loses_nothing_when_it_wakes(broker: Any, tmp_path: Path, http: HttpReceiver) -> None:
+    with AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts:
+        first = alerts.start()
+        until(alerts.is_ready, "readiness")
+        alerts.publish([incident(f"a{number}") for number in range(20)])
+        until(lambda: ids(http), "the first of them")
+        first.send_signal(signal.SIGSTOP)
+        other = free_port()
+        alerts.start(other)
+        alerts.publish([incident(f"a{number}", 2) for number in range(20)])
+        wanted = {f"a{number}-{revision}" for number in range(20) for revision in (1, 2)}
+        until(lambda: wanted <= set(ids(http)), "all of them, by the other")
+        first.send_signal(signal.SIGCONT)
+        alerts.publish([incident(f"a{number}", 3) for number in range(20)])
+        until(lambda: len({each for each in ids(http) if each.endswith("-3")}) == 20, "what came after it woke")
+        until(lambda: not listed(alerts), "nothing that waits")
+        firsts = list(dict.fromkeys(ids(http)))
+        assert chaos.reordered(firsts) == 0
+
+
+def test_a_stop_while_kafka_is_dead_takes_no_longer_than_promised(tmp_path: Path, http: HttpReceiver) -> None:
+    with (
+        EmbeddedBroker(tmp_path / "broker.log") as broker,
+        AlertProcess(broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, FAST) as alerts,
+    ):
+        process = alerts.start()
+        until(alerts.is_ready, "readiness")
+        http.delay = 1.0
+        alerts.publish([incident(f"a{number}") for number in range(8)])
+        broker.stop()
+        until(lambda: not alerts.is_ready(), "that it says so")
+        assert alerts.stop(process) == 0
+        assert "Traceback" not in alerts.logged()
 
 
 def test_a_destination_that_is_back_gets_at_once_what_waited(
@@ -641,10 +681,10 @@ def test_commands_show_where_an_incident_would_go(
 def test_every_attempt_is_in_clickhouse(
     embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver, store: Any, database: str
 ) -> None:
-    with closing(connect(store.dsn, database=database)) as client:
+    dsn = store.address.dsn(Role.WRITER, database)
+    with closing(connect(dsn)) as client:
         migrations.up(client)
     http.behave = lambda _: 200 if len(http.seen) >= 2 else 503
-    dsn = f"clickhouse://127.0.0.1:{store.endpoint.port}/{database}"
     with AlertProcess(
         embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http)}, {**FAST, "SESSIONWATCH_CLICKHOUSE__DSN": dsn}
     ) as alerts:
@@ -652,7 +692,7 @@ def test_every_attempt_is_in_clickhouse(
         alerts.publish([msgspec.structs.replace(incident("a"), detected_at=now_ms() - 400 * 3_600_000), incident("b")])
         until(lambda: ids(http) == ["b-1"], "the delivery")
         assert alerts.stop(process) == 0
-    with closing(connect(store.dsn, database=database)) as client:
+    with closing(connect(dsn)) as client:
         rows = client.query(
             "SELECT incident_uid, attempt, result, code, message_id FROM deliveries FINAL ORDER BY 1, 2"
         ).result_rows

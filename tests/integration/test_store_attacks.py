@@ -24,9 +24,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from tests.support.store_door import Door, ask
 from worker.clickhouse.writer import connect
 from worker.embedded.access import CEILINGS, Role
-from worker.embedded.connections import CONNECTIONS
 from worker.embedded.http import BODY_BYTES
 from worker.embedded.store import ADDRESS_FILE, EmbeddedStore, StoreProcessError, running
+from worker.observe.connections import CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -262,9 +262,10 @@ def parse(arguments: list[str]) -> None:
     name, context = "sessionwatch", None
     while command is not None:
         context = command.make_context(name, arguments, parent=context)
-        if not hasattr(command, "resolve_command"):
+        rest = [*context._protected_args, *context.args]
+        if not hasattr(command, "resolve_command") or (command.invoke_without_command and not rest):
             return
-        name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+        name, command, arguments = command.resolve_command(context, rest)
 
 
 def container() -> dict[str, Any]:
@@ -347,9 +348,9 @@ def test_the_image_says_what_it_is() -> None:
     assert f"-name cities{gazetteer.SMALLEST}.json" in DOCKERFILE, "the image lacks the list that the gazetteer reads"
 
 
-def test_only_a_worker_is_asked_how_it_does() -> None:
+def test_only_what_serves_health_is_asked_how_it_does() -> None:
     for name in OURS:
-        served = SERVICES[name]["command"] == ["worker"]
+        served = SERVICES[name]["command"] in (["worker"], ["alerts"])
         assert served or SERVICES[name]["healthcheck"] == {"disable": True}, name
 
 
@@ -427,7 +428,10 @@ def test_prometheus_finds_every_worker_and_has_its_token() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
     (job,) = config["scrape_configs"]
     (found_by,) = job["dns_sd_configs"]
-    assert (found_by["names"], found_by["type"], found_by["port"]) == (["worker"], "A", Settings().web.port)
+    assert (found_by["names"], found_by["type"], found_by["port"]) == (
+        ["worker", "alerts"], "A", Settings().web.port
+    )  # fmt: skip
+    assert environment("alerts")["SESSIONWATCH_ALERTS__WEB_PORT"] == str(Settings().web.port)
     (secret,) = service["secrets"]
     assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
     token = COMPOSE["secrets"][secret]["environment"]

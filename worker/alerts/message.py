@@ -128,8 +128,9 @@ def clean(text: str, longest: int = LONGEST) -> str:
     >>> clean("Chrome\n\u202egnp.exe")
     'Chrome gnp.exe'
     """
-    shown = "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in text)
-    shown = " ".join(shown.split())
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in text)
+    shown = " ".join(text.split())
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 

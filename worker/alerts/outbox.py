@@ -27,7 +27,7 @@ import msgspec
 from schemas.finding import Activity, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 SEPARATOR = "/"
 
@@ -111,18 +111,19 @@ class Line:
 
     Attributes:
         waiting: in order of revision. `busy`: the first of them is under way.
-        settled: the highest revision that is settled. `triggered`: the receiver knows the incident as not resolved.
+        settled, delivered: the highest revision that is settled, and that was delivered.
+        triggered: the receiver knows the incident as not resolved.
         changed_at: when the last of them was settled. `records`: revisions that have a record in the journal.
     """
 
-    __slots__ = ("busy", "changed_at", "key", "partition", "records", "settled", "triggered", "waiting")
+    __slots__ = ("busy", "changed_at", "delivered", "key", "partition", "records", "settled", "triggered", "waiting")
 
     def __init__(self, key: LineKey, partition: int) -> None:
         self.key = key
         self.partition = partition
         self.waiting: list[AlertDelivery] = []
         self.busy = False
-        self.settled = -1
+        self.settled = self.delivered = -1
         self.triggered = False
         self.changed_at = 0
         self.records: set[int] = set()
@@ -132,8 +133,8 @@ class Line:
         return [SEPARATOR.join((*self.key, str(revision))) for revision in sorted(self.records)]
 
     def knows(self, revision: int) -> bool:
-        """Tell whether a revision is settled or waits."""
-        return revision <= self.settled or any(each.revision == revision for each in self.waiting)
+        """Tell whether a revision, or a later one, is settled or waits."""
+        return revision <= max([self.settled, *(each.revision for each in self.waiting)])
 
     def settle(self, delivery: AlertDelivery) -> None:
         """Take in that a delivery waits no more."""
@@ -143,7 +144,7 @@ class Line:
         if delivery.revision >= self.settled:
             self.settled = delivery.revision
             if delivery.standing is Standing.DELIVERED:
-                self.triggered = not delivery.closes
+                self.delivered, self.triggered = delivery.revision, not delivery.closes
 
 
 class Queue:
@@ -206,6 +207,7 @@ class Outbox:
     def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
         self._lines: dict[LineKey, Line] = {}
+        self._open: dict[str, dict[str, Line]] = {}
         self._by_incident: dict[str, set[str]] = {}
         self._queues: dict[str, Queue] = {}
 
@@ -217,9 +219,16 @@ class Outbox:
         """Return the line of an incident at a destination, if there is one."""
         return self._lines.get(LineKey(destination, incident_uid))
 
-    def lines(self, destination: str) -> Iterator[Line]:
-        """Yield the lines of a destination."""
-        return (line for key, line in self._lines.items() if key.destination == destination)
+    def open_lines(self, destination: str) -> list[Line]:
+        """Return the lines of a destination that have something waiting."""
+        lines = self._open.get(destination, {})
+        for uid in [uid for uid, line in lines.items() if not line.waiting]:
+            del lines[uid]
+        return list(lines.values())
+
+    def destinations(self) -> list[str]:
+        """Return the destinations for which something waits."""
+        return [name for name in self._open if self.open_lines(name)]
 
     def destinations_of(self, incident_uid: str) -> set[str]:
         """Return the destinations that know of an incident or are about to."""
@@ -227,18 +236,27 @@ class Outbox:
         lines = {name: self._lines[LineKey(name, incident_uid)] for name in known}
         return {name for name, line in lines.items() if line.triggered or line.waiting}
 
-    def load(self, deliveries: Iterable[AlertDelivery]) -> None:
-        """Take in what the journal says about a partition, in any order."""
+    def load(self, deliveries: Iterable[AlertDelivery]) -> list[AlertDelivery]:
+        """Take in what the journal says about a partition, in any order; return those that do not wait any more.
+
+        A state that waits though a later one was delivered was settled: a process that had lost the partition wrote
+        once more that it waits.
+        """
         touched: dict[LineKey, Line] = {}
-        for each in sorted(deliveries, key=lambda delivery: delivery.revision):
+        overtaken = []
+        for each in sorted(deliveries, key=lambda delivery: (delivery.standing is Standing.WAITING, delivery.revision)):
             line = self._line(each)
             touched[line.key] = line
-            if each.standing is Standing.WAITING:
+            if each.standing is not Standing.WAITING:
+                line.settle(each)
+            elif each.requested or each.revision > line.delivered:
                 insort(line.waiting, each, key=lambda delivery: delivery.revision)
             else:
-                line.settle(each)
+                reason = f"revision {line.delivered} was delivered"
+                overtaken.append(each.change(standing=Standing.LEFT_OUT, reason=reason, next_at=0))
         for line in touched.values():
             self._offer(line)
+        return overtaken
 
     def add(self, delivery: AlertDelivery) -> list[AlertDelivery]:
         """Put a new delivery at the end of its line; return those that are left out for it.
@@ -293,8 +311,8 @@ class Outbox:
     def hurry(self, destination: str, now: int) -> int:
         """Make due what waits because the destination was unavailable; return how many."""
         hurried = 0
-        for line in self.lines(destination):
-            if line.waiting and not line.busy and line.waiting[0].unavailable and line.waiting[0].next_at > now:
+        for line in self.open_lines(destination):
+            if not line.busy and line.waiting[0].unavailable and line.waiting[0].next_at > now:
                 line.waiting[0] = line.waiting[0].change(next_at=now)
                 self._offer(line)
                 hurried += 1
@@ -302,7 +320,7 @@ class Outbox:
 
     def waiting(self, destination: str) -> tuple[int, int]:
         """Return how many deliveries wait for a destination, and since when the oldest does (0: none)."""
-        found = [each.queued_at for line in self.lines(destination) for each in line.waiting]
+        found = [each.queued_at for line in self.open_lines(destination) for each in line.waiting]
         return len(found), min(found, default=0)
 
     def drop_partition(self, partition: int) -> None:
@@ -321,6 +339,7 @@ class Outbox:
 
     def _forget(self, key: LineKey) -> None:
         del self._lines[key]
+        self._open.get(key.destination, {}).pop(key.incident_uid, None)
         names = self._by_incident[key.incident_uid]
         names.discard(key.destination)
         if not names:
@@ -336,8 +355,10 @@ class Outbox:
 
     def _offer(self, line: Line) -> None:
         """Put a line in its queue, unless its partition was given up meanwhile."""
-        if line.waiting and not line.busy and self._lines.get(line.key) is line:
-            self.queue(line.key.destination).push(line)
+        if line.waiting and self._lines.get(line.key) is line:
+            self._open.setdefault(line.key.destination, {})[line.key.incident_uid] = line
+            if not line.busy:
+                self.queue(line.key.destination).push(line)
 
     def _shorten(self, line: Line, now: int) -> list[AlertDelivery]:
         """Leave out states between the first and the last of a line that is too long."""

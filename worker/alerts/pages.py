@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from worker.observe.connections import BoundedSite
+from worker.observe.guard import host_guard
 from worker.observe.metrics import CONTENT_TYPE, exposition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 LARGEST_REQUEST = 4_096
 
 
-async def serve_pages(host: str, port: int, token: str, problems: Callable[[], list[str]]) -> web.AppRunner:
+async def serve_pages(
+    host: str, port: int, token: str, problems: Callable[[], list[str]], hosts: Iterable[str] = ()
+) -> web.AppRunner:
     """Serve `/metrics`, `/health/live` and `/health/ready`; return what stops it by `cleanup`.
 
     Args:
@@ -23,6 +27,7 @@ async def serve_pages(host: str, port: int, token: str, problems: Callable[[], l
         port: its port; 0 takes a free one.
         token: bearer token that metrics ask for; empty: none.
         problems: why the process is not ready.
+        hosts: names by which requests may call this server, beside addresses and `localhost`.
 
     Raises:
         OSError: the port is taken.
@@ -42,9 +47,9 @@ async def serve_pages(host: str, port: int, token: str, problems: Callable[[], l
         body = {"status": "unready" if reasons else "ready", "reasons": reasons}
         return web.json_response(body, status=503 if reasons else 200)
 
-    app = web.Application(client_max_size=LARGEST_REQUEST)
+    app = web.Application(client_max_size=LARGEST_REQUEST, middlewares=[host_guard(hosts)])
     app.add_routes([web.get("/metrics", metrics), web.get("/health/live", live), web.get("/health/ready", ready)])
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=15)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await BoundedSite(runner, host, port).start()
     return runner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from worker.alerts.tenants import own_destinations
 from worker.observe import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from schemas.incident import Incident
     from worker.alerts.alert import Sender
@@ -29,11 +30,15 @@ if TYPE_CHECKING:
     from worker.alerts.routing import Routed
 
 log = structlog.get_logger(__name__)
-DRAIN_SECONDS = 8.0
+DRAIN_SECONDS = 5.0
+"""Seconds that a stop waits for attempts under way."""
+END_SECONDS = 3.0
+"""Seconds that it then waits for Kafka and the store."""
 HANDOVER_SECONDS = 3.0
 POLL_MS = 200
 BATCH = 500
 UPKEEP_SECONDS = 5.0
+EXPIRE_ROUNDS = 60
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 RETRY_SECONDS = 1.0
@@ -82,6 +87,9 @@ class AlertService:
         self._following: list[asyncio.Task[None]] = []
         self._loading: asyncio.Task[None] | None = None
         self._refused: set[str] = set()
+        self._own: dict[str, Destination] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answered = 0
         self._joined = False
 
@@ -131,7 +139,7 @@ class AlertService:
     async def _until(self, stop: asyncio.Event) -> None:
         tasks = [
             asyncio.create_task(work)
-            for work in (self._read(), self._keep_up(), self._shared.recorder.run(), _wait(stop))
+            for work in (self._read(), self._keep_up(), self._shared.recorder.run(), _wait(stop), self._broke())
         ]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
@@ -140,18 +148,22 @@ class AlertService:
         for task in done:
             task.result()
 
+    async def _broke(self) -> None:
+        await self._broken
+
     async def _end(self, consumer: AIOKafkaConsumer) -> None:
         """Finish what is under way, leave the group, and write what was recorded."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*(each.drain(DRAIN_SECONDS) for each in self._dispatchers.values()))
-        await self._stop_following()
-        with suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(consumer.stop(), DRAIN_SECONDS)
-        await self._shared.documents.close()
-        await self._shared.journal.stop()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._shared.recorder.flush(), 2)
+        ends = (
+            self._stop_following(),
+            consumer.stop(),
+            self._shared.documents.close(),
+            self._shared.journal.stop(),
+            self._shared.recorder.flush(),
+        )
+        await asyncio.gather(*map(_within_bounds, ends))
 
     # --- Partitions ---
 
@@ -172,7 +184,13 @@ class AlertService:
         tps = [TopicPartition(self._kafka.incidents, each) for each in partitions]
         self._consumer.pause(*tps)
         self._loading = asyncio.create_task(self._load(self._consumer, tps))
+        self._loading.add_done_callback(self._loaded)
         self._following.append(self._loading)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        """End the process when taking over failed by a bug: its partitions would be served by nobody."""
+        if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
+            self._broken.set_exception(error)
 
     async def _load(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> None:
         while True:
@@ -184,13 +202,13 @@ class AlertService:
                 await asyncio.sleep(RETRY_SECONDS)
         if follow is not None:
             self._following.append(follow)
-        self._take_over(found)
+        await self._take_over(found)
         with suppress(IllegalStateError):
             consumer.resume(*(tp for tp in tps if tp in consumer.assignment()))
 
-    def _take_over(self, found: list[AlertDelivery]) -> None:
+    async def _take_over(self, found: list[AlertDelivery]) -> None:
         """Go on with what the journal says. What was attempted lately is written down again: it may not have been."""
-        self._shared.outbox.load(found)
+        await self._shared.journal.write(self._shared.outbox.load(found))
         waiting = [each for each in found if each.standing is Standing.WAITING]
         since = self._shared.clock() - DAY_MS
         for each in found:
@@ -198,6 +216,8 @@ class AlertService:
                 self._shared.recorder.keep(self._kind(each.destination), each)
         for each in waiting:
             self._ensure(each)
+        if unknown := sorted(set(self._shared.outbox.destinations()) - self._dispatchers.keys()):
+            log.warning("deliveries wait for destinations that are not set", destinations=unknown)
         log.info("deliveries were taken over", waiting=len(waiting), known=len(found))
         self._wake_all()
 
@@ -309,7 +329,7 @@ class AlertService:
 
     def _ensure(self, delivery: AlertDelivery) -> None:
         """See that a delivery which waits for a tenant's own destination is served."""
-        if delivery.destination in self._dispatchers or OWN not in delivery.destination:
+        if OWN not in delivery.destination:
             return
         policy = self._shared.policy_of(delivery.tenant_id)
         own = own_destinations(delivery.tenant_id, policy, self._shared.settings, self._refuse)
@@ -317,12 +337,22 @@ class AlertService:
             self._ensure_own(delivery.destination, own[delivery.destination])
 
     def _ensure_own(self, name: str, config: Destination) -> None:
-        if name in self._dispatchers:
+        if self._own.get(name) == config:
             return
+        if name in self._dispatchers:
+            self._replaced(name)
+        self._own[name] = config
         try:
             self._start_dispatcher(name, config)
         except BadDestinationError as error:
             self._refuse(name, str(error))
+
+    def _replaced(self, name: str) -> None:
+        """End the dispatcher of a destination that its policy has changed; what is under way ends by itself."""
+        self._tasks.pop(name).cancel()
+        task = asyncio.create_task(self._dispatchers.pop(name).drain(DRAIN_SECONDS))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _refuse(self, name: str, why: str) -> None:
         if name not in self._refused:
@@ -336,10 +366,11 @@ class AlertService:
     # --- Upkeep ---
 
     async def _keep_up(self) -> None:
-        while True:
+        for round_ in count():
             await self._probe()
             self._observe()
-            await self._expire()
+            if round_ % EXPIRE_ROUNDS == 0:
+                await self._expire()
             await asyncio.sleep(UPKEEP_SECONDS)
 
     async def _probe(self) -> None:
@@ -351,7 +382,7 @@ class AlertService:
 
     def _observe(self) -> None:
         now = self._shared.clock()
-        metrics.READY.set(not self.problems())
+        metrics.ALERT_READY.set(not self.problems())
         for name, dispatcher in self._dispatchers.items():
             if OWN in name:
                 continue
@@ -368,6 +399,15 @@ class AlertService:
 
 async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
+
+
+async def _within_bounds(end: Coroutine[Any, Any, None]) -> None:
+    """Wait a while for the end of something; a client that does not end in order, as without a broker, is let go."""
+    task = asyncio.ensure_future(end)
+    await asyncio.wait({task}, timeout=END_SECONDS)
+    task.cancel()
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        log.info("a client did not end in order", why=repr(error))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

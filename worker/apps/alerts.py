@@ -106,7 +106,8 @@ async def _serve(settings: Settings) -> None:
     await reader.start()
     service = build_service(settings, policies.of)
     token = settings.web.token.get_secret_value() if settings.web.token else ""
-    pages = await serve_pages(settings.web.host, settings.alerts.web_port, token, service.problems)
+    web = settings.web
+    pages = await serve_pages(web.host, settings.alerts.web_port, token, service.problems, web.hosts())
     _say_hello(settings, pages.addresses)
     try:
         await service.run(_on_stop())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.apps.build import usable_detections
 from worker.apps.embedded import served
 from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
 from worker.clickhouse import migrations
@@ -47,6 +48,7 @@ def backfill(
         StoreUnreachableError: ClickHouse does not answer.
         KafkaConnectionError: Kafka does not answer.
     """
+    usable_detections(settings)
     for uid in asked.detections:
         detection(uid)
     engines = _engines(_policies(settings, policies), asked, skip_bad=policies is None)

@@ -6,7 +6,7 @@ import gc
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -16,7 +16,7 @@ from schemas.keys import partition_of
 from schemas.mappings import builtin, read_mapping
 from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, Policies
-from worker.detections.registry import detections
+from worker.detections.registry import catalogue, require_plugins
 from worker.enrich.enricher import build_enricher
 from worker.enrich.geoip import GeoFileError
 from worker.observe.recorder import Recorder
@@ -32,10 +32,12 @@ from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Mapping as MappingOf
 
     from schemas.decoding.mapping import Mapping
-    from worker.enrich.enricher import Enricher
+    from worker.detections.api import Detection
+    from worker.enrich.enricher import Enricher, GeoSource
     from worker.settings import GeoSettings, Settings
     from worker.stream.app import App
 log = structlog.get_logger(__name__)
@@ -47,6 +49,20 @@ class WorkerParts(NamedTuple):
     app: App
     writer: ClickHouseWriter
     recorder: Recorder
+    sources: Callable[[], Iterable[GeoSource]]
+
+
+def usable_detections(settings: Settings) -> MappingOf[str, Detection[Any]]:
+    """Return the detections in use; a plug-in that cannot be used is logged, where the settings say to skip it.
+
+    Raises:
+        PluginError: a plug-in cannot be used.
+    """
+    if settings.detections.broken_plugins == "fail":
+        require_plugins()
+    for reason in catalogue().broken:
+        log.warning("going on without a plug-in", why=reason)
+    return catalogue().detections
 
 
 def wall_clock() -> int:
@@ -131,7 +147,12 @@ def _reloader(enricher: Enricher) -> Callable[[], Awaitable[None]]:
 
 
 def build_worker(
-    settings: Settings, *, timer_clock: str = "wall", web: bool = True, web_socket: socket.socket | None = None
+    settings: Settings,
+    *,
+    timer_clock: str = "wall",
+    web: bool = True,
+    web_socket: socket.socket | None = None,
+    patience: float | None = None,
 ) -> WorkerParts:
     """Return a worker that is not started yet; call it in the loop that will run it.
 
@@ -140,12 +161,13 @@ def build_worker(
         timer_clock: `wall`, or `stream` for event time.
         web: serve the pages.
         web_socket: the listening socket to serve them on; None: one is bound by the settings.
+        patience: seconds after which inserts that fail end the worker; None: it retries without limit.
 
     Raises:
         worker.enrich.geoip.GeoFileError: a geo file is given and cannot be read.
     """
     recorder = Recorder(wall_clock, settings.stream.max_reject_share)
-    policies = Policies(detections().values())
+    policies = Policies(usable_detections(settings).values(), recorder.on_detection_failure)
     enricher = geo_enricher(settings.geo)
     enricher.warm()
     writer = ClickHouseWriter(
@@ -153,6 +175,7 @@ def build_worker(
         observer=StoreObserver(),
         clock=time.monotonic,
         longest_wait=settings.delivery.retry_max_delay_s,
+        patience=patience,
     )
     app = create_app(
         stream_options(settings, timer_clock, web=web, web_socket=web_socket),
@@ -171,9 +194,11 @@ def build_worker(
             sources=enricher.sources,
             reasons=lambda: [*_store_problems(writer), *recorder.rejects.problems()],
             token=settings.web.token.get_secret_value() if settings.web.token else "",
+            hosts=settings.web.hosts(),
+            clear_token=settings.web.forward_over_http,
             pseudonyms=settings.privacy.pseudonyms(),
         )
-    return WorkerParts(app, writer, recorder)
+    return WorkerParts(app, writer, recorder, enricher.sources)
 
 
 def _store_problems(writer: ClickHouseWriter) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from worker.apps.alert_process import alert_process
 from worker.apps.build import build_worker, settle_memory
 from worker.apps.demo_view import Watcher, demo_settings, traffic_of, watch
 from worker.apps.embedded import embedded, web_listener
@@ -37,9 +38,14 @@ def demo(
         rate: events per second.
         on_tick: shown a snapshot a few times a second.
     """
-    with web_listener(demo_settings(settings)) as (placed, listener), embedded(placed) as (changed, addresses):
+    with (
+        web_listener(demo_settings(settings)) as (placed, listener),
+        embedded(placed) as (changed, addresses),
+        alert_process(changed) as told,
+    ):
         started = time.perf_counter()
-        recorder, sent, interrupted = asyncio.run(_demo(changed, listener, addresses, duration, rate, on_tick))
+        shown = {**addresses, "alerts": told}
+        recorder, sent, interrupted = asyncio.run(_demo(changed, listener, shown, duration, rate, on_tick))
         return summary_of(recorder, sent, time.perf_counter() - started, interrupted=interrupted)
 
 

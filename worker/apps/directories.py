@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.embedded.store import running
@@ -24,6 +26,27 @@ _OF_A_RUN = (STORE, "state")
 
 class NoDirectoryError(Exception):
     """There is no directory to work in; the message says what was looked for."""
+
+
+class DirectoryError(Exception):
+    """A directory cannot be written; the message says which, why, and what to do."""
+
+
+def writable(directory: Path) -> Path:
+    """Return a directory, made if it is missing, in which a file can be written.
+
+    Raises:
+        DirectoryError: it cannot be made or written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise DirectoryError(
+            f"cannot write to the data directory {directory}: {why}; set data_dir to a directory that can be written"
+        ) from error
 
 
 class StoredAt(NamedTuple):
@@ -46,7 +69,7 @@ def demo_directory(data_dir: Path, *, keep: bool) -> Iterator[Path]:
     """
     for number in range(1, DEMOS + 1):
         directory = data_dir / (DEMO if number == 1 else f"{DEMO}-{number}")
-        directory.mkdir(parents=True, exist_ok=True)
+        writable(directory)
         with (directory / "lock").open("w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

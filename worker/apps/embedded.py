@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from worker.apps.build import create_topics
+from worker.apps.directories import writable
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
 
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
     from worker.embedded.store import Address
     from worker.settings import Settings
+
+
+class PortTakenError(Exception):
+    """The web server's port is taken; the message says what to do."""
+
+
 EMBEDDED_SESSION_TIMEOUT = 6.0
 """Seconds. The embedded broker lets a new group form after half of it."""
 EMBEDDED_FETCH_WAIT = 25
@@ -77,8 +85,7 @@ def embedded(settings: Settings) -> Iterator[tuple[Settings, dict[str, str]]]:
     from worker.embedded.broker import EmbeddedBroker  # noqa: PLC0415  an optional extra
     from worker.embedded.store import EmbeddedStore  # noqa: PLC0415
 
-    data_dir = settings.data_dir.resolve()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir = writable(settings.data_dir.resolve())
     with ExitStack() as stack:
         store = stack.enter_context(EmbeddedStore(data_dir / "store"))
         broker = stack.enter_context(EmbeddedBroker(data_dir / "broker.log"))
@@ -97,18 +104,29 @@ def embedded(settings: Settings) -> Iterator[tuple[Settings, dict[str, str]]]:
 
 
 @contextmanager
-def web_listener(settings: Settings) -> Iterator[tuple[Settings, socket.socket]]:
-    """Bind the web server's port, or a free one when it is taken; yield settings that name it, and the socket."""
-    with _bound(settings.web.host, settings.web.port) as listener:
+def web_listener(settings: Settings, *, choose: bool = True) -> Iterator[tuple[Settings, socket.socket]]:
+    """Bind the web server's port; yield settings that name it, and the socket.
+
+    Args:
+        settings: host and port.
+        choose: take a free port when that one is taken.
+
+    Raises:
+        PortTakenError: it is taken, or may not be bound.
+    """
+    with _bound(settings.web.host, settings.web.port, choose=choose) as listener:
         web = settings.web.model_copy(update={"port": int(listener.getsockname()[1])})
         yield settings.model_copy(update={"web": web}), listener
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, *, choose: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or not port:
-            raise
-        return socket.create_server((host, 0), family=family)
+        if choose and error.errno == errno.EADDRINUSE and port:
+            return socket.create_server((host, 0), family=family)
+        why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror
+        raise PortTakenError(
+            f"cannot listen on {host} port {port}: {why}; set web.host and web.port (port 0: any that is free)"
+        ) from error

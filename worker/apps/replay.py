@@ -7,7 +7,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from worker.apps.build import build_decoder, build_worker, settle_memory
+from worker.apps.build import build_decoder, build_worker, settle_memory, usable_detections
 from worker.apps.embedded import embedded
 from worker.apps.replay_file import ReplayFile, export_findings, export_letters
 from worker.apps.run import finish, producing, summary_of
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from worker.observe.snapshot import Summary
     from worker.settings import Settings
 PROGRESS_SECONDS = 0.3
+PATIENCE_SECONDS = 30.0
+"""Inserts that fail for so long end the run: nobody is there who would repair the store meanwhile."""
 SMALL_FILE, SMALL_SESSION_TIMEOUT = 4 << 20, 2.0
 """Bytes up to which a file is small, and seconds of the consumer group's session timeout then. The embedded broker lets
 a new group form after half of it, which would be most of what a small replay takes."""
@@ -45,17 +47,21 @@ def replay(
         file: JSON lines of any accepted shape; `-` is standard input.
         findings: where to write the findings as JSON lines.
         dead_letters: where to write the rejected lines, likewise, each with its reason.
-        policies: a JSON list of tenant policies, each with its `tenant_id`.
+        policies: a JSON document of tenant policies, see `read_policies`.
         on_progress: told now and then how far it is.
 
     Raises:
         FileNotFoundError: there is no such file.
         BadPolicyError: a policy cannot be used.
+        PluginError: a plug-in cannot be used.
+        StoreRefusedError: the store has refused rows for `PATIENCE_SECONDS`.
         BadMappingError: the input's mapping cannot be used.
     """
     started = time.perf_counter()
-    lines = ReplayFile(file, settings.topics.events, build_decoder(settings, clock_skew=0))
+    decoder = build_decoder(settings, clock_skew=0)
+    lines = ReplayFile(file, settings.topics.events, decoder, numbered=dead_letters is not None)
     documents = read_policies(policies.read_bytes()) if policies else {}
+    usable_detections(settings)
     with embedded(settings) as (served, _):
         changed = _quick(served) if 0 < lines.size <= SMALL_FILE else served
         settle_memory()
@@ -81,7 +87,7 @@ async def _replay(
         await produce(settings.kafka, settings.topics.policies, tenant, document)
     async with _telling(lambda: f"{lines.read:,} lines sent", on_progress), producing(settings) as producer:
         await lines.send(producer, settings.topics.partitions)
-    parts = build_worker(settings, timer_clock="stream", web=False)
+    parts = build_worker(settings, timer_clock="stream", web=False, patience=PATIENCE_SECONDS)
     done = parts.recorder
     async with _telling(lambda: f"{done.read:,} of {lines.read:,} lines judged", on_progress), running(parts.app):
         await finish(settings, parts)

@@ -43,19 +43,21 @@ class ReplayFile:
         file: `-` is standard input, whose time is now.
         topic: where records go.
         decoder: reads the lines.
+        numbered: remember the number of every line, not of those alone that are not events.
 
     Attributes:
         read: lines sent so far; blank ones do not count.
         size: bytes of the file; 0 when it is standard input.
-        numbers: partition and offset -> number in the file, from 1, of the lines that are no events.
+        numbers: partition and offset -> number in the file, from 1; of all lines when `numbered`.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
 
-    def __init__(self, file: Path, topic: str, decoder: Decoder) -> None:
+    def __init__(self, file: Path, topic: str, decoder: Decoder, *, numbered: bool = False) -> None:
         self.read = 0
         self.numbers: dict[tuple[int, int], int] = {}
+        self._numbered = numbered
         self._decoder = decoder
         self._topic = topic
         self._file = file
@@ -69,7 +71,7 @@ class ReplayFile:
             key, timestamp = self._place(line)
             partition = None if key else self.read % partitions
             sent = await producer.send(self._topic, value=line, key=key, partition=partition, timestamp_ms=timestamp)
-            if key is None:
+            if key is None or self._numbered:
                 sent.add_done_callback(partial(self._number, number))
             self.read += 1
         await producer.flush()

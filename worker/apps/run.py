@@ -10,7 +10,7 @@ from faust.types import TP
 
 from worker.observe.snapshot import Summary
 from worker.stream.catchup import caught_up
-from worker.stream.connection import aiokafka_options
+from worker.stream.connection import aiokafka_options, explained
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def producing(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
     """Connect a producer for input records."""
     options = aiokafka_options(settings.kafka)
     producer = AIOKafkaProducer(**options, acks="all", linger_ms=5, max_batch_size=1 << 19, max_request_size=64 << 20)
-    async with producer:
+    async with explained(options), producer:
         yield producer
 
 
@@ -59,4 +59,6 @@ def summary_of(recorder: Recorder, read: int, seconds: float, *, interrupted: bo
         interrupted=interrupted,
         reasons=dict(recorder.rejected),
         unevaluated=dict(recorder.unevaluated),
+        failed=recorder.failed,
+        failures=dict(recorder.failures),
     )

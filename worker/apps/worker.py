@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack, closing
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import structlog
 
 from worker.apps.build import build_worker, create_topics, settle_memory
+from worker.apps.directories import writable
 from worker.apps.embedded import served, web_listener
 from worker.clickhouse import migrations
-from worker.clickhouse.writer import connect
+from worker.clickhouse.writer import connect, masked
+from worker.detections.registry import catalogue
 from worker.stream.run import run_worker
 
 if TYPE_CHECKING:
-    import socket
-
+    from worker.apps.build import WorkerParts
+    from worker.enrich.enricher import GeoSource
     from worker.settings import Settings
+    from worker.stream.app import App
 log = structlog.get_logger(__name__)
+DAY_SECONDS = 86_400
 
 
 def serve(settings: Settings) -> int:
@@ -29,10 +35,14 @@ def serve(settings: Settings) -> int:
         StoreUnreachableError: ClickHouse does not answer.
         MigrationError: its tables are not those of this version.
         KafkaConnectionError: Kafka does not answer.
+        PortTakenError: the web server's port is taken.
+        DirectoryError: the data directory is needed, and cannot be written.
     """
     embedded = settings.embedded_directory()
+    if embedded is not None or settings.state.store == "rocksdb":
+        writable(settings.data_dir)
     with ExitStack() as stack:
-        placed, listener = _placed(settings, stack)
+        placed, listener = stack.enter_context(web_listener(settings, choose=False))
         ready = stack.enter_context(served(placed))
         if embedded is not None:
             log.info("embedded store started", directory=str(embedded))
@@ -40,13 +50,22 @@ def serve(settings: Settings) -> int:
             migrations.up(client, layout=migrations.layout_of(ready))
         asyncio.run(create_topics(ready))
         settle_memory()
-        return run_worker(lambda: build_worker(ready, web_socket=listener).app)
+        return run_worker(lambda: _announced(ready, build_worker(ready, web_socket=listener)))
 
 
-def _placed(settings: Settings, stack: ExitStack) -> tuple[Settings, socket.socket | None]:
-    """Return settings whose web port is a real one, and the socket it was bound with."""
-    if settings.web.port:
-        return settings, None
-    placed, listener = stack.enter_context(web_listener(settings))
-    log.info("the web server's port was chosen", port=placed.web.port)
-    return placed, listener
+def _announced(settings: Settings, parts: WorkerParts) -> App:
+    """Log what the worker runs with, in a few lines."""
+    topics, web, kafka = settings.topics, settings.web, settings.kafka.bootstrap_servers
+    address = f"http://{web.reachable_host()}:{web.port}"
+    log.info("sessionwatch starts", version=version("sessionwatch"), rules=len(catalogue().detections))
+    log.info("Kafka", brokers=kafka, group=settings.stream.group_id, partitions=topics.partitions)
+    log.info("topics", events=topics.events, findings=topics.findings, incidents=topics.incidents, dlq=topics.dlq)
+    log.info("ClickHouse", store=masked(settings.store_dsn()))
+    log.info("web server", address=address, bearer_required=web.token is not None)
+    for source in parts.sources():
+        log.info("enrichment source", source=source.name, origin=source.origin, age_days=_age_days(source))
+    return parts.app
+
+
+def _age_days(source: GeoSource) -> int | None:
+    return int((time.time() - source.built) / DAY_SECONDS) if source.built else None

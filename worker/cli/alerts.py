@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, configure_logs, print_json, say, settings_of
+from worker.cli.common import Json, configure_logs, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 app = typer.Typer(help="Deliver incidents; without a command: until told to stop.", invoke_without_command=True)
@@ -63,7 +63,7 @@ def route(
         print_json({"incident": incident.uid, "routes": [each._asdict() for each in routes]})
         return
     for each in routes:
-        typer.echo(f"{each.destination:24} {each.kind:16} {each.decision}")
+        output(f"{each.destination:24} {each.kind:16} {each.decision}")
     say(f"{len(routes)} destinations" if routes else "no destination is set: alerts.destinations")
 
 
@@ -87,7 +87,7 @@ def list_(
         print_json({"deliveries": [{"key": each.key, **msgspec.to_builtins(each)} for each in found[:limit]]})
         return
     for each in found[:limit]:
-        typer.echo(f"{each.key:72} {each.standing:8} {each.attempts:2} attempts  {each.error or each.reason}")
+        output(f"{each.key:72} {each.standing:8} {each.attempts:2} attempts  {each.error or each.reason}")
     say(f"{len(found):,} deliveries" if found else "no deliveries wait or failed")
 
 

@@ -27,7 +27,7 @@ def backfill(
         bool, typer.Option("--late", help="RuleEngine events that came too late to be judged, too.")
     ] = False,
     policy: Annotated[
-        Path | None, typer.Option(help="JSON list of policies, each with its tenant_id; by default those in force.")
+        Path | None, typer.Option(help="JSON policy with its tenant_id, or a list of them; by default those in force.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
     as_json: Json = False,

@@ -44,7 +44,9 @@ class Check(NamedTuple):
 def run_checks(settings: Settings, now: datetime) -> Iterator[Check]:
     """Yield every check, in the order in which they build on each other."""
     yield Check("settings", "ok", "valid")
+    yield from _guarded("data_dir", lambda: [_data_directory(settings)], "set data_dir to another directory")
     yield from _extras(settings)
+    yield from _guarded("plug-ins", lambda: [_plugins(settings)], "repair or uninstall the packages")
     yield from _geo(settings, now)
     yield from _guarded("kafka", lambda: _kafka(settings), "check kafka.bootstrap_servers and that the brokers run")
     yield from _guarded("clickhouse", lambda: _store(settings), "check clickhouse.dsn and that the server runs")
@@ -56,6 +58,22 @@ def _guarded(name: str, look: Callable[[], list[Check]], advice: str) -> list[Ch
         return look()
     except Exception as error:  # noqa: BLE001  a doctor does not die of what the patient has
         return [Check(name, "fail", told(error), advice, ending(error).code == UNREACHABLE)]
+
+
+def _data_directory(settings: Settings) -> Check:
+    from worker.apps.directories import writable  # noqa: PLC0415  no other check needs it
+
+    return Check("data_dir", "ok", f"{writable(settings.data_dir)} can be written")
+
+
+def _plugins(settings: Settings) -> Check:
+    from worker.detections.registry import catalogue  # noqa: PLC0415  no other check needs it
+
+    broken, skip = catalogue().broken, settings.detections.broken_plugins == "skip"
+    if not broken:
+        return Check("detections", "ok", f"{len(catalogue().detections)} detections")
+    advice = "repair or uninstall its package" + ("" if skip else ", or set detections.broken_plugins to skip")
+    return Check("plug-ins", "warn" if skip else "fail", "; ".join(broken), advice)
 
 
 def _extras(settings: Settings) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from schemas.text import printable_json, printable_lines
 from worker.cli.errors import INTERRUPTED, CheckFailedError
 
 if TYPE_CHECKING:
@@ -59,15 +60,20 @@ def configure_logs(
 
 
 def say(line: str) -> None:
-    """Print a line on stderr."""
-    typer.echo(line, err=True)
+    """Print a line on stderr, with what could steer a terminal replaced."""
+    typer.echo(printable_lines(line), err=True)
+
+
+def output(text: str) -> None:
+    """Print lines on stdout, with what could steer a terminal replaced: records hold what their senders wrote."""
+    typer.echo(printable_lines(text))
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
     import orjson  # noqa: PLC0415  as above
 
-    typer.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode())
+    typer.echo(printable_json(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()))
 
 
 def finish(summary: Summary, *, as_json: bool) -> None:

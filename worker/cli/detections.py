@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.common import Json, print_json, say
+from worker.cli.common import Json, output, print_json, say
 from worker.cli.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
@@ -20,14 +20,16 @@ app = typer.Typer(help="The catalogue of detections, and its cases.", no_args_is
 @app.command("list")
 def list_(*, as_json: Json = False) -> None:
     """List every detection."""
-    from worker.detections.registry import detections  # noqa: PLC0415  `--help` needs none of it
+    from worker.detections.registry import catalogue  # noqa: PLC0415  `--help` needs none of it
 
-    found = [_brief(each) for each in detections().values()]
+    for reason in catalogue().broken:
+        say(f"warning: {reason}")
+    found = [_brief(each) for each in catalogue().detections.values()]
     if as_json:
         print_json({"detections": found})
         return
     for each in found:
-        typer.echo(f"{each['id']:24} {each['severity']:14} {each['title']}")
+        output(f"{each['id']:24} {each['severity']:14} {each['title']}")
 
 
 def _brief(detection: Detection[Any]) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def show(
     if as_json:
         print_json(_whole(found))
     else:
-        typer.echo(_page(found))
+        output(_page(found))
 
 
 def _whole(detection: Detection[Any]) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def run(
         print_json({"cases": len(results), "failed": [_result(each) for each in failed]})
     else:
         for each in failed:
-            typer.echo(f"{each.case.detection or 'benign'}: {each.case.name}\n  " + "\n  ".join(each.problems))
+            output(f"{each.case.detection or 'benign'}: {each.case.name}\n  " + "\n  ".join(each.problems))
         say(f"{len(results)} cases, {len(failed)} failed")
     if failed:
         raise CheckFailedError(f"{len(failed)} of {len(results)} cases failed")

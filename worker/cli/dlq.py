@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from schemas.text import printable_lines
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -34,17 +35,20 @@ def list_(context: typer.Context, *, reason: Reason = "", limit: Limit = 50, as_
     for letter in shown:
         topic, partition, offset = letter.origin
         where = f"{letter.partition}:{letter.offset}"
-        typer.echo(f"{where:12} {letter.reason:16} {letter.field:20} {topic}/{partition}:{offset}  {letter.message}")
+        output(f"{where:12} {letter.reason:16} {letter.field:20} {topic}/{partition}:{offset}  {letter.message}")
     say(", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())) or "no dead letters")
 
 
 @app.command()
 def show(context: typer.Context, *, letter: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET")]) -> None:
-    """Print a dead letter as it came, byte for byte; what is wrong with it goes to stderr."""
+    """Print a dead letter as it came, byte for byte unless stdout is a terminal; the reason goes to stderr."""
     for each in asyncio.run(_read(settings_of(context), "")):
         if f"{each.partition}:{each.offset}" == letter:
             say(f"{each.reason} {each.field}: {each.message}")
-            sys.stdout.buffer.write(each.value or b"")
+            value = each.value or b""
+            if sys.stdout.isatty():
+                value = printable_lines(value.decode(errors="replace")).encode()
+            sys.stdout.buffer.write(value)
             sys.stdout.buffer.flush()
             return
     raise CheckFailedError(f"there is no dead letter {letter}")

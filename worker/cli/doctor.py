@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from worker.cli.common import Json, print_json, settings_of
+from schemas.text import printable
+from worker.cli.common import Json, output, print_json, settings_of
 from worker.cli.errors import FAILED, OK, UNREACHABLE
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def _plain(check: Check) -> dict[str, str]:
 
 def _show(check: Check) -> None:
     mark, colour = _MARKS[check.status]
-    typer.echo(f"{typer.style(mark, fg=colour)} {check.name}: {check.message}")
+    typer.echo(f"{typer.style(mark, fg=colour)} {printable(f'{check.name}: {check.message}')}")
     if check.advice:
-        typer.echo(f"     -> {check.advice}")
+        output(f"     -> {check.advice}")
 
 
 def _show_settings(effective: dict[str, str]) -> None:
-    typer.echo("\nsettings in force")
+    output("\nsettings in force")
     for name, value in effective.items():
-        typer.echo(f"  {name} = {value}")
+        output(f"  {name} = {value}")

@@ -64,6 +64,11 @@ _CODES = {
     "builtins.IsADirectoryError": USAGE,
     "builtins.NotADirectoryError": USAGE,
     "builtins.PermissionError": USAGE,
+    "builtins.OSError": FAILED,
+    "worker.detections.registry.PluginError": USAGE,
+    "worker.apps.directories.DirectoryError": USAGE,
+    "worker.apps.feedback.UnknownFindingError": USAGE,
+    "worker.apps.embedded.PortTakenError": USAGE,
     "builtins.KeyboardInterrupt": INTERRUPTED,
 }
 _EXTRAS = {
@@ -88,14 +93,16 @@ def ending(error: BaseException) -> ExitStatus:
 
 
 def told(error: BaseException) -> str:
-    """Return one line about an exception, without secrets."""
+    """Return one line about an exception, without secrets and control characters."""
+    from schemas.text import printable  # noqa: PLC0415
     from worker.observe.logs import masked  # noqa: PLC0415  structlog is dear and only needed when things fail
 
     if isinstance(error, ModuleNotFoundError) and _extra(error):
         return f"{error.name} is not installed; {install_hint(_extra(error))}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    text = " ".join(masked(str(error)).split())
+    # aiokafka puts the name of its class before what it says.
+    text = printable(" ".join(masked(str(error)).removeprefix(f"{type(error).__name__}: ").split()))
     return text or type(error).__name__
 
 

@@ -1,8 +1,7 @@
-"""`sessionwatch feedback`: what somebody made of a finding, onto the feedback topic."""
+"""`sessionwatch feedback`: a verdict on a finding, published to the feedback topic."""
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import getpass
 from typing import Annotated
@@ -23,21 +22,21 @@ def feedback(
     context: typer.Context,
     *,
     finding_uid: Annotated[str, typer.Argument(help="Id of the finding.")],
-    verdict: Annotated[FeedbackVerdict, typer.Argument(help="What it was.")],
-    tenant: Annotated[str, typer.Option("--tenant", help="Its tenant.")] = "",
-    user: Annotated[str, typer.Option(help="Its user; with tenant and user their incident follows.")] = "",
-    detection: Annotated[str, typer.Option(help="Its detection; counted under it in the metrics.")] = "",
-    author: Annotated[str | None, typer.Option(help="Who says so; the user's name unless given.")] = None,
-    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    verdict: Annotated[FeedbackVerdict, typer.Argument(help="Whether the finding was right.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="Its tenant; looked up when not given.")] = "",
+    user: Annotated[str, typer.Option(help="Its user, whose incident follows; looked up when not given.")] = "",
+    detection: Annotated[str, typer.Option(help="Its detection; looked up when not given.")] = "",
+    author: Annotated[str | None, typer.Option(help="Author; the name of the current user when not given.")] = None,
+    comment: Annotated[str, typer.Option(help="Reason.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Do not look the finding up in ClickHouse.")] = False,
 ) -> None:
     """Say whether a finding was right; counted per detection, and kept in ClickHouse."""
     from schemas.feedback import Feedback  # noqa: PLC0415  `--help` needs none of it
-    from worker.stream.produce import produce  # noqa: PLC0415
+    from worker.apps import feedback as program  # noqa: PLC0415
 
-    said = Feedback.model_validate(
+    given = Feedback.model_validate(
         {"finding_uid": finding_uid, "verdict": verdict.value, "tenant_id": tenant, "user_id": user,
          "detection": detection, "author": getpass.getuser() if author is None else author, "comment": comment}
     )  # fmt: skip
-    settings = settings_of(context)
-    asyncio.run(produce(settings.kafka, settings.topics.feedback, finding_uid, said.model_dump_json().encode()))
+    program.publish(settings_of(context), given, force=force)
     say(f"{finding_uid} was a {verdict.value}")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
-
-if TYPE_CHECKING:
-    from worker.settings import Settings
 
 app = typer.Typer(help="Incidents: findings of a user that belong together.", no_args_is_help=True)
 DataDir = Annotated[Path | None, typer.Option(help="Where `demo` or `replay` kept the store.")]
@@ -40,19 +37,18 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List incidents, one a line, the newest first."""
-    from worker.clickhouse.incidents import list_incidents  # noqa: PLC0415
+    from worker.apps.incidents import list_incidents  # noqa: PLC0415
     from worker.pipeline.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
 
-    settings = _settings(context, data_dir)
     found = list_incidents(
-        settings.store_dsn(), settings.store_options(), tenant=tenant, user=user, severity=severity.value,
-        resolved=everything, limit=limit,
+        settings_of(context), data_dir, tenant=tenant, user=user, severity=severity.value, resolved=everything,
+        limit=limit,
     )  # fmt: skip
     if as_json:
         print_json({"incidents": [incident.ocsf() for incident in found]})
         return
     for incident in found:
-        typer.echo(as_line(incident))
+        output(as_line(incident))
     say(f"{len(found):,} incidents" if found else "no incidents")
 
 
@@ -65,22 +61,13 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show all of an incident: who, what changed, where and when, what was suppressed, and what to do."""
-    from worker.clickhouse.incidents import find_incident  # noqa: PLC0415
+    from worker.apps.incidents import find_incident  # noqa: PLC0415
     from worker.pipeline.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
 
-    settings = _settings(context, data_dir)
-    found = find_incident(settings.store_dsn(), settings.store_options(), incident)
+    found = find_incident(settings_of(context), data_dir, incident)
     if found is None:
         raise CheckFailedError(f"there is no single incident whose id begins with {incident}: `incidents list --all`")
     if as_json:
         print_json(found.ocsf())
     else:
-        typer.echo(as_text(found))
-
-
-def _settings(context: typer.Context, data_dir: Path | None) -> Settings:
-    settings = settings_of(context)
-    if data_dir is None:
-        return settings
-    clickhouse = settings.clickhouse.model_copy(update={"dsn": None})
-    return settings.model_copy(update={"data_dir": data_dir, "clickhouse": clickhouse})
+        output(as_text(found))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, settings_of
+from worker.cli.common import Json, output, print_json, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def list_(*, as_json: Json = False) -> None:
         print_json({"mappings": [{"name": each.name, "title": each.title, "source": each.source} for each in found]})
         return
     for each in found:
-        typer.echo(f"{each.name:14} {each.title}")
+        output(f"{each.name:14} {each.title}")
 
 
 @app.command()
@@ -64,7 +64,7 @@ def check(
         print_json({"ok": not rejected, "records": [each.as_json() for each in found]})
     else:
         for each in found:
-            typer.echo(_told(each))
+            output(_told(each))
     if rejected:
         raise CheckFailedError(f"{rejected} of {len(found)} records cannot be used")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
         print_json({"migrations": [_shown(each) for each in states]})
     else:
         for each in states:
-            typer.echo(f"{_name(each.migration):40} {_state(each)}")
+            output(f"{_name(each.migration):40} {_state(each)}")
     behind = [_name(each.migration) for each in states if each.problem or each.pending]
     if behind:
         raise CheckFailedError(f"not current: {', '.join(behind)}; `sessionwatch migrate up` applies what is missing")
@@ -106,4 +106,4 @@ def _report(done: list[tuple[Migration, Any]], would: str, did: str, *, dry_run:
     for migration, statements in done:
         say(f"{f'would {would}' if dry_run else did} {_name(migration)}")
         for statement in statements if dry_run else ():
-            typer.echo(f"{statement};\n")
+            output(f"{statement};\n")

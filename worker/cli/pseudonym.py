@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, print_json, settings_of
+from worker.cli.common import Json, output, print_json, settings_of
 from worker.cli.errors import UsageError
 
 
@@ -38,4 +38,4 @@ def pseudonym(
     if as_json:
         print_json(found)
         return
-    typer.echo("\n".join(found.values()))
+    output("\n".join(found.values()))

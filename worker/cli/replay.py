@@ -21,7 +21,7 @@ def replay(
     dead_letters: Annotated[
         Path | None, typer.Option(help="Write rejected lines there, as JSON lines, each with its reason.")
     ] = None,
-    policy: Annotated[Path | None, typer.Option(help="JSON list of tenant policies, each with its tenant_id.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="JSON policy with its tenant_id, or a list of them.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a file of events through the whole pipeline."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def check(context: typer.Context, *, as_json: Json = False) -> None:
         print_json({"differing": found})
     else:
         for name, count in found.items():
-            typer.echo(f"{name:20} {count:,} rows differ")
+            output(f"{name:20} {count:,} rows differ")
     wrong = [name for name, count in found.items() if count]
     if wrong:
         raise CheckFailedError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker.cli.common import Json, print_json, say, settings_of
+from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check(context: typer.Context, *, as_json: Json = False) -> None:
         print_json({"ok": not problems, "problems": [each._asdict() for each in problems]})
     else:
         for each in problems:
-            typer.echo(f"{each.topic} {each.what}\n  -> {each.advice}")
+            output(f"{each.topic} {each.what}\n  -> {each.advice}")
     if problems:
         raise CheckFailedError(f"{len(problems)} problems with {len({each.topic for each in problems})} topics")
 

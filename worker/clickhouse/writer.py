@@ -54,6 +54,22 @@ INSERT_SETTINGS = {
 }
 SECURE_SCHEMES = frozenset({"clickhouses", "https"})
 SCHEMES = SECURE_SCHEMES | {"clickhouse", "http"}
+_PLAIN_TO_TLS = "it closed the connection; if it speaks TLS, use clickhouses:// (port 8443) or set clickhouse.secure"
+_HINTS = {
+    "WRONG_VERSION_NUMBER": "the port does not speak TLS: use clickhouse:// (port 8123), or unset clickhouse.secure",
+    "RECORD_LAYER_FAILURE": "the port does not speak TLS: use clickhouse:// (port 8123), or unset clickhouse.secure",
+    "Remote end closed connection without response": _PLAIN_TO_TLS,
+    "BadStatusLine": _PLAIN_TO_TLS,
+    "Connection aborted": _PLAIN_TO_TLS,
+    "sent to the https port": _PLAIN_TO_TLS,
+    "sent to an SSL-enabled server port": _PLAIN_TO_TLS,
+    "CERTIFICATE_VERIFY_FAILED": "its certificate was rejected: set clickhouse.ca_cert to the CA that signed it",
+    "timed out": "no answer in time",
+    "NameResolutionError": "the host name is not known",
+}
+"""What a library below says -> what it means."""
+_SYSTEM_ERROR = re.compile(r"\[Errno \d+\] ([\w ]+)")
+_EXCEPTION = re.compile(r"Code: \d+\..*", re.DOTALL)
 _PASSWORD = re.compile(r"(://[^:/@]*):.*@")
 _SECRET_OPTION = re.compile(r"([?&](?:password|access_token)=)[^&]*")
 
@@ -156,7 +172,16 @@ def _why(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """Return one line of an error: ClickHouse's words, or the operating system's, not those of a library between."""
+    text = str(error)
+    for sign, hint in _HINTS.items():
+        if sign in text:
+            return hint
+    if found := _SYSTEM_ERROR.search(text):
+        return found[1].lower()
+    if found := _EXCEPTION.search(text):
+        return found[0].strip().splitlines()[0][:300]
+    return (text.strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def write_rows(client: Client, table: str, rows: Sequence[bytes]) -> None:

@@ -43,6 +43,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
         observed, expected: the evidence, JSON values.
         before: the context it is held against.
         suppressed_by: names of the reasons it is no alarm; such findings are stored, not raised.
+        once: what it is raised once for, per user; repeats are stored as `told-before` while it keeps coming back.
+            Empty: every occurrence is raised.
+        renewed: raise it again although it was raised within the quarantine.
     """
 
     summary: str
@@ -52,6 +55,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     expected: dict[str, Any] = msgspec.field(default_factory=dict)
     before: Context | None = None
     suppressed_by: tuple[str, ...] = ()
+    once: str = ""
+    renewed: bool = False
 
 
 P = TypeVar("P", bound=Parameters)
@@ -74,6 +79,11 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
             event is counted as not evaluated.
         sums_up: whether it is asked last, when `view.verdicts` holds what the others found of the event.
         invariant: whether it holds whatever the network: allow lists do not suppress its findings.
+        casts_doubt: whether it casts doubt on who holds the session. Only such findings, from medium up, keep what the
+            session shows out of the user's history for the quarantine, and are parts of `session-at-risk`. What is
+            merely new to a user, or against a policy, casts none.
+        covers: detections whose findings of the same event say no more than this one: beside it, from medium up, they
+            are stored and not raised.
         tenant_wide: whether many users of a tenant may do it at once, such as when an administrator changes a setting.
             Its findings are written by the correlation stage, which suppresses those with the same subject once enough
             users have it (`tenant-wide-change`); the subject says what exactly was done.
@@ -98,4 +108,6 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     sums_up: bool = False
     invariant: bool = False
+    casts_doubt: bool = True
+    covers: tuple[str, ...] = ()
     tenant_wide: bool = False

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from worker.sessions.state import Context
 
 
+OWN_CLIENT = "app"
+"""The class of device of the tenant's own clients."""
+
+
 def other_network(before: Network, after: Network) -> bool:
     """Tell whether two addresses of one family lie in different /24 or /64; unknown networks never differ."""
     return bool(before.prefix and after.prefix) and before.family == after.family and before.prefix != after.prefix
@@ -152,8 +156,11 @@ def hidden(*contexts: Context) -> bool:
 
 
 def other_device(before: Device, after: Device) -> str:
-    """Say how two devices differ: another browser, operating system or class, or a version going down; else `""`."""
-    if not before.browser or not after.browser:
+    """Say how two devices differ: another browser, operating system or class, or a version going down; else `""`.
+
+    The tenant's own clients (`first_party_clients`) share sessions by design, whichever of the two is one.
+    """
+    if not before.browser or not after.browser or OWN_CLIENT in (before.kind, after.kind):
         return ""
     if before.browser != after.browser:
         return "browser"

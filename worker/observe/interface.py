@@ -60,13 +60,14 @@ class ReadableShard(Protocol):
 
 
 class ObservedWorker(Protocol):
-    """A running worker, to be read; Faust's own parts (`page`, `router`, `http_client`) are untyped."""
+    """A running worker, to be read; Faust's own parts (`page`, `web`, `router`, `http_client`) are untyped."""
 
     delivery: Any
     settings: Any
     router: Any
     http_client: Any
     page: Any
+    web: Any
 
     @property
     def problems(self) -> list[str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
+from schemas.text import printable_lines
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
@@ -38,11 +40,15 @@ _QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "clickhouse_connect", "
 _CHATTER = re.compile(r"^\[\^-*[^\]]*\]: (Starting|Stopping|Shutting down|Creating topic)")
 REPEAT_SECONDS = 10.0
 """A library's line that repeats is shown once in so long: a broker that is away is no reason to fill a disk."""
+_REPEATING = ("aiokafka", "aiohttp", "asyncio")
 _REPEATS = 512
 
 
 class RepeatFilter(logging.Filter):
-    """Lets repeated lines of aiokafka and service chatter through seldom; everything of ours passes."""
+    """Shows repeated lines of the libraries below once in `REPEAT_SECONDS`; drops the chatter of services.
+
+    Lines of our own always pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,10 +60,11 @@ class RepeatFilter(logging.Filter):
             return True
         if record.levelno == logging.INFO and _CHATTER.match(record.getMessage()):
             return False
-        return not record.name.startswith("aiokafka") or self._is_new(record)
+        return not record.name.startswith(_REPEATING) or self._is_new(record)
 
     def _is_new(self, record: logging.LogRecord) -> bool:
-        key = (record.name, str(record.msg))
+        # asyncio writes the object concerned on the following lines.
+        key = (record.name, str(record.msg).partition("\n")[0])
         if record.created - self._shown.get(key, 0.0) < REPEAT_SECONDS:
             return False
         if len(self._shown) >= _REPEATS:
@@ -90,6 +97,14 @@ def drop_personal(_logger: Any, method: str, event: MutableMapping[str, Any]) ->
     if method != "debug":
         for name in PERSONAL & event.keys():
             del event[name]
+    return event
+
+
+def clean_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Replace what could steer a terminal (structlog processor); JSON escapes it by itself."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable_lines(value)
     return event
 
 
@@ -144,4 +159,4 @@ def _formatter(renderers: list[Processor]) -> structlog.stdlib.ProcessorFormatte
 def _renderers(log_format: Format, out: TextIO) -> list[Processor]:
     if log_format == "json" or (log_format == "auto" and not out.isatty()):
         return [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    return [clean_controls, structlog.dev.ConsoleRenderer(colors=out.isatty())]

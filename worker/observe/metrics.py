@@ -66,6 +66,12 @@ FAILED = Counter(
     "Records the pipeline failed on; they are in the dead-letter topic. Each is a bug.",
     registry=REGISTRY,
 )
+DETECTION_FAILURES = Counter(
+    "sessionwatch_detection_failures_total",
+    "Evaluations in which a detection raised; the event was judged by the others. Each is a bug of the detection.",
+    ["detection"],
+    registry=REGISTRY,
+)
 LAG = Gauge(
     "sessionwatch_consumer_lag_records",
     "Records of an input partition that are not durable yet.",
@@ -178,6 +184,12 @@ ROW_LATENCY = Histogram(
 )
 
 # --- Alerts: what becomes of incidents (`sessionwatch alerts`) ---
+
+ALERT_READY = Gauge(
+    "sessionwatch_alert_ready",
+    "1 when the process that delivers incidents is ready, 0 otherwise; /health/ready gives the reason.",
+    registry=REGISTRY,
+)
 
 # A tenant's own destinations share the label `tenant`.
 ALERT_DELIVERIES = Counter(

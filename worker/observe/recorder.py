@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, deque
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import structlog
 
 from schemas.finding import SEVERITIES, Activity, Finding
 from schemas.incident import Incident, Resolution
+from worker.observe import metrics
 from worker.observe.observer import MetricsObserver
 from worker.observe.snapshot import IncidentLine
 
@@ -15,8 +20,12 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
-    from worker.pipeline.ports import BatchResult
+    from worker.pipeline.ports import BatchResult, Record
 
+log = structlog.get_logger(__name__)
+
+LOG_EVERY = 10_000
+"""A detection that fails is logged the first time, and then once in so many."""
 NEWEST = 50
 LATENCIES = 2_000
 RECENT_MS = 60_000
@@ -63,6 +72,7 @@ class Recorder(MetricsObserver):
     Attributes:
         read: records processed. rows: durable rows by table. rejected: records by reason.
         unevaluated: events by detection that could not evaluate them.
+        failed: records that broke the pipeline. failures: evaluations in which a detection raised, by detection.
         severities: new findings by severity. incidents: the newest by id, newest last.
     """
 
@@ -73,6 +83,8 @@ class Recorder(MetricsObserver):
         self.rows: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.unevaluated: Counter[str] = Counter()
+        self.failed = 0
+        self.failures: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
         self.incidents: dict[str, IncidentLine] = {}
         self._started = clock()
@@ -105,6 +117,21 @@ class Recorder(MetricsObserver):
         """Take in that rows became durable."""
         super().on_insert(rows, record_times)
         self.rows.update(rows)
+
+    def on_poison(self, record: Record, error: Exception) -> None:
+        """Take in that the pipeline failed on a record."""
+        super().on_poison(record, error)
+        self.failed += 1
+
+    def on_detection_failure(self, detection: str, error: Exception) -> None:
+        """Take in that a detection raised; log the first time and then once in so many."""
+        metrics.DETECTION_FAILURES.labels(detection).inc()
+        self.failures[detection] += 1
+        if self.failures[detection] % LOG_EVERY == 1:
+            log.error(
+                "a detection failed, the event is judged by the others", detection=detection, why=failure_place(error),
+                times=self.failures[detection],
+            )  # fmt: skip
 
     def count(self, name: str) -> int:
         """Return how often something happened, over all its labels."""
@@ -152,3 +179,9 @@ def _line(incident: Incident) -> IncidentLine:
         user_id=incident.user_id or incident.subject,
         text=incident.title.partition(": ")[2],
     )
+
+
+def failure_place(error: Exception) -> str:
+    """Return an exception's kind and the line it comes from, not its words: they may repeat what a record says."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__name__ + (f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "")

@@ -61,12 +61,14 @@ class Summary:
     """What a `demo` or a `replay` did.
 
     Attributes:
-        read: records (lines) read; accepted + rejected + ignored of them.
+        read: records (lines) read; accepted + rejected + ignored + failed of them.
         rows: durable rows of `session_events`. findings: durable findings.
         seconds: wall time of the run.
         interrupted: the user ended it.
         reasons: records rejected by reason.
         unevaluated: events by detection that lacked what it needs to evaluate them.
+        failed: records that broke the pipeline; they are dead letters.
+        failures: evaluations in which a detection raised, by detection.
     """
 
     read: int
@@ -79,6 +81,8 @@ class Summary:
     interrupted: bool = False
     reasons: Mapping[str, int] = field(default_factory=dict)
     unevaluated: Mapping[str, int] = field(default_factory=dict)
+    failed: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
@@ -92,8 +96,10 @@ class Summary:
         speed = self.read / self.seconds if self.seconds else 0.0
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.reasons.items()))
         rejected = f"{self.rejected:,} rejected: {why};" if why else f"{self.rejected:,} rejected,"
-        parts = f"{self.accepted:,} accepted, {rejected} {self.ignored:,} ignored"
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        parts = f"{self.accepted:,} accepted, {rejected} {self.ignored:,} ignored{failed}"
+        broken = ", ".join(f"{name} {count:,} times" for name, count in sorted(self.failures.items()))
         return (
             f"read {self.read:,} ({parts}): {self.rows:,} rows, {self.findings:,} findings "
             f"in {self.seconds:.1f} s ({speed:,.0f} events/s)"
-        )
+        ) + (f"; detections that failed: {broken}" if broken else "")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from schemas.keys import user_key
 from worker.observe import metrics
+from worker.observe.guard import host_guard
 from worker.observe.observer import observe_app, observe_state
 from worker.observe.pages import (
     JSON,
@@ -37,8 +39,13 @@ ROUTED = "X-Sessionwatch-Routed"
 """Says that another worker sent the request on: it is not sent on again."""
 ROUTE_SECONDS = 5.0
 HEALTH, AUTHORIZATION = "/health/", "Authorization"
-DENIED = json_page({"error": "a bearer token is wanted: web.token"}, 401)
-UNKNOWN = json_page({"error": "nothing is known of this user"}, 404)
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+DENIED = json_page({"error": "a bearer token is required: web.token"}, 401)
+UNKNOWN = json_page({"error": "no state is kept of this user"}, 404)
+_ELSEWHERE = (
+    "the worker at {url} keeps this user; ask it, or set web.forward_over_http, with which workers send the token to "
+    "one another over plain HTTP"
+)
 UNASSIGNED = json_page({"error": "the user's partition is being assigned; try again"}, 503)
 SAMPLE_EVERY = 15_000
 """Milliseconds between looks at the state for its size, however often metrics are read."""
@@ -55,6 +62,8 @@ def add_pages(
     sources: Callable[[], Iterable[GeoSource]] = tuple,
     reasons: Callable[[], list[str]] = list,
     token: str = "",
+    hosts: Iterable[str] = (),
+    clear_token: bool = False,
     pseudonyms: Pseudonyms | None = None,
 ) -> None:
     """Add all pages to the app's web server; call it before the app starts.
@@ -66,10 +75,13 @@ def add_pages(
         clock: milliseconds since the epoch.
         sources: where enrichment gets its knowledge from, for its age.
         reasons: why the worker is not ready, beyond the app's own.
-        token: that requests must bear, but for those of a health page; empty: none.
+        token: bearer token that all pages but those of health require; empty: none.
+        hosts: names by which requests may call this server, beside addresses and `localhost`.
+        clear_token: send the token on to other workers over plain HTTP.
         pseudonyms: under which users are kept; None: their own ids.
     """
-    pages = _Pages(app, table, limits, clock, sources, reasons, pseudonyms)
+    app.web.web_app.middlewares.append(host_guard(hosts))
+    pages = _Pages(app, table, limits, clock, sources, reasons, pseudonyms, clear_token=clear_token)
     for path, page in pages.routes().items():
         app.page(path, name=path)(_handler(page, "" if path.startswith(HEALTH) else token))
 
@@ -86,8 +98,14 @@ def _handler(page: Callable[..., Any], token: str) -> Callable[..., Any]:
     return handle
 
 
+def _is_private(url: str) -> bool:
+    """Tell whether a request to a URL cannot be read on the way."""
+    target = urlsplit(url)
+    return target.scheme == "https" or target.hostname in LOOPBACK
+
+
 def _borne(request: Any) -> bytes:
-    """Return what a request bears; bytes that are no text must not make it an error."""
+    """Return the request's credentials; bytes that are not text must not raise."""
     given: str = request.headers.get(AUTHORIZATION, "")
     return given.encode("utf-8", "surrogateescape")
 
@@ -102,8 +120,11 @@ class _Pages:
         sources: Callable[[], Iterable[GeoSource]],
         reasons: Callable[[], list[str]],
         pseudonyms: Pseudonyms | None,
+        *,
+        clear_token: bool,
     ) -> None:
         self._app = app
+        self._clear_token = clear_token
         self._table = table
         self._pseudonyms = pseudonyms
         self._limits = limits
@@ -166,11 +187,14 @@ class _Pages:
         return answer
 
     async def _asked(self, url: str, request: Any) -> Page:
-        timeout = aiohttp.ClientTimeout(total=ROUTE_SECONDS)
         headers = {ROUTED: "1", **{name: request.headers[name] for name in (AUTHORIZATION,) if name in request.headers}}
+        if AUTHORIZATION in headers and not (self._clear_token or _is_private(url)):
+            return json_page({"error": _ELSEWHERE.format(url=url)}, 503)
+        timeout = aiohttp.ClientTimeout(total=ROUTE_SECONDS)
+        target = f"{url.rstrip('/')}{request.raw_path}"
         try:
             async with self._app.http_client.get(
-                f"{url.rstrip('/')}{request.raw_path}", headers=headers, timeout=timeout
+                target, headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
                 return Page(answer.status, JSON, await answer.read())
         except (aiohttp.ClientError, TimeoutError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from worker.enrich.model import is_anonymiser
+from worker.enrich.geodesy import distance_km
+from worker.enrich.model import Place, is_anonymiser
 from worker.sessions.limits import DAY, MINUTE
 from worker.sessions.risk import decayed
-from worker.sessions.state import DecayedCount, PendingObservation
+from worker.sessions.state import DecayedCount, PendingObservation, Reported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,20 +79,84 @@ def is_learned(history: Baseline, now: int, sessions: int = LEARNED_SESSIONS, af
     return bool(history.first) and (history.sessions >= sessions or now - history.first >= after)
 
 
-def strength_mark(history: Baseline, level: int, keep: int = 10) -> None:
-    """Remember the authentication strength of a new session (-1, unknown, is not remembered)."""
-    if level >= 0:
-        history.strengths = [*history.strengths[1 - keep :], level]
+def strength_mark(history: Baseline, client: str, level: int, limits: Limits, keep: int = 10) -> None:
+    """Remember the authentication strength of a new session, for the user and the client (-1, unknown, is not)."""
+    if level < 0:
+        return
+    history.strengths = [*history.strengths[1 - keep :], level]
+    if not client:
+        return
+    known = history.clients.pop(client, [])
+    history.clients[client] = [*known[1 - keep :], level]
+    if len(history.clients) > limits.clients:
+        del history.clients[next(iter(history.clients))]
 
 
-def learn(history: Baseline, context: Context, now: int, limits: Limits) -> None:
-    """Count a context's network, country, device and session type."""
-    _see(history.networks, network_key(context.network), now, limits)
+AREA_KM = 100.0
+"""Places closer than this are one area: the radius of a metropolitan area, and what geo data is wrong by."""
+
+
+def known_places(history: Baseline, place: Place, area_km: float = AREA_KM) -> list[str]:
+    """Return the learned places, each of a network, within `area_km` of coordinates; the nearest first."""
+    if place.latitude is None or place.longitude is None:
+        return []
+    near = [(distance, key) for key in history.places if (distance := _distance(key, place)) <= area_km]
+    return [key for _, key in sorted(near)]
+
+
+def _distance(key: str, place: Place) -> float:
+    _, latitude, longitude = key.split()
+    return distance_km(Place("", "", float(latitude), float(longitude), 0.0, ""), place) or 0.0
+
+
+def _see_place(history: Baseline, context: Context, times: tuple[int, int], limits: Limits) -> None:
+    place, network = context.place, network_key(context.network)
+    if place.latitude is None or place.longitude is None or not network:
+        return
+    known = (key for key in known_places(history, place, AREA_KM / 2) if key.startswith(f"{network} "))
+    key = next(known, f"{network} {place.latitude:.1f} {place.longitude:.1f}")
+    _see(history.places, key, times, limits.history_half_life, limits.places)
+
+
+def wanders(history: Baseline, network: Network) -> bool:
+    """Tell whether the user's addresses of a network lie in several places, as those of mobile carriers do."""
+    own = f"{network_key(network)} "
+    return sum(key.startswith(own) for key in history.places) > 1
+
+
+def report_key(detection: str, value: str) -> int:
+    """Return the key of a finding that is raised once for a user and value."""
+    return int.from_bytes(blake2b(f"{detection}|{value}".encode(), digest_size=6).digest(), "big")
+
+
+def is_reported(history: Baseline, key: int, severity: int, now: int, limits: Limits) -> bool:
+    """Tell whether a finding was raised before, as severe at least, and nothing critical was found in between."""
+    known = history.reported.get(key)
+    return (
+        known is not None
+        and severity <= known.severity
+        and now - known.last <= limits.reported_ttl
+        and history.doubted <= known.first
+    )
+
+
+def note_report(history: Baseline, key: int, severity: int, now: int, limits: Limits) -> None:
+    """Remember that a finding was raised."""
+    history.reported[key] = Reported(now, now, severity)
+    if len(history.reported) > limits.reported:
+        del history.reported[min(history.reported, key=lambda each: (history.reported[each].last, each))]
+
+
+def learn(history: Baseline, context: Context, times: tuple[int, int], limits: Limits) -> None:
+    """Count a context's network, place, device and session type, seen at the first time and admitted at the second."""
+    half_life, most = limits.history_half_life, limits.baseline_entries
+    _see(history.networks, network_key(context.network), times, half_life, most)
     if not is_anonymiser(context.network.kind):
         # An anonymiser's country is its exit's.
-        _see(history.countries, context.place.country, now, limits)
-    _see(history.devices, device_key(context.device), now, limits)
-    _count(history.types, context.session_type or "", now, limits)
+        _see(history.countries, context.place.country, times, half_life, most)
+        _see_place(history, context, times, limits)
+    _see(history.devices, device_key(context.device), times, half_life, most)
+    _count(history.types, context.session_type or "", times, half_life, most)
 
 
 def known_parts(baseline: Baseline, context: Context) -> list[str]:
@@ -103,19 +169,21 @@ def known_parts(baseline: Baseline, context: Context) -> list[str]:
     return [name for name, key, seen in parts if key in seen]
 
 
-def _see(seen: dict[str, DecayedCount], key: str, now: int, limits: Limits) -> None:
+def _see(seen: dict[str, DecayedCount], key: str, times: tuple[int, int], half_life: int, most: int) -> None:
     if key:
-        _count(seen, key, now, limits)
+        _count(seen, key, times, half_life, most)
 
 
-def _count(seen: dict[str, DecayedCount], key: str, now: int, limits: Limits) -> None:
+def _count(seen: dict[str, DecayedCount], key: str, times: tuple[int, int], half_life: int, most: int) -> None:
+    since, now = times
     known = seen.get(key)
     if known is None:
-        seen[key] = DecayedCount(now, now, 1.0)
-        if len(seen) > limits.baseline_entries:
-            del seen[_weakest(seen, now, limits.history_half_life)]
+        seen[key] = DecayedCount(since, now, 1.0)
+        if len(seen) > most:
+            del seen[_weakest(seen, now, half_life)]
         return
-    known.weight = decayed(known.weight, now - known.last, limits.history_half_life) + 1.0
+    known.weight = decayed(known.weight, now - known.last, half_life) + 1.0
+    known.first = min(known.first, since)
     known.last = now
 
 
@@ -124,7 +192,7 @@ def _weakest(seen: dict[str, DecayedCount], now: int, half_life: int) -> str:
 
 
 def is_clean(session: Session, now: int, limits: Limits) -> bool:
-    """Tell whether a session had no finding of medium or above within the quarantine before `now`."""
+    """Tell whether nothing cast doubt on who holds a session within the quarantine before `now`."""
     return not session.alarmed or now - session.alarmed >= limits.quarantine
 
 
@@ -138,9 +206,10 @@ def admit(profile: Profile, session: Session, reference: int, contexts: Mapping[
 
 def _learn(profile: Profile, session: Session, since: int, context: Context, limits: Limits) -> None:
     """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
-    learn(profile.baseline, context, profile.time, limits)
+    learn(profile.baseline, context, (since, profile.time), limits)
     if since == session.started:
-        strength_mark(profile.baseline, session.base)
+        profile.baseline.sessions += 1
+        strength_mark(profile.baseline, device_key(context.device), session.base, limits)
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:
@@ -155,3 +224,29 @@ def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -
         else:
             keep.append(waiting)
     profile.waiting = keep
+
+
+def retract(profile: Profile, session: Session, contexts: Mapping[int, Context], limits: Limits) -> None:
+    """Take back what a session taught after its start: it has come under suspicion, and an intruder may have taught it.
+
+    What is taken back waits for the quarantine to pass, as if it had come later.
+    """
+    for when, reference in session.trail[1:]:
+        if _unlearn(profile.baseline, contexts[reference], session.started):
+            known = any(waiting.context == reference for waiting in profile.waiting)
+            waiting = [] if known else [PendingObservation(when, reference)]
+            profile.waiting = [*profile.waiting, *waiting][-limits.pending :]
+
+
+def _unlearn(history: Baseline, context: Context, since: int) -> bool:
+    """Forget network, place and device of a context as far as they were first seen after `since`."""
+    parts = (
+        (history.networks, network_key(context.network)),
+        (history.countries, context.place.country),
+        (history.devices, device_key(context.device)),
+        *((history.places, key) for key in known_places(history, context.place, AREA_KM / 2)),
+    )
+    new = [(seen, key) for seen, key in parts if key in seen and seen[key].first > since]
+    for seen, key in new:
+        del seen[key]
+    return bool(new)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from worker.sessions.announcements import ClaimView, CrowdView, DeedView, SurgeView
 
 
+TOLD_BEFORE = "told-before"
+"""The suppressor of what was raised before for the same user and value."""
+COVERED_BY = "covered-by-"
+"""What the suppressor begins with of a finding that says no more than another one of the same event."""
+
+
 class Trigger(IntFlag):
     """What is noteworthy about an event; a detection runs only on events that bear one of its triggers."""
 
@@ -53,6 +59,11 @@ class Trigger(IntFlag):
     """Users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
     USER_RISK = 65536
     """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
+
+
+def is_allowed(context: Context, policy: TenantPolicy) -> bool:
+    """Tell whether a policy's lists name the network of a context as trusted."""
+    return bool(context.listed & ALLOWED) or policy.allows(context.network.ip, context.network.asn)
 
 
 class View(msgspec.Struct, gc=False):
@@ -126,10 +137,9 @@ class View(msgspec.Struct, gc=False):
         """When the session was deleted before this event; 0 if it was not."""
         return self.session.ended if self.session else self.user.revoked_at(self.context.uid)
 
-    def is_allowed(self) -> bool:
-        """Tell whether the tenant's lists name the event's network as trusted."""
-        network = self.context.network
-        return bool(self.context.listed & ALLOWED) or self.policy.allows(network.ip, network.asn)
+    def is_allowed(self, context: Context | None = None) -> bool:
+        """Tell whether the tenant's lists name the network of a context (the event's by default) as trusted."""
+        return is_allowed(context or self.context, self.policy)
 
     def is_denied(self) -> bool:
         """Tell whether the tenant's lists name the event's network as denied."""
@@ -149,6 +159,8 @@ class Verdict(msgspec.Struct, frozen=True):
         severity: index into `schemas.finding.SEVERITIES`. `score`: risk score 0–100.
         evidence: JSON object.
         before: the context it was held against; None when there is none.
+        casts_doubt: whether it casts doubt on who holds the session.
+        once: key of `Baseline.reported`; 0 when every occurrence is raised.
         joins: whether the user counts among those of the tenant who did the same: one whose habits are known, by a
             client of theirs, on the operator's network of before, in a session nobody has reason to doubt.
     """
@@ -162,6 +174,8 @@ class Verdict(msgspec.Struct, frozen=True):
     evidence: bytes
     suppressed_by: tuple[str, ...]
     before: Context | None
+    casts_doubt: bool = True
+    once: int = 0
     joins: bool = False
 
 

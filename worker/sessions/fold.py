@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Severity, finding_uid
 from schemas.vocabulary import UNKNOWN
 from worker.enrich.model import is_anonymiser, is_own_place
-from worker.sessions.baseline import admit, count_start, device_key, is_learned, network_key, release
-from worker.sessions.contracts import Trigger, View
+from worker.sessions.baseline import (
+    admit,
+    count_start,
+    device_key,
+    is_learned,
+    network_key,
+    note_report,
+    release,
+    retract,
+)
+from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Trigger, View, is_allowed
 from worker.sessions.limits import DAY, MINUTE, UNKNOWN_LIFETIME
 from worker.sessions.risk import CONTRIBUTION, CRITICAL, decayed, raised
 from worker.sessions.state import (
@@ -31,6 +40,7 @@ from worker.sessions.state import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schemas.policy import TenantPolicy
     from schemas.vocabulary import Vocabulary
     from worker.enrich.model import Network, Place
     from worker.sessions.contracts import RuleEngine, Verdict
@@ -166,6 +176,11 @@ def _is_elsewhere(profile: Profile, observation: Observation, context: Context) 
     )
 
 
+def is_gateway(context: Context, policy: TenantPolicy) -> bool:
+    """Tell whether a network is on the tenant's lists of trusted ones: its place is the gateway's, not the user's."""
+    return bool(policy.allowed_networks or policy.allowed_asns) and is_allowed(context, policy)
+
+
 def is_country_alone(profile: Profile, place: Place, network: Network) -> bool:
     """Tell whether no more than the user's own country is known, and that there are other sessions to hold against it.
 
@@ -226,7 +241,6 @@ def _start(profile: Profile, observation: Observation, context: Context, limits:
     history = profile.baseline
     history.first = history.first or observation.time
     if observation.kind != DELETED:
-        history.sessions += 1
         history.last_session = observation.time
         history.starts = [*history.starts[-63:], observation.time]
         count_start(history, observation.time, limits.rate_half_life)
@@ -324,7 +338,11 @@ def _advance(
     session.activity = max(session.activity, observation.activity)
     session.expires = expiry(session, fold_context.engine.policy.expiry)
     place = context.place
-    if is_own_place(context.network, place) and observation.activity >= profile.place[1]:
+    if (
+        is_own_place(context.network, place)
+        and observation.activity >= profile.place[1]
+        and not is_gateway(context, fold_context.engine.policy)
+    ):
         profile.place = (observation.context, observation.activity, place.latitude or 0.0, place.longitude or 0.0)
 
 
@@ -437,10 +455,12 @@ def _record_verdict(
         fold_context.tenant_id, verdict.detection, fold_context.user_id, verdict.session_uid, verdict.subject, bucket
     )
     finding = profile.open_findings.get(uid)
+    if verdict.once:
+        _report_once(profile, session, verdict, now, limits)
     if finding is None:
         session.findings += 1
         if not sums_up:
-            _alarm(profile, session, verdict, now, limits)
+            _alarm(profile, session, verdict, now, fold_context)
         profile.open_findings[uid] = _open_finding(verdict, observation, bucket, fold_context.contexts)
         _bound_findings(profile, limits)
     else:
@@ -450,10 +470,20 @@ def _record_verdict(
             finding.changed_at_count = finding.count
         if finding.suppressed_by and not verdict.suppressed_by:
             _unsuppress(finding, verdict, observation, fold_context.contexts)
-            _alarm(profile, session, verdict, now, limits)
+            _alarm(profile, session, verdict, now, fold_context)
         finding.severity = max(finding.severity, verdict.severity)
         finding.score = max(finding.score, verdict.score)
     return uid
+
+
+def _report_once(profile: Profile, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
+    """Remember what is raised once; a repeat within the quarantine of the first keeps its session in quarantine."""
+    if all(reason.startswith(COVERED_BY) for reason in verdict.suppressed_by):
+        note_report(profile.baseline, verdict.once, verdict.severity, now, limits)
+    elif verdict.suppressed_by == (TOLD_BEFORE,) and (known := profile.baseline.reported.get(verdict.once)):
+        known.last = now
+        if verdict.casts_doubt and verdict.severity >= Severity.MEDIUM and now - known.first < limits.quarantine:
+            session.alarmed = max(session.alarmed, known.first)
 
 
 def _unsuppress(finding: OpenFinding, verdict: Verdict, observation: Observation, contexts: Contexts) -> None:
@@ -468,7 +498,7 @@ def _open_finding(verdict: Verdict, observation: Observation, bucket: int, conte
     return OpenFinding(
         verdict.detection, verdict.session_uid, verdict.subject, bucket, observation.time, observation.time, 1,
         verdict.severity, verdict.score, verdict.summary, verdict.evidence, verdict.suppressed_by,
-        observation.context, before, verdict.joins,
+        observation.context, before, verdict.casts_doubt, verdict.joins,
     )  # fmt: skip
 
 
@@ -479,12 +509,16 @@ def _bound_findings(profile: Profile, limits: Limits) -> None:
         profile.opened().dropped += 1
 
 
-def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
+def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, fold_context: FoldContext) -> None:
     if verdict.suppressed_by:
         return
+    limits = fold_context.limits
     session.risk = raised(decayed(session.risk, now - session.risk_at, limits.risk_half_life), verdict.score)
     session.risk_at = now
     profile.risk = raised(decayed(profile.risk, now - profile.risk_at, limits.risk_half_life), verdict.score)
     profile.risk_at = now
-    if verdict.severity >= Severity.MEDIUM:
+    if verdict.casts_doubt and verdict.severity >= Severity.MEDIUM:
         session.alarmed = now
+        if verdict.severity == Severity.CRITICAL:
+            profile.baseline.doubted = now
+        retract(profile, session, fold_context.contexts, limits)

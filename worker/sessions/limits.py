@@ -24,6 +24,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         idle_ttl: how long a user without any event is remembered.
         revoked: revocations kept per user of sessions that were put out of the state before `ended_ttl`.
         sessions, open_findings, trail, baseline_entries, pending: most of each kept per user (per session for `trail`).
+        clients, places, reported: likewise.
+        reported_ttl: how long after its last occurrence a finding that is raised once is not raised again.
         scopes: most scopes remembered per session.
         context_bytes: bytes of a user's contexts above which the state is cut; see `worker.sessions.reorder`.
         grouping: event-time bucket within which repeats are one finding.
@@ -34,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     clock_skew: int = 60 * SECOND
     allowed_lateness: int = 2 * HOUR
-    window: int = 512
+    window: int = 256
     revocation_grace: int = 30 * SECOND
     ended_ttl: int = 7 * DAY
     idle_ttl: int = 400 * DAY
@@ -44,6 +46,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     trail: int = 8
     baseline_entries: int = 32
     pending: int = 16
+    clients: int = 6
+    places: int = 16
+    reported: int = 40
+    reported_ttl: int = 60 * DAY
     scopes: int = 512
     context_bytes: int = 1 << 20
     grouping: int = HOUR

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.finding import Activity
 from worker.enrich.model import is_own_place
 from worker.sessions.codec import NEVER
-from worker.sessions.fold import FoldContext, deadline, expiry, forget_session, is_country_alone, is_live, step
+from worker.sessions.fold import (
+    FoldContext,
+    deadline,
+    expiry,
+    forget_session,
+    is_country_alone,
+    is_gateway,
+    is_live,
+    step,
+)
 from worker.sessions.limits import DAY
 from worker.sessions.risk import decayed
 from worker.sessions.state import (
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from schemas.event import SessionEvent
+    from schemas.policy import TenantPolicy
     from worker.enrich.model import Enrichment
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
@@ -226,9 +236,16 @@ def _routine(
     session.activity = max(session.activity, activity)
     if session.max_age_minutes:
         session.expires = expiry(session, engine.policy.expiry)
-    if trusted and activity >= where[1]:
+    if trusted and activity >= where[1] and not _is_gateway(user, session, engine.policy):
         head.place = (session.context, activity, place.latitude or 0.0, place.longitude or 0.0)
     return True
+
+
+def _is_gateway(user: User, session: Session, policy: TenantPolicy) -> bool:
+    # `fold.is_gateway` written out as far as it goes for most tenants, which have no such lists.
+    if not (policy.allowed_networks or policy.allowed_asns):
+        return False
+    return is_gateway(Contexts(user.contexts)[session.context], policy)
 
 
 def intern(user: User, uid: str, encoded: bytes) -> int:

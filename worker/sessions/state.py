@@ -97,7 +97,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
         strength: strongest authentication so far, see `schemas.vocabulary`. `base`: of its start or last sign-in.
         created: newest `created_at`.
         risk, risk_at: decaying risk 0–100 and the time it was last computed for.
-        alarmed: time of the last finding of medium or above.
+        alarmed: time of the last finding of medium or above that casts doubt on who holds the session.
         trail: (time, context) of every change of network or device, newest last, bounded.
         aud: the last known audience, where the newest event omits it.
         history: a `StartHistory`, packed; 0 when the session began with its deletion.
@@ -134,6 +134,19 @@ class DecayedCount(msgspec.Struct, gc=False, array_like=True):
     weight: float
 
 
+class Reported(msgspec.Struct, gc=False, array_like=True):
+    """A finding that is raised once for a user and value.
+
+    Attributes:
+        first: when it was raised. `last`: when it last occurred.
+        severity: with which it was raised, index into `schemas.finding.SEVERITIES`.
+    """
+
+    first: int
+    last: int
+    severity: int
+
+
 class StartRate(msgspec.Struct, gc=False, array_like=True):
     """How many sessions a user starts in five minutes, over the five minutes with any.
 
@@ -158,14 +171,18 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
 
     Attributes:
         first: time of the user's first event.
-        sessions: how many sessions were started.
+        sessions: how many starts of sessions were admitted.
         last_session: start of the newest session.
         networks: count by `as<asn>` or prefix. countries: by ISO code. devices: by `browser/os/kind`.
-        strengths: authentication strengths of the last sessions, newest last.
+        places: count by `network latitude longitude`; a place stands for what lies around it.
+        strengths: authentication strengths of the last sessions admitted, newest last.
+        clients: the same by device.
         starts: starts of the newest sessions, newest last.
         peaks: (day number, most sessions at once that day), newest last.
         rate: of the starts.
         types: count by session type (`""`: omitted).
+        reported: what was raised once for the user, by `worker.sessions.baseline.report_key`.
+        doubted: time of the last critical finding that casts doubt on who holds a session.
     """
 
     first: int
@@ -174,11 +191,15 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
     networks: dict[str, DecayedCount]
     countries: dict[str, DecayedCount]
     devices: dict[str, DecayedCount]
+    places: dict[str, DecayedCount]
     strengths: list[int]
+    clients: dict[str, list[int]]
     starts: list[int]
     peaks: list[tuple[int, int]]
     rate: StartRate
     types: dict[str, DecayedCount] = msgspec.field(default_factory=dict)
+    reported: dict[int, Reported] = msgspec.field(default_factory=dict)
+    doubted: int = 0
 
 
 class PendingObservation(msgspec.Struct, gc=False, array_like=True):
@@ -196,6 +217,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
         severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
         evidence: JSON of the first occurrence. `summary`: its one line.
         context, before: of the first occurrence, keys into `User.contexts` (0: none).
+        casts_doubt: whether it casts doubt on who holds the session.
         joins: see `worker.sessions.contracts.Verdict`; of the first occurrence.
         changed_at_count: the count at which something other than the count and the last occurrence changed last.
     """
@@ -214,6 +236,7 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
     suppressed_by: tuple[str, ...]
     context: int
     before: int
+    casts_doubt: bool = True
     joins: bool = False
     changed_at_count: int = 1
 
@@ -282,7 +305,8 @@ class Profile(msgspec.Struct, gc=False, array_like=True):
 
 def new_profile() -> Profile:
     """Return the fold of no events."""
-    cold = ColdProfile(Baseline(0, 0, 0, {}, {}, {}, [], [], [], StartRate(0, 0, 0.0, 0.0, 0.0)), {}, 0)
+    rate = StartRate(0, 0, 0.0, 0.0, 0.0)
+    cold = ColdProfile(Baseline(0, 0, 0, {}, {}, {}, {}, [], {}, [], [], rate), {}, 0)
     return Profile(0, {}, (0, 0, 0.0, 0.0), [], 0.0, 0, cold)  # type: ignore[arg-type]  # see Profile.opened
 
 

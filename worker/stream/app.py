@@ -12,23 +12,22 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import faust
-from aiohttp.web import SockSite
 from faust.exceptions import ImproperlyConfigured
 from mode import get_logger
 
+from worker.observe.connections import BoundedSite
 from worker.observe.interface import StreamObserver
 from worker.stream.clock import LagMonitor, Timers, wall_clock
 from worker.stream.delivery import AbandonedError, Delivery
 from worker.stream.options import TABLE
 from worker.stream.policies import PolicyReader
-from worker.stream.processing import BatchProcessing
+from worker.stream.processing import BatchProcessing, failure
 from worker.stream.publisher import ChangelogWriter, Publisher
 from worker.stream.recovery import TableManager
 from worker.stream.state_store import MemoryShard, RocksShard, ShardStore
 from worker.stream.transport import LAST_COMMIT_SECONDS, FetchedBatchSchema
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
 
     from faust.types import TP
@@ -42,6 +41,8 @@ log = get_logger(__name__)
 
 AFTER_COMMIT = "after-commit"
 WATCH_SECONDS = 1.0
+WEB_STOP_SECONDS = 1.0
+"""How long a stop waits for pages that are being served."""
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; its readiness reports the wait."""
 
@@ -216,7 +217,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
 
     def _on_fatal(self, error: BaseException) -> None:
         """Record an error after which the worker must stop; Faust's `crash` would end the consumer's thread."""
-        log.error("The worker cannot continue: %r", error, exc_info=error)
+        log.error("The worker cannot continue: %s (%s)", error, failure(error).partition("\n")[0])
+        log.debug("Traceback of the worker's failure", exc_info=error)
         self._failure = self._failure or error
 
     @property
@@ -321,7 +323,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         """The reasons why this worker is not ready; empty when it is."""
         found = []
         if self.failure is not None:
-            found.append(f"the worker failed: {self.failure!r}")
+            found.append(f"the worker failed: {self.failure}")
         if self.rebalancing or not self.tables.actives_ready:
             found.append("partitions are being assigned or their state recovered")
         if self.is_cut_off:
@@ -393,15 +395,18 @@ def create_app(
         faults=faults,
         clock=clock,
     )
-    if settings.web_socket is not None:
-        _listen_on(app, settings.web_socket)
+    if settings.web:
+        _bound_connections(app)
     return app
 
 
-def _listen_on(app: App, listener: socket.socket) -> None:
-    """Have Faust's web server listen on a socket that is bound already; by itself it takes host and port alone."""
-    driver = app.web
-    driver._create_site = lambda: SockSite(driver._runner, listener)  # noqa: SLF001  Faust has no other way
+def _bound_connections(app: App) -> None:
+    """Have Faust's web server bound its connections, and its stop; listen on a socket that is bound already, if any."""
+    driver, settings = app.web, app.settings
+    runner = driver._runner  # noqa: SLF001  Faust has no other way
+    runner._shutdown_timeout = WEB_STOP_SECONDS  # noqa: SLF001  the same
+    address = (settings.web_bind, settings.web_port)
+    driver._create_site = lambda: BoundedSite(runner, *address, settings.web_socket)  # noqa: SLF001  the same
 
 
 def _servers(kafka: Mapping[str, Any]) -> list[str]:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from worker.settings import KafkaSettings
 
 ALERT_SECONDS = 1.0
+PROBE_SECONDS = 5.0
+"""Bound of each probe of a broker that cannot be reached."""
+TLS_RECORDS = (b"\x15", b"\x16")
+"""First bytes of an alert and of a handshake."""
+NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING", "UNKNOWN_PROTOCOL")
+SPEAKS_TLS = "it speaks TLS, and kafka.security_protocol is {protocol}: set {wanted}"
+CLOSED = "it closed the connection during the TLS handshake; if it does not speak TLS, set {wanted}"
+SPEAKS_PLAIN = "it does not speak TLS, and kafka.security_protocol is {protocol}: set {wanted}"
 
 
 def aiokafka_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -47,8 +57,25 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
+@asynccontextmanager
+async def explained(options: Mapping[str, Any]) -> AsyncIterator[None]:
+    """Give a connection error the reason of each broker, and what to do; aiokafka says only that none can be reached.
+
+    Args:
+        options: from `aiokafka_options`.
+
+    Raises:
+        KafkaConnectionError: one was raised in the context.
+    """
+    try:
+        yield
+    except KafkaConnectionError as error:
+        why = await refusals(options)
+        raise KafkaConnectionError(f"cannot reach Kafka: {why}; check kafka.bootstrap_servers") from error
+
+
 async def refusals(options: Mapping[str, Any]) -> str:
-    """Return, for each bootstrap broker, why it cannot be reached; aiokafka says only that none can.
+    """Return, for each bootstrap broker, why it cannot be reached.
 
     Args:
         options: from `aiokafka_options`.
@@ -59,16 +86,55 @@ async def refusals(options: Mapping[str, Any]) -> str:
 
 
 async def _refusal(host: str, port: int, options: Mapping[str, Any]) -> str:
+    protocol = options.get("security_protocol", "PLAINTEXT")
     try:
-        if context := options.get("ssl_context"):
-            await _shake_hands(host, port, context)
-        connection = await create_conn(host, port, **options)
-    except ssl.SSLCertVerificationError as error:
-        return f"its certificate was rejected: {error.verify_message}"
-    except (OSError, KafkaError, TimeoutError) as error:
-        return str(error) or type(error).__name__
+        async with asyncio.timeout(PROBE_SECONDS):
+            if context := options.get("ssl_context"):
+                await _shake_hands(host, port, context)
+            elif await _speaks_tls(host, port):
+                return SPEAKS_TLS.format(protocol=protocol, wanted=protocol.replace("PLAINTEXT", "SSL"))
+            connection = await create_conn(host, port, **options)
+    except ssl.SSLError as error:
+        return _tls_words(error, protocol)
+    except (OSError, KafkaError) as error:
+        tls = isinstance(error, ConnectionError) and "ssl_context" in options and not error.errno
+        return CLOSED.format(wanted=protocol.replace("SSL", "PLAINTEXT")) if tls else _words(error)
     connection.close()
     return "it answers, but returned no cluster metadata"
+
+
+def _tls_words(error: ssl.SSLError, protocol: str) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate was rejected: {error.verify_message}"
+    if error.reason in NOT_TLS:
+        return SPEAKS_PLAIN.format(protocol=protocol, wanted=protocol.replace("SSL", "PLAINTEXT"))
+    return f"TLS failed: {str(error.reason or error).replace('_', ' ').lower()}"
+
+
+def _words(error: Exception) -> str:
+    """Return what a connection error says, without the addresses and codes that Python puts around it."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.errno:
+        return (os.strerror(error.errno) if error.errno > 0 else str(error.strerror)).lower()
+    return str(error).removeprefix(f"{type(error).__name__}: ") or "it closed the connection"
+
+
+async def _speaks_tls(host: str, port: int) -> bool:
+    """Tell whether a port answers the start of a TLS handshake with a TLS record."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="broker")
+    with suppress(ssl.SSLWantReadError):
+        hello.do_handshake()
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(outgoing.read())
+        async with asyncio.timeout(ALERT_SECONDS):
+            return (await reader.read(1)) in TLS_RECORDS
+    except (TimeoutError, OSError):
+        return False
+    finally:
+        writer.close()
 
 
 async def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> None:

@@ -18,6 +18,7 @@ from worker.pipeline.ports import (
     REPLAYED,
     envelope_headers,
 )
+from worker.stream.connection import explained
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -69,7 +70,8 @@ async def letters(options: Mapping[str, Any], topic: str) -> AsyncIterator[DeadL
     Raises:
         KafkaError: Kafka is not reached.
     """
-    async with AIOKafkaConsumer(**options, auto_offset_reset="earliest", enable_auto_commit=False) as consumer:
+    reading = AIOKafkaConsumer(**options, auto_offset_reset="earliest", enable_auto_commit=False)
+    async with explained(options), reading as consumer:
         await consumer._client.force_metadata_update()  # noqa: SLF001  what nobody subscribes to is not known of
         tps = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
         if not tps:

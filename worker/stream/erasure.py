@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.keys import user_key
 from worker.pipeline.privacy import home_partitions
+from worker.stream.connection import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ async def forget(
         KafkaError: Kafka cannot be reached.
     """
     sent: dict[TopicPartition, int] = {}
-    async with AIOKafkaProducer(**options, acks="all") as producer:
+    async with explained(options), AIOKafkaProducer(**options, acks="all") as producer:
         # A user's events are where producers' name for them leads, their findings where the name in use does.
         homes = {each for name in names for each in home_partitions(tenant_id, name, topics.partitions)}
         for partition in sorted(homes):

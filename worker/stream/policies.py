@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from mode import get_logger
 
-from worker.stream.connection import aiokafka_options
+from worker.stream.connection import aiokafka_options, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -156,8 +156,10 @@ async def read_all(kafka: KafkaSettings, topic: str) -> dict[str, bytes]:
         else:
             found[tenant] = document
 
-    reader = PolicyReader(aiokafka_options(kafka), topic, keep, patient=False)
-    await reader.start()
+    options = aiokafka_options(kafka)
+    reader = PolicyReader(options, topic, keep, patient=False)
+    async with explained(options):
+        await reader.start()
     await reader.stop()
     return found
 

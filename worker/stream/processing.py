@@ -145,7 +145,7 @@ class BatchProcessing:
         return whole
 
 
-def failure(error: Exception) -> str:
+def failure(error: BaseException) -> str:
     """Return the kind of an exception and where it comes from, not its words: they may repeat what a record says."""
     frames = traceback.extract_tb(error.__traceback__)
     last = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

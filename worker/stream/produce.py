@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 
-from worker.stream.connection import aiokafka_options
+from worker.stream.connection import aiokafka_options, explained
 
 if TYPE_CHECKING:
     from worker.settings import KafkaSettings
@@ -14,5 +14,6 @@ if TYPE_CHECKING:
 
 async def produce(kafka: KafkaSettings, topic: str, key: str, value: bytes | None) -> None:
     """Publish a record, or a tombstone when `value` is None; return when it is durable."""
-    async with AIOKafkaProducer(**aiokafka_options(kafka), acks="all") as producer:
+    options = aiokafka_options(kafka)
+    async with explained(options), AIOKafkaProducer(**options, acks="all") as producer:
         await producer.send_and_wait(topic, value, key.encode())

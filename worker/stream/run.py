@@ -95,6 +95,6 @@ async def _until_asked(app: App, starting: asyncio.Task[Any], asked: asyncio.Eve
         await asyncio.wait([waiting, starting] if not starting.done() else [waiting], timeout=0.2,
                            return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
         if starting.done() and (error := starting.exception()) is not None:
-            log.error("The worker could not start: %r", error)
+            log.error("The worker could not start: %s", str(error) or type(error).__name__)
             return EXIT_UNREACHABLE if isinstance(error, KafkaConnectionError | OSError) else EXIT_CRASHED
     return EXIT_OK if app.failure is None else EXIT_CRASHED

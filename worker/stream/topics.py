@@ -10,14 +10,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     InvalidConfigurationError,
-    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     TopicAlreadyExistsError,
     for_code,
 )
 
-from worker.stream.connection import refusals
+from worker.stream.connection import explained
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -225,10 +224,8 @@ async def _config(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str | Non
 async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(**options)
     try:
-        try:
+        async with explained(options):
             await client.start()
-        except KafkaConnectionError as error:
-            raise KafkaConnectionError(f"cannot reach Kafka: {await refusals(options)}") from error
         yield client
     finally:
         await client.close()

@@ -192,7 +192,7 @@ def test_what_was_left_out_is_said() -> None:
     assert "2 earlier states" in plain_text(build_message(EVERY["usual"], Links(), replaced=2))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.text(max_size=200))
 def test_no_text_breaks_a_message(text: str) -> None:
     made = alert_of(hostile(text, 2))

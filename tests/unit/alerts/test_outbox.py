@@ -151,6 +151,39 @@ def test_a_failed_delivery_is_made_again_on_request() -> None:
     assert told(outbox) is None
 
 
+def test_a_late_write_of_a_process_that_lost_the_partition_changes_no_order() -> None:
+    outbox = Outbox(8)
+    stale = delivery(1, attempts=1, next_at=50)
+    (overtaken,) = outbox.load([stale, delivery(2, standing=Standing.DELIVERED), delivery(3)])
+    assert (overtaken.key, overtaken.standing) == (stale.key, Standing.LEFT_OUT)
+    assert (found := told(outbox)) is not None
+    assert found.revision == 3
+    assert told(outbox) is None
+
+
+def test_a_state_is_skipped_when_a_later_one_waits() -> None:
+    outbox = Outbox(8)
+    outbox.add(delivery(2))
+    assert outbox.knows("soc", "a", 1)
+    outbox.add(delivery(1))
+    assert (found := told(outbox)) is not None
+    assert found.revision == 2
+    assert told(outbox) is None
+
+
+def test_what_waits_is_counted_with_its_age() -> None:
+    outbox = Outbox(8)
+    outbox.load([delivery(1, queued_at=7), delivery(2, queued_at=9), delivery(1, "b", queued_at=5, next_at=900)])
+    assert outbox.waiting("soc") == (3, 5)
+    assert outbox.destinations() == ["soc"]
+    while told(outbox):
+        pass
+    assert outbox.waiting("soc") == (1, 5)
+    outbox.drop_partition(0)
+    assert outbox.waiting("soc") == (0, 0)
+    assert outbox.destinations() == []
+
+
 def test_lines_expire_with_the_keys_of_their_records() -> None:
     outbox = Outbox(8)
     outbox.load(

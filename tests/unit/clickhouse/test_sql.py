@@ -10,7 +10,6 @@ RUNS = {"query", "command", "raw_query", "raw_insert", "raw_stream", "insert"}
 # What statements are put together from, by file; each is no value, or one somebody hands in as a statement.
 ALLOWED = {
     "worker/clickhouse/erasure.py": {"table", "where", "delete"},  # constants of the module, and the layout's database
-    "worker/clickhouse/incidents.py": {"sql"},  # constants of the module
     "worker/clickhouse/rollups.py": {
         "sql",
         "select",

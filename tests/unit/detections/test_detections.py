@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.policy import TenantPolicy
 from worker.detections.engine import TenantRuleEngine
 from worker.detections.registry import UnknownDetectionError, detection, detections
 from worker.detections.testing import Case, load_cases, milliseconds, run_case
@@ -43,6 +44,19 @@ def test_a_detection_has_cases_of_both_kinds(uid: str) -> None:
     own = [case for case in LOADED if case.detection == uid]
     assert sum(case.is_positive for case in own) >= 3
     assert sum(not case.is_positive for case in own) >= 3
+
+
+@pytest.mark.parametrize("uid", ALL)
+def test_what_a_detection_covers_exists_and_covers_nothing_back(uid: str) -> None:
+    for covered in ALL[uid].covers:
+        assert uid not in ALL[covered].covers
+
+
+def test_a_shadow_covers_nothing() -> None:
+    case = next(case for case in LOADED if case.name == "another class of device")
+    shadow = TenantPolicy.model_validate({"detections": {"session-hijack": {"shadow": True}}})
+    problems = run_case(case._replace(policy=shadow), ALL.values()).problems
+    assert "suppressed_by is []" in problems[0]
 
 
 def test_every_file_of_cases_belongs_to_a_detection() -> None:

@@ -19,7 +19,7 @@ from tests.support import stream_counting as sc
 from worker.embedded.broker import EmbeddedBroker, free_port
 from worker.enrich.enricher import GeoSource
 from worker.observe.observer import MetricsObserver, state_sample
-from worker.observe.web import _borne, add_pages
+from worker.observe.web import _borne, _Pages, add_pages
 from worker.pipeline.ports import BatchResult
 from worker.sessions.codec import NEVER
 from worker.sessions.limits import Limits
@@ -152,7 +152,7 @@ def test_a_request_is_routed_to_the_worker_that_keeps_the_user(bootstrap: str) -
                 status, _ = await get(app, path_of(away), **{"X-Sessionwatch-Routed": "1"})
                 assert status == 503
                 status, found = await get(app, path_of(PSEUDONYM[:-1] + "e"))
-                assert (status, found["error"]) == (404, "nothing is known of this user")
+                assert (status, found["error"]) == (404, "no state is kept of this user")
 
     asyncio.run(main())
 
@@ -169,9 +169,41 @@ def test_without_the_token_nothing_but_health_is_told(bootstrap: str) -> None:
                     assert (await get(first, path, **given))[0] == 401
                 assert (await get(first, path, Authorization="Bearer s3cret"))[0] == 200
             assert (await get(first, "/health/live"))[0] == 200
-            # A request that is routed takes its token along.
+            # A request that is routed takes its token along: both are on loopback.
             away = next(user for user in USERS[1:] if home(user) in second.delivery.queues)
             assert (await get(first, path_of(away), Authorization="Bearer s3cret"))[0] == 200
+
+    asyncio.run(main())
+
+
+def test_a_token_goes_to_another_host_only_where_a_setting_allows_it() -> None:
+    asked: list[dict[str, str]] = []
+
+    class Client:
+        def get(self, _url: str, *, headers: dict[str, str], **_: Any) -> Any:
+            asked.append(headers)
+            raise aiohttp.ClientConnectionError
+
+    app = SimpleNamespace(http_client=Client())
+
+    async def ask(url: str, *, clear_token: bool, **headers: str) -> str:
+        pages = _Pages(app, TABLE, Limits(), lambda: NOW, tuple, list, None, clear_token=clear_token)
+        page = await pages._asked(url, SimpleNamespace(headers=headers, raw_path="/x"))
+        assert page.status == 503
+        return str(json.loads(page.body)["error"])
+
+    async def main() -> None:
+        given = {"Authorization": "Bearer s3cret"}
+        why = await ask("http://10.1.2.3:6066", clear_token=False, **given)
+        assert "http://10.1.2.3:6066" in why
+        assert "web.forward_over_http" in why
+        assert not asked
+        await ask("http://10.1.2.3:6066", clear_token=True, **given)
+        await ask("https://10.1.2.3:6066", clear_token=False, **given)
+        await ask("http://127.0.0.1:6066", clear_token=False, **given)
+        assert [headers["Authorization"] for headers in asked] == ["Bearer s3cret"] * 3
+        await ask("http://10.1.2.3:6066", clear_token=False)
+        assert "Authorization" not in asked[-1]
 
     asyncio.run(main())
 

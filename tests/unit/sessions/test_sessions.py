@@ -209,7 +209,7 @@ wild = st.tuples(
 @given(st.lists(wild, max_size=60))
 @settings(max_examples=80, deadline=None)
 def test_no_sequence_raises_and_everything_is_bounded(plan: list[Step]) -> None:
-    limits = Limits(sessions=8, window=12, open_findings=6, trail=3, pending=2)
+    limits = Limits(sessions=8, window=12, open_findings=6, trail=3, pending=2, clients=2, places=2, reported=3)
     user, _ = applied([event(step) for step in plan], limits)
     assert len(user.current.sessions) <= limits.sessions
     assert user.window_size == len(user.observations()) <= limits.window
@@ -217,6 +217,10 @@ def test_no_sequence_raises_and_everything_is_bounded(plan: list[Step]) -> None:
     assert len(user.contexts) <= limits.window + 4 * limits.sessions * (3 + limits.trail) + 2 * limits.open_findings
     assert all(len(session.trail) <= limits.trail for session in user.current.sessions.values())
     assert len(user.current.waiting) <= limits.pending
+    baseline = user.current.baseline
+    assert len(baseline.clients) <= limits.clients
+    assert len(baseline.places) <= limits.places
+    assert len(baseline.reported) <= limits.reported
 
 
 @given(steps, st.randoms(use_true_random=False))
@@ -277,6 +281,26 @@ def test_revocations_are_bounded_and_forgotten_after_their_time() -> None:
     assert user.current.revoked_at("s1") == 0
     late = make_event(START + 60 * DAY, "s35", known.network.ip, EventKind.REFRESHED, {})
     assert not apply(user, late, known, JUDGE, limits).changes
+
+
+def test_what_a_session_taught_before_it_came_under_suspicion_is_taken_back() -> None:
+    user = new_user("acme", "u1")
+
+    def comes(hour: int, uid: str, network: str, device: str) -> list[str]:
+        known = Enrichment(*network_of(KNOWN, network), Device(*COMMON_DEVICES[device]))
+        made = make_event(START + hour * HOUR, uid, known.network.ip, EventKind.REFRESHED, {"max_age": 6_000})
+        return [change.finding.detection for change in apply(user, made, known, JUDGE, LIMITS).changes]
+
+    for day in range(15):
+        comes(day * 24, f"s{day}", "home", "laptop")
+    comes(360, "taken", "home", "laptop")
+    comes(361, "taken", "office", "laptop")
+    assert "as64501" in user.current.baseline.networks
+    assert "device-change" in comes(362, "taken", "office", "mac")
+    assert user.current.baseline.networks.keys() == {"as64500"}
+    assert "new-network" in comes(363, "next", "office", "mac")
+    comes(400, "s15", "home", "laptop")
+    assert "as64501" in user.current.baseline.networks, "nothing came of it for a day"
 
 
 def test_a_busy_session_stays_small() -> None:

@@ -56,16 +56,16 @@ def test_a_certificate_opens_to_every_kind_of_client(secured: Secured) -> None:
     [
         ("passwords", {"sasl_password": SecretStr("wrong")}, "uthentication failed"),
         ("passwords", {"sasl_mechanism": "PLAIN", "sasl_password": SecretStr("wrong")}, "uthentication failed"),
-        ("passwords", {"ssl_cafile": None}, "certificate was not accepted: unable to get local issuer certificate"),
+        ("passwords", {"ssl_cafile": None}, "certificate was rejected: unable to get local issuer certificate"),
         (
             "passwords",
             {"ssl_cafile": "strange"},
-            "certificate was not accepted: unable to get local issuer certificate",
+            "certificate was rejected: unable to get local issuer certificate",
         ),
         ("passwords", {"security_protocol": "PLAINTEXT"}, ""),
-        ("misnamed", {}, "certificate was not accepted: IP address mismatch"),
+        ("misnamed", {}, "certificate was rejected: IP address mismatch"),
         ("certificates", {"ssl_certfile": None, "ssl_keyfile": None}, "_ALERT_"),
-        ("certificates", {"ssl_cafile": "strange"}, "certificate was not accepted: unable to get local issuer"),
+        ("certificates", {"ssl_cafile": "strange"}, "certificate was rejected: unable to get local issuer"),
     ],
 )
 def test_who_is_wrong_is_refused_with_the_reason(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import other_country
 from worker.detections.evidence import network_name
+from worker.detections.familiarity import is_known_network, is_known_user
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
 
@@ -28,9 +29,10 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
     was = view.before.network.kind if view.before else ""
     if severity is None or view.is_machine() or was == network.kind:
         return None
-    abroad = _goes_abroad(view)
+    abroad, born = _goes_abroad(view), network.kind == NetworkKind.HOSTING and _is_born_there(view)
     return Signal(
-        severity=max(severity, Severity.MEDIUM) if abroad else severity,
+        severity=max(severity, Severity.MEDIUM) if abroad or born else severity,
+        once=network_key(network) if born else "",
         subject=f"{network.kind} {view.context.place.country}" if abroad else network.kind,
         summary=(
             f"interactive session through {network_name(network)}"
@@ -40,6 +42,15 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
         expected={"network_kind": was or "isp, mobile or private"},
         before=view.before,
     )
+
+
+def _is_born_there(view: View) -> bool:
+    """Tell whether a session of a person begins on a hosting network where the user never was.
+
+    That is where a phishing proxy signs in with what it was given.
+    """
+    new = view.session is None and not is_known_network(view, view.context.network)
+    return new and not view.context.device.scripted and is_known_user(view)
 
 
 def _goes_abroad(view: View) -> bool:
@@ -59,10 +70,11 @@ DETECTION = Detection(
     id="anonymizer",
     title="Session through an anonymiser",
     description=(
-        "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its user's. "
-        "Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by default "
-        "on many phones and are noted only. A running session that moves behind a relay in a country its user never "
-        "was in is medium: relays leave in their user's own country."
+        "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its "
+        "user's. Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by "
+        "default on many phones and are noted only. A session of a person who is known, begun on a hosting network "
+        "where that person never was, is medium: phishing proxies sign in from there. So is a running session that "
+        "moves behind a relay in a country its user never was in: relays leave in their user's own country."
     ),
     severity=Severity.LOW,
     score=21,

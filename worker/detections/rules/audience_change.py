@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
+from worker.detections.familiarity import pair
 
 
 class AudienceChange(Parameters):
@@ -17,6 +18,7 @@ def detect(view: View, _parameters: AudienceChange) -> Signal | None:
         return None
     return Signal(
         subject=after.aud,
+        once=pair(known, after.aud),
         summary=f"session issued for audience {known} is now used for {after.aud}",
         observed={"aud": after.aud},
         expected={"aud": known},
@@ -45,5 +47,6 @@ DETECTION = Detection(
     triggers=Trigger.GRANT,
     parameters=AudienceChange(),
     detect=detect,
+    casts_doubt=False,
     tenant_wide=True,
 )

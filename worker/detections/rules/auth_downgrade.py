@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from schemas.vocabulary import CODE, KNOWN_SECRET, NONE, TWO_FACTORS, UNKNOWN
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import is_authenticated_anew, other_device, other_network
+from worker.detections.familiarity import is_known_device, is_known_network
+from worker.sessions.baseline import device_key
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Session
 
 
 class AuthDowngrade(Parameters):
@@ -14,36 +20,33 @@ class AuthDowngrade(Parameters):
 
     usual_after: int = 5
     """Sessions of known strength after which there is a usual."""
+    shown: int = 2
+    """Earlier sessions with the same device that showed the same strength: then it is usual there."""
 
 
 def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
-    """Within a session hold the strength against what it showed; at a sign-in against the user's usual."""
+    """Within a session hold the strength against what it showed; at a sign-in against what is usual with the device."""
     now = view.strength
     if now == UNKNOWN:
         return None
     if view.session is not None and not is_authenticated_anew(view):
-        return _within(view, now)
-    usual = usual_strength(view.user.baseline.strengths, parameters.usual_after)
+        return _within(view, view.session, now)
+    client = device_key(view.context.device)
+    known = view.user.baseline.clients.get(client, [])
+    if known.count(now) >= parameters.shown:
+        return None
+    own = usual_strength(known, parameters.usual_after)
+    usual = usual_strength(view.user.baseline.strengths, parameters.usual_after) if own is None else own
     if usual is None or now >= usual:
         return None
-    severity = Severity.MEDIUM if _is_to_one_factor(now, usual) else Severity.LOW
-    return _signal(view, severity, "usual", now, usual, "the user's usual")
+    low = not _is_to_one_factor(now, usual) or (own is None and _is_at_home(view))
+    severity = Severity.LOW if low else Severity.MEDIUM
+    return _signal(view, severity, "usual", now, usual, "the user's usual", f"{client} {now}")
 
 
-def _within(view: View, now: int) -> Signal | None:
-    """Compare with what the session began with; on another network or device also with its strongest.
-
-    A step-up that ends on the same device and network is none.
-    """
-    session, before = view.session, view.before
-    if session is None or before is None:
-        return None
-    moved = other_network(before.network, view.context.network) or other_device(before.device, view.context.device)
-    expected = session.strength if moved else session.base
-    if now >= expected:
-        return None
-    severity = Severity.HIGH if _is_to_one_factor(now, expected) else Severity.LOW
-    return _signal(view, severity, "session", now, expected, "what the session had shown")
+def _is_at_home(view: View) -> bool:
+    """Tell whether device and network of the sign-in are the user's own."""
+    return is_known_device(view, view.context.device) and is_known_network(view, view.context.network)
 
 
 def _is_to_one_factor(now: int, before: int) -> bool:
@@ -54,7 +57,24 @@ def _is_to_one_factor(now: int, before: int) -> bool:
     return now == NONE or now < TWO_FACTORS <= before or now == KNOWN_SECRET < CODE <= before
 
 
-def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str) -> Signal:
+def _within(view: View, session: Session, now: int) -> Signal | None:
+    """Compare with what the session began with; on a network new to the user, or another device, with its strongest.
+
+    A step-up that ends on the same device and network is none.
+    """
+    before, after = view.before, view.context
+    if before is None:
+        return None
+    roamed = other_network(before.network, after.network) and not is_known_network(view, after.network)
+    moved = roamed or other_device(before.device, after.device)
+    expected = session.strength if moved else session.base
+    if now >= expected:
+        return None
+    severity = Severity.HIGH if _is_to_one_factor(now, expected) else Severity.LOW
+    return _signal(view, severity, "session", now, expected, "what the session had shown", "")
+
+
+def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str, once: str) -> Signal:
     methods = " ".join(view.context.amr or ()) or "none"
     return Signal(
         severity=severity,
@@ -63,6 +83,7 @@ def _signal(view: View, severity: Severity, subject: str, now: int, expected: in
         observed={"amr": list(view.context.amr or ()), "strength": now},
         expected={"strength": expected},
         before=view.before,
+        once=once,
     )
 
 
@@ -79,7 +100,8 @@ DETECTION = Detection(
     description=(
         "The authentication of a session fell while it ran, or a new session shows weaker methods than the user's "
         "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
-        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed."
+        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed. Usual is "
+        "what was shown with the same device; on a known device and network, while nothing is usual there, it is low."
     ),
     severity=Severity.HIGH,
     score=73,

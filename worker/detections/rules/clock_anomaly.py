@@ -47,4 +47,5 @@ DETECTION = Detection(
     triggers=Trigger.CLOCK,
     parameters=ClockAnomaly(),
     detect=detect,
+    casts_doubt=False,
 )

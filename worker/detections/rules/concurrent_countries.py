@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import is_abroad, is_own_country
 from worker.detections.evidence import duration_name, place_name
+from worker.detections.familiarity import is_usual_spot, pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,10 @@ def _others(view: View, parameters: ConcurrentCountries) -> Iterator[tuple[Sessi
 
 def _signal(view: View, session: Session, there: Context) -> Signal:
     here, gap = view.context, abs(view.activity - session.activity)
+    usual = is_usual_spot(view, here) and is_usual_spot(view, there)
     return Signal(
+        severity=Severity.LOW if usual else Severity.HIGH,
+        once=pair(here.place.country, there.place.country),
         subject="-".join(sorted((here.place.country, there.place.country))),
         summary=(
             f"sessions used in {place_name(here.place)} and in {place_name(there.place)} within {duration_name(gap)}"
@@ -63,8 +67,9 @@ DETECTION = Detection(
     title="Sessions in two countries at once",
     description=(
         "Two sessions of one user were last used within half an hour of each other from two countries. Unlike "
-        "impossible travel it needs no speed, only two holders at a time; anonymisers and unknown places are left out, "
-        "and so are places on the two sides of a border."
+        "impossible travel it needs no speed, only two holders at a time; anonymisers and unknown places are left "
+        "out, and so are places on the two sides of a border. A pair of countries is raised once while it keeps "
+        "coming back, and is low when the user is known in both places."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -89,5 +94,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.PLACE | Trigger.TRAVEL,
     parameters=ConcurrentCountries(),
     detect=detect,
+    covers=("new-country", "ip-change", "location-change"),
     needs=("place",),
 )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from statistics import median_high
+from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.sessions.fold import live_sessions
+from worker.sessions.baseline import network_key
+from worker.sessions.fold import is_live, live_sessions
 from worker.sessions.limits import DAY
+
+if TYPE_CHECKING:
+    from worker.enrich.model import Device
 
 
 class ConcurrentSessions(Parameters):
@@ -23,6 +28,8 @@ def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
     if view.is_machine():
         return None
     live = 1 + live_sessions(view.user, view.now)
+    if live > view.policy.max_sessions:
+        live -= sign_ons(view)
     limit, usual = view.policy.max_sessions, usual_peak(view, parameters.known_days)
     if live <= limit or (usual is not None and live <= usual * parameters.factor):
         return None
@@ -31,6 +38,16 @@ def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
         observed={"sessions": live},
         expected={"limit": limit, "usual": usual},
     )
+
+
+def sign_ons(view: View) -> int:
+    """Return how many live sessions are single sign-on to further audiences from one device and network."""
+    seen: dict[tuple[str, Device], set[str]] = {}
+    live = (view.contexts[each.context] for each in view.user.sessions.values() if is_live(each, view.now))
+    for context in (*live, view.context):
+        if context.aud:
+            seen.setdefault((network_key(context.network), context.device), set()).add(context.aud)
+    return sum(len(audiences) - 1 for audiences in seen.values())
 
 
 def usual_peak(view: View, days: int) -> int | None:
@@ -50,7 +67,8 @@ DETECTION = Detection(
     title="Unusually many sessions at once",
     description=(
         "A user holds more unexpired sessions than the tenant's policy allows and, once there is a history, more than "
-        "twice the usual. Credentials that are sold or stuffed are used from many places at once."
+        "twice the usual. Credentials that are sold or stuffed are used from many places at once. Sessions of one "
+        "device and network for different audiences are one."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -72,4 +90,5 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=ConcurrentSessions(),
     detect=detect,
+    casts_doubt=False,
 )

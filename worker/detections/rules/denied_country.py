@@ -33,6 +33,7 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.PLACE,
     parameters=NoParameters(),
     detect=detect,
+    casts_doubt=False,
     needs=("place",),
     invariant=True,
 )

@@ -33,5 +33,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.NETWORK,
     parameters=NoParameters(),
     detect=detect,
+    casts_doubt=False,
     invariant=True,
 )

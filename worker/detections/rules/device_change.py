@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import last_device, other_device
 from worker.detections.evidence import device_name
+from worker.detections.familiarity import is_hand_over, is_settled_network, pair
 from worker.sessions.baseline import device_key
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Context
 
 
 class DeviceChange(Parameters):
@@ -21,6 +27,8 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
     if not difference:
         return None
     return Signal(
+        severity=_severity(view, before),
+        once=pair(device_key(before.device), device_key(after.device)),
         subject=f"{device_key(before.device)} > {device_key(after.device)}",
         summary=(f"session moved from {device_name(before.device)} to {device_name(after.device)} ({difference})"),
         observed={"device": device_name(after.device), "difference": difference},
@@ -29,13 +37,27 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
     )
 
 
+def _severity(view: View, before: Context) -> Severity:
+    """On one line, the second program of a sign-in, or one that the session has had before, is hardly news."""
+    after, session = view.context, view.session
+    if is_hand_over(view, before):
+        return Severity.LOW
+    if not after.network.prefix or before.network.prefix != after.network.prefix or session is None:
+        return Severity.MEDIUM
+    if is_settled_network(view, after.network) and not after.device.scripted:
+        return Severity.LOW
+    had = any(view.contexts[number].device == after.device for _, number in session.trail)
+    return Severity.LOW if had or session.events == 1 else Severity.MEDIUM
+
+
 DETECTION = Detection(
     id="device-change",
     title="Session moved to another device",
     description=(
         "One session is used by another browser, operating system or class of device than before, or by an older "
-        "version of the same browser. A session lives in one browser's storage; another client holding it has "
-        "usually been given a copy."
+        "version of the same browser. A session lives in one browser's storage; another client holding it has usually "
+        "been given a copy. Each pair of devices is raised once. On an unchanged line the second program of a sign- "
+        "in, a device the session has had, and any browser on a line of the user's own are low."
     ),
     severity=Severity.MEDIUM,
     score=47,

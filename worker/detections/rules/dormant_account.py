@@ -58,5 +58,6 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=DormantAccount(),
     detect=detect,
+    casts_doubt=False,
     sums_up=True,
 )

@@ -5,10 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import elsewhere, is_gone_private, other_network, other_system
+from worker.detections.comparison import (
+    hidden,
+    is_abroad,
+    is_gone_private,
+    moved_km,
+    other_country,
+    other_network,
+    other_system,
+    same_operator,
+)
 from worker.detections.evidence import network_name, place_name
-from worker.enrich.model import NetworkKind
+from worker.detections.familiarity import (
+    elapsed_ms,
+    is_known_area,
+    is_known_network,
+    is_known_user,
+    is_out_of_place,
+    is_settled_network,
+    is_traveller,
+)
+from worker.enrich.model import NetworkKind, is_own_place
 from worker.sessions.baseline import network_key
+from worker.sessions.limits import HOUR
 
 if TYPE_CHECKING:
     from worker.enrich.model import Network
@@ -20,6 +39,10 @@ class IpChange(Parameters):
 
     area_km: float = 100.0
     """Two places closer than this are one area."""
+    far_km: float = 400.0
+    """Within a country, from this distance on the time between does not matter."""
+    ground_kmh: float = 200.0
+    """What nobody travels at on the ground, door to door."""
 
 
 def detect(view: View, parameters: IpChange) -> Signal | None:
@@ -37,6 +60,7 @@ def detect(view: View, parameters: IpChange) -> Signal | None:
         observed={"network": network_key(after.network), "ip": after.network.ip},
         expected={"network": network_key(before.network), "ip": before.network.ip},
         before=before,
+        once=network_key(after.network),
     )
 
 
@@ -53,36 +77,71 @@ def _is_moved(before: Network, after: Network) -> bool:
 def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
     old, new = before.network, view.context.network
     if view.is_machine():
-        return _of_service(old, new)
+        return _of_service(view, before)
     if is_gone_private(old, new):
         return Severity.LOW
-    if not other_system(old, new) or _is_expected(view, new):
-        return Severity.INFORMATIONAL
-    risky = new.kind in (NetworkKind.HOSTING, NetworkKind.TOR)
-    if risky or elsewhere(view, before, view.context, parameters.area_km):
+    if _is_away_from_home(view, before):
         return Severity.MEDIUM
-    return Severity.LOW
+    if not other_system(old, new) or is_known_network(view, new) or _is_there(view, new):
+        return Severity.INFORMATIONAL
+    if new.kind in (NetworkKind.HOSTING, NetworkKind.TOR):
+        return Severity.MEDIUM
+    return Severity.MEDIUM if _is_away(view, before, parameters) else Severity.LOW
 
 
-def _of_service(old: Network, new: Network) -> Severity:
+def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
+    """Tell whether the session goes on in another place; in one country that counts of users who are known."""
+    after = view.context
+    if is_abroad(view, before, after, parameters.area_km):
+        return not is_traveller(view)
+    if _is_off_gateway(view, before):
+        return True
+    distance = moved_km(before, after)
+    hurried = distance > parameters.far_km or distance > parameters.ground_kmh * elapsed_ms(view) / HOUR
+    return distance > parameters.area_km and hurried and is_known_user(view)
+
+
+def _is_away_from_home(view: View, before: Context) -> bool:
+    """Tell whether a phone leaves its carrier for a network that the user knows in one other place alone."""
+    after = view.context
+    known = before.network.kind == NetworkKind.MOBILE and is_known_network(view, after.network) and is_known_user(view)
+    return known and is_own_place(after.network, after.place) and is_out_of_place(view, after)
+
+
+def _is_off_gateway(view: View, before: Context) -> bool:
+    """Tell whether a session that always came through a gateway goes on without it, where the user never was."""
+    after = view.context
+    always = hidden(before) and is_settled_network(view, before.network) and is_known_user(view)
+    return always and is_own_place(after.network, after.place) and not is_known_area(view, after.place)
+
+
+def _is_there(view: View, new: Network) -> bool:
+    """Tell whether the session is in that system already, by its other address family."""
+    return view.before is not None and view.before.network.asn == new.asn
+
+
+def _of_service(view: View, before: Context) -> Severity:
     """Services should not move; where the system of either address is unknown, nothing tells that they did."""
+    old, new = before.network, view.context.network
     if not (old.asn and new.asn):
         return Severity.INFORMATIONAL
-    return Severity.HIGH if other_system(old, new) else Severity.MEDIUM
-
-
-def _is_expected(view: View, network: Network) -> bool:
-    """Tell whether the user is known on a network, or it is everybody's: a private relay's egress."""
-    return network.kind == NetworkKind.RELAY or network_key(network) in view.user.baseline.networks
+    if is_known_network(view, new) and not other_country(before.place, view.context.place):
+        return Severity.INFORMATIONAL
+    if same_operator(old, new):
+        return Severity.LOW
+    return Severity.HIGH
 
 
 DETECTION = Detection(
     id="ip-change",
     title="Session moved to another network",
     description=(
-        "One session is used from another network than before. Sessions follow people between office, home and "
-        "mobile networks, so a move alone is context rather than alarm; a move to another autonomous system in "
-        "another place, or into hosting or Tor, is how a stolen session looks first."
+        "One session is used from another network than before. Sessions follow people between office, home and mobile "
+        "networks, so a move alone is context rather than alarm. A move to a system new to the user in another place, "
+        "into hosting or Tor, off a gateway that was always used, or to the user's own provider in a place where the "
+        "user never was, is how a stolen session looks first. Within a country that counts of users who are known, "
+        "far away or faster than by train. A service's networks are learned; another region of its operator is low, "
+        "another operator high."
     ),
     severity=Severity.LOW,
     score=21,

@@ -60,5 +60,6 @@ DETECTION = Detection(
     triggers=Trigger.GRANT | Trigger.START,
     parameters=LifetimeExtension(),
     detect=detect,
+    casts_doubt=False,
     tenant_wide=True,
 )

@@ -9,6 +9,7 @@ from worker.detections.comparison import (
     hidden,
     is_abroad,
     is_known_carrier,
+    is_own_country,
     last_own_place,
     last_place,
     moved_km,
@@ -17,6 +18,14 @@ from worker.detections.comparison import (
     other_device,
 )
 from worker.detections.evidence import place_name
+from worker.detections.familiarity import (
+    elapsed_ms,
+    is_known_network,
+    is_known_user,
+    is_out_of_place,
+    is_traveller,
+    is_usual_spot,
+)
 from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import network_key
@@ -26,12 +35,19 @@ if TYPE_CHECKING:
 
 HOUR_MS = 3_600_000
 
+EXIT = "an anonymiser's exit"
+"""Exits are raised once, whichever of them comes next."""
+
 
 class LocationChange(Parameters):
     """Parameters of `location-change`."""
 
     area_km: float = 100.0
     """Within one country, two places closer than this are one."""
+    ground_kmh: float = 200.0
+    """What nobody travels at on the ground, door to door."""
+    flight_km: float = 500.0
+    """From this distance on people fly."""
     fastest_kmh: float = 900.0
     """Cruising speed of an airliner: up to it a journey to where the user has been before is plausible."""
 
@@ -45,9 +61,13 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     distance = distance_km(before.place, after.place) or 0.0
     if not abroad and moved_km(before, after) <= parameters.area_km:
         return None
+    fastest = parameters.ground_kmh if distance <= parameters.flight_km else parameters.fastest_kmh
+    hurried = distance > fastest * elapsed_ms(view) / HOUR_MS
     masked = hidden(before, after)
     return Signal(
-        severity=_severity(view, before, parameters) if abroad else Severity.LOW,
+        severity=_abroad(view, before, parameters)
+        if abroad
+        else _within(view, before, hurried=hurried, far=distance > parameters.flight_km),
         subject=after.place.country if abroad else place_name(after.place),
         summary=(
             f"session moved from {place_name(before.place)} to {place_name(after.place)}"
@@ -57,15 +77,18 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
         observed={"place": place_name(after.place), "distance_km": round(distance), "anonymiser": masked},
         expected={"place": place_name(before.place)},
         before=before,
+        once=EXIT if hidden(after) else after.place.country if abroad else place_name(after.place),
         suppressed_by=("plausible-travel",) if abroad and _is_plausible(view, before, distance, parameters) else (),
     )
 
 
-def _severity(view: View, before: Context, parameters: LocationChange) -> Severity:
+def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity:
     """Weigh a move to another country by how far either place is the user's."""
     after = view.context
-    if is_abroad(view, before, after, parameters.area_km):
-        return Severity.HIGH
+    if is_usual_spot(view, after):
+        return Severity.LOW
+    if is_abroad(view, before, after, parameters.area_km) or _is_out_of_hiding(view, before):
+        return Severity.LOW if _is_journey(view, before, parameters) else Severity.HIGH
     if hidden(before, after):
         return Severity.MEDIUM if _is_new_exit(view, after) else Severity.LOW
     if is_known_carrier(view, before.network):
@@ -74,20 +97,49 @@ def _severity(view: View, before: Context, parameters: LocationChange) -> Severi
     return Severity.LOW
 
 
+def _is_journey(view: View, before: Context, parameters: LocationChange) -> bool:
+    """Tell whether somebody who is known to travel took the device along, in the time there was."""
+    distance = distance_km(before.place, view.context.place) or 0.0
+    return is_traveller(view) and _is_carried(view, before, distance, parameters)
+
+
+def _is_out_of_hiding(view: View, before: Context) -> bool:
+    """Tell whether a session of which no place was known goes on in a country where a known user never was."""
+    after = view.context
+    new = is_own_country(view, after) and after.place.country not in view.user.baseline.countries
+    return hidden(before) and new and is_known_user(view)
+
+
 def _is_new_exit(view: View, after: Context) -> bool:
     """Tell whether a country new to the user is reached through a network that is new as well, other than a gateway."""
     baseline, network = view.user.baseline, after.network
     new = network_key(network) not in baseline.networks and after.place.country not in baseline.countries
-    return hidden(after) and network.kind not in (NetworkKind.PROXY, NetworkKind.SATELLITE) and new
+    exits = hidden(after) and network.kind not in (NetworkKind.PROXY, NetworkKind.SATELLITE)
+    return exits and new and is_known_user(view)
+
+
+def _within(view: View, before: Context, *, hurried: bool, far: bool) -> Severity:
+    """Within a country it counts where the user never was with the network, or got to or from faster than by train."""
+    after = view.context
+    if not is_known_user(view):
+        return Severity.LOW
+    stays = (far or after.device.kind == "desktop") and is_known_network(view, after.network)
+    moved = stays and is_out_of_place(view, after)
+    fled = hurried and (is_out_of_place(view, before) or is_out_of_place(view, after))
+    return Severity.MEDIUM if moved or fled else Severity.LOW
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
     """Tell whether the same device was carried, in the time there was, to a country the user is known in."""
-    after = view.context
-    same_device = bool(before.device.browser and after.device.browser) and not other_device(before.device, after.device)
-    elapsed = view.now - (view.session.seen if view.session else view.now)
-    in_time = distance <= parameters.fastest_kmh * elapsed / HOUR_MS
-    return same_device and in_time and after.place.country in view.user.baseline.countries
+    known = view.context.place.country in view.user.baseline.countries
+    return known and _is_carried(view, before, distance, parameters)
+
+
+def _is_carried(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
+    """Tell whether the same device can have been carried so far in the time there was."""
+    old, new = before.device, view.context.device
+    same_device = bool(old.browser and new.browser) and not other_device(old, new)
+    return same_device and distance <= parameters.fastest_kmh * elapsed_ms(view) / HOUR_MS
 
 
 DETECTION = Detection(
@@ -95,9 +147,10 @@ DETECTION = Detection(
     title="Session moved to another place",
     description=(
         "One session is used from another country, or from farther away in the same country, than before. People "
-        "rarely cross a border within one session; whoever took the session over often sits behind one. Of a mobile "
-        "carrier at most the country counts, and nothing once the user is known on it, for phones roam. A VPN or "
-        "relay new to the user is medium in a country new to the user, else low."
+        "rarely cross a border within one session; whoever took the session over often sits behind one. Each new "
+        "country is raised once; where the user is known on network and place, or is known to travel and the device "
+        "can have been carried, it is low. Within a country it is medium where the user never was with the network "
+        "and got there faster than by train, and low otherwise."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -120,5 +173,6 @@ DETECTION = Detection(
     triggers=Trigger.PLACE,
     parameters=LocationChange(),
     detect=detect,
+    covers=("ip-change", "session-interleaving"),
     needs=("place",),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import place_name
-from worker.detections.novelty import Learning, is_learned, is_new_country, told_before
+from worker.detections.familiarity import is_known_device, is_traveller
+from worker.detections.novelty import Learning, is_learned, is_new_country, is_own_sign_in
 
 
 class NewCountry(Learning):
@@ -16,12 +17,18 @@ def detect(view: View, parameters: NewCountry) -> Signal | None:
     if not is_new_country(view) or not is_learned(view, parameters):
         return None
     return Signal(
+        severity=Severity.LOW if is_own_sign_in(view) or _is_next_of_many(view) else Severity.MEDIUM,
         subject=view.context.place.country,
         summary=f"first session from {place_name(view.context.place)}",
         observed={"country": view.context.place.country},
         expected={"countries": sorted(view.user.baseline.countries)},
-        suppressed_by=told_before(view),
+        once=view.context.place.country,
     )
+
+
+def _is_next_of_many(view: View) -> bool:
+    """Tell whether somebody who is known to travel signs in with a device of before."""
+    return is_traveller(view) and is_known_device(view, view.context.device)
 
 
 DETECTION = Detection(
@@ -29,7 +36,9 @@ DETECTION = Detection(
     title="Sign-in from a new country",
     description=(
         "A user starts a session from a country none of the user's sessions came from before, after ten sessions or "
-        "two weeks of learning. Anonymised and unknown places say nothing of where the user is and do not count."
+        "two weeks of learning. It is raised once for a country. With a device of before it is low when the sign-in "
+        "shows two factors, or the user is known to travel. Anonymised and unknown places say nothing of where the "
+        "user is and do not count."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -51,5 +60,6 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=NewCountry(),
     detect=detect,
+    casts_doubt=False,
     needs=("place",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import device_name
-from worker.detections.novelty import Learning, is_learned, is_new_device, told_before
+from worker.detections.novelty import Learning, is_learned, is_new_device
 from worker.sessions.baseline import device_key
 
 
@@ -21,7 +21,7 @@ def detect(view: View, parameters: NewDevice) -> Signal | None:
         summary=f"first session with {device_name(view.context.device)}",
         observed={"device": device_key(view.context.device)},
         expected={"devices": sorted(view.user.baseline.devices)},
-        suppressed_by=told_before(view),
+        once=device_key(view.context.device),
     )
 
 
@@ -52,5 +52,6 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=NewDevice(),
     detect=detect,
+    casts_doubt=False,
     needs=("device",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import network_name
-from worker.detections.novelty import Learning, is_learned, is_new_network, told_before
+from worker.detections.novelty import Learning, is_learned, is_new_network
 from worker.sessions.baseline import network_key
 
 
@@ -21,7 +21,7 @@ def detect(view: View, parameters: NewNetwork) -> Signal | None:
         summary=f"first session from {network_name(view.context.network)}",
         observed={"network": network_key(view.context.network)},
         expected={"networks": sorted(view.user.baseline.networks)},
-        suppressed_by=told_before(view),
+        once=network_key(view.context.network),
     )
 
 
@@ -52,5 +52,6 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=NewNetwork(),
     detect=detect,
+    casts_doubt=False,
     needs=("network",),
 )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import is_reauthenticated
+from worker.detections.comparison import is_reauthenticated, other_device, other_network, other_system
+from worker.detections.familiarity import is_known_device, is_known_network
+
+if TYPE_CHECKING:
+    from worker.sessions.state import Session
 
 
 class ScopeEscalation(Parameters):
@@ -20,13 +26,24 @@ def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
         return None
     sensitive = sorted(set(gained) & set(view.policy.sensitive_scopes))
     return Signal(
-        severity=Severity.HIGH if sensitive and session.scopes is not None else Severity.MEDIUM,
+        severity=_severity(view, session, sensitive),
         subject=" ".join(gained)[:200],
         summary=f"session gained scopes without re-authentication: {' '.join(gained)[:200]}",
         observed={"gained": gained, "sensitive": sensitive},
         expected={"scopes": list(session.scopes or ())},
         before=view.before,
     )
+
+
+def _severity(view: View, session: Session, sensitive: list[str]) -> Severity:
+    """On an unchanged device and line it is what incremental consent looks like."""
+    if sensitive:
+        return Severity.MEDIUM if session.scopes is None else Severity.HIGH
+    before, after = view.before, view.context
+    if before is None or not is_known_device(view, after.device) or other_device(before.device, after.device):
+        return Severity.MEDIUM
+    moved = other_network(before.network, after.network) or other_system(before.network, after.network)
+    return Severity.MEDIUM if moved or not is_known_network(view, after.network) else Severity.LOW
 
 
 def _first_told(view: View, scopes: tuple[str, ...]) -> list[str]:
@@ -46,7 +63,9 @@ DETECTION = Detection(
     title="Session gained scopes",
     description=(
         "A session carries scopes it did not have before, without the user having authenticated again. Scopes only "
-        "grow through consent or step-up; growth inside a running session is privilege escalation or consent abuse."
+        "grow through consent or step-up; growth inside a running session is privilege escalation or consent abuse. "
+        "On an unchanged device and network it is what incremental consent looks like, and low unless the scope is "
+        "sensitive."
     ),
     severity=Severity.MEDIUM,
     score=47,

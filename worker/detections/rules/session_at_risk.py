@@ -17,12 +17,19 @@ class SessionAtRisk(Parameters):
 
     critical: float = CRITICAL
     """Risk from which it is critical."""
+    parts: int = 2
+    """Different detections of medium severity or above that cast doubt on who holds the session."""
 
 
 def detect(view: View, parameters: SessionAtRisk) -> Signal | None:
     """Name the findings that took the risk over the threshold, those of the last hours among them."""
     found = _recent(view)
     parts = [group for group in found if not group.suppressed_by and group.detection != DETECTION.id]
+    if (
+        len({part.detection for part in parts if part.severity >= Severity.MEDIUM and part.casts_doubt})
+        < parameters.parts
+    ):
+        return None
     names = ", ".join(dict.fromkeys(part.detection for part in parts))
     earlier = view.session.findings - len(found) if view.session else 0
     return Signal(
@@ -50,9 +57,10 @@ DETECTION = Detection(
     id="session-at-risk",
     title="Session at risk",
     description=(
-        "Findings add to a risk between 0 and 100 of their session, each by its share of what is missing to 100, which "
-        "halves every four hours. Where several weaker signs meet in one session, their sum says what none of them "
-        "says alone: this finding names its parts and is the one to begin with."
+        "Findings add to a risk between 0 and 100 of their session, each by its share of what is missing to 100, "
+        "which halves every four hours. Where several weaker signs of different kinds meet in one session, their sum "
+        "says what none of them says alone: this finding names its parts and is the one to begin with. It takes two "
+        "different detections that cast doubt on who holds the session; what is new or against a policy is no part."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -15,7 +15,8 @@ from worker.detections.comparison import (
     other_system,
 )
 from worker.detections.evidence import device_name, network_name, place_name
-from worker.sessions.baseline import network_key
+from worker.detections.familiarity import is_hand_over, is_known_device, is_usual_spot, pair
+from worker.sessions.baseline import device_key, network_key
 
 if TYPE_CHECKING:
     from worker.enrich.model import Network
@@ -35,9 +36,11 @@ def detect(view: View, parameters: SessionHijack) -> Signal | None:
     if before is None or not _is_other_client(view, before) or not _new_network(view, before, parameters):
         return None
     scripted = after.device.scripted and not before.device.scripted
+    own = (is_usual_spot(view, after) and is_known_device(view, after.device)) or is_hand_over(view, before)
     return Signal(
-        severity=Severity.CRITICAL if scripted else Severity.HIGH,
+        severity=Severity.CRITICAL if scripted else Severity.LOW if own else Severity.HIGH,
         subject=network_key(after.network),
+        once=_once(view, before, scripted=scripted),
         summary=(
             f"session of {device_name(before.device)} at {network_name(before.network)}, {place_name(before.place)} "
             f"is used by {device_name(after.device)} at {network_name(after.network)}, {place_name(after.place)}"
@@ -46,6 +49,24 @@ def detect(view: View, parameters: SessionHijack) -> Signal | None:
         expected={"device": device_name(before.device), "network": network_key(before.network)},
         before=before,
     )
+
+
+def _once(view: View, before: Context, *, scripted: bool) -> str:
+    """Return what it is raised once for: the two devices and the network.
+
+    A script that takes over is raised every time, unless it is what the session's sign-in is handed to, or what the
+    session was handed to before: the application's own server.
+    """
+    session, after = view.session, view.context
+    if scripted and session is not None and session.events > 1:
+        had = any(_is_alike(view.contexts[number], after) for _, number in session.trail)
+        if not had:
+            return ""
+    return f"{pair(device_key(before.device), device_key(after.device))} {network_key(after.network)}"
+
+
+def _is_alike(one: Context, other: Context) -> bool:
+    return one.device == other.device and network_key(one.network) == network_key(other.network)
 
 
 def _is_other_client(view: View, before: Context) -> bool:
@@ -78,8 +99,10 @@ DETECTION = Detection(
     description=(
         "One session is suddenly used by a different device from another autonomous system or country. Roaming "
         "changes the network and keeps the device; a theft changes both. A scripted client taking over a browser's "
-        "session is the signature of a replayed cookie. An agent that nobody can read counts as a different device "
-        "after a browser, and a private address after a public one as another network."
+        "session is the signature of a replayed cookie, and is raised every time, unless it takes over at the start "
+        "as before: an application's own server. What a user is known by, device, network and place, is low. An agent "
+        "that nobody can read counts as a different device after a browser, and a private address after a public one "
+        "as another network."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -104,5 +127,6 @@ DETECTION = Detection(
     triggers=Trigger.DEVICE,
     parameters=SessionHijack(),
     detect=detect,
+    covers=("device-change", "ip-change", "location-change", "session-interleaving", "impossible-travel"),
     needs=("network", "device"),
 )

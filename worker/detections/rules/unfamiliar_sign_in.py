@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import device_name, network_name, place_name
-from worker.detections.novelty import Learning, is_learned, news, told_before
+from worker.detections.familiarity import is_traveller
+from worker.detections.novelty import Learning, is_learned, is_own_sign_in, news, told_before
+from worker.sessions.baseline import device_key, network_key
 
 
 class UnfamiliarSignIn(Learning):
@@ -12,6 +14,8 @@ class UnfamiliarSignIn(Learning):
 
     least: int = 2
     """How many of country, network and device must be new."""
+    known_sessions: int = 5
+    """Sessions admitted before a new device on a new network in a known country is more than low."""
 
 
 def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
@@ -19,7 +23,11 @@ def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
     if not is_learned(view, parameters) or len(new := news(view)) < parameters.least:
         return None
     context, history = view.context, view.user.baseline
+    told = told_before(view)
     return Signal(
+        severity=_severity(view, new, parameters),
+        once=f"{network_key(context.network)} {device_key(context.device)}",
+        renewed=not told,
         summary=(
             f"new {' and '.join(new)}: {device_name(context.device)} at {network_name(context.network)}, "
             f"{place_name(context.place)}"
@@ -30,8 +38,20 @@ def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
             "networks": sorted(history.networks),
             "devices": sorted(history.devices),
         },
-        suppressed_by=told_before(view),
+        suppressed_by=told,
     )
+
+
+def _severity(view: View, new: list[str], parameters: UnfamiliarSignIn) -> Severity:
+    """A new country always brings a new network; with the user's own device and a second factor it is a journey.
+
+    Little is known of who was seen a few times: a new phone on its carrier, in the country of before, is low.
+    """
+    if "device" not in new:
+        return Severity.LOW if is_own_sign_in(view) or is_traveller(view) else Severity.MEDIUM
+    if "country" not in new and view.user.baseline.sessions < parameters.known_sessions:
+        return Severity.LOW
+    return Severity.HIGH
 
 
 DETECTION = Detection(
@@ -39,8 +59,10 @@ DETECTION = Detection(
     title="Unfamiliar sign-in",
     description=(
         "At least two of country, network and device of a new session were never seen for this user before, after ten "
-        "sessions or two weeks of learning. One of them changes now and then in everybody's life; two at once are what "
-        "a sign-in with stolen credentials looks like. Its parts are reported as well."
+        "sessions or two weeks of learning. A new device at a new place is what a sign-in with stolen credentials "
+        "looks like. A new country always brings a new network: with a device of before that is medium, and low with "
+        "two factors. Of a user seen a few times, a new device on a new network in the known country is low. The same "
+        "device and network are raised again on the day of the first time only if that session was ended."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -62,5 +84,6 @@ DETECTION = Detection(
     triggers=Trigger.START,
     parameters=UnfamiliarSignIn(),
     detect=detect,
+    covers=("new-country", "new-network", "new-device"),
     needs=("place", "network", "device"),
 )

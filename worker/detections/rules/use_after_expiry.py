@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.evidence import duration_name, network_name
+from worker.detections.familiarity import is_settled_network
+from worker.sessions.limits import MINUTE
 
 
 class UseAfterExpiry(Parameters):
-    """`use-after-expiry` has no parameters; the skew is a setting of the state."""
+    """Parameters of `use-after-expiry`; the skew is a setting of the state."""
+
+    write_minutes: float = 5.0
+    """How late a service may write the last use. On an unchanged device and line, less is low."""
 
 
-def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
+def detect(view: View, parameters: UseAfterExpiry) -> Signal | None:
     """Flag activity later than the effective expiry plus skew, unless the session was authenticated anew."""
     session = view.session
     if session is None or not session.expires or view.context.created_at > max(session.created, session.expires):
@@ -19,6 +24,7 @@ def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
     if late <= view.limits.clock_skew:
         return None
     return Signal(
+        severity=Severity.LOW if late <= parameters.write_minutes * MINUTE and _is_owner(view) else Severity.HIGH,
         summary=(
             f"session was used from {network_name(view.context.network)} {duration_name(late)} after it had expired"
         ),
@@ -28,13 +34,21 @@ def detect(view: View, _parameters: UseAfterExpiry) -> Signal | None:
     )
 
 
+def _is_owner(view: View) -> bool:
+    """Tell whether the device is that of before, on the same line or another one of the user's."""
+    before, after = view.before, view.context
+    own = before is not None and before.network.prefix == after.network.prefix != ""
+    own = own or is_settled_network(view, after.network)
+    return own and before is not None and before.device == after.device
+
+
 DETECTION = Detection(
     id="use-after-expiry",
     title="Expired session used",
     description=(
-        "A session was used later than its expiry allows: its maximum age after the last use or the creation, by the "
-        "tenant's policy. Whoever accepts it does not enforce expiry, or the session store was changed to let an old "
-        "session live."
+        "A session was used later than its expiry allows. Whoever accepts it does not enforce expiry, or the session "
+        "store was changed to let an old session live. Up to five minutes late with the device of before on a line of "
+        "the user's is low: services write the last use late."
     ),
     severity=Severity.HIGH,
     score=73,

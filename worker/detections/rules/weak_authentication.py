@@ -72,5 +72,6 @@ DETECTION = Detection(
     triggers=Trigger.START | Trigger.GRANT,
     parameters=WeakAuthentication(),
     detect=detect,
+    casts_doubt=False,
     needs=("amr",),
 )

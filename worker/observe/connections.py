@@ -1,4 +1,4 @@
-"""Connections of the SQL server: bounded in number, and closed when a request's head does not come."""
+"""Connections of our web servers: bounded in number, and closed when a request's head does not come."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from aiohttp.web_request import BaseRequest
 
@@ -29,24 +32,19 @@ class Connections:
     work, the new one is closed.
 
     Args:
-        handler: answers a request; cancelled when its client leaves.
+        server: answers the requests. Its handler is wrapped, so give it to one `Connections` alone.
         most: connections at once.
         head_seconds: seconds a head may take.
     """
 
-    def __init__(
-        self,
-        handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]],
-        *,
-        most: int = CONNECTIONS,
-        head_seconds: float = HEAD_SECONDS,
-    ) -> None:
-        self._handler = handler
+    def __init__(self, server: web.Server, *, most: int = CONNECTIONS, head_seconds: float = HEAD_SECONDS) -> None:
         self._most = most
         self._head_seconds = head_seconds
         self._open: dict[_Connection, None] = {}
         # aiohttp's defaults that matter: heads of 8 KiB a line, no body read before the handler asks for it.
-        self._server = web.Server(self._handle, handler_cancellation=True)
+        self._server = server
+        self._handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]] = server.request_handler
+        server.request_handler = self._handle
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -86,6 +84,34 @@ class Connections:
             connection.rest()
 
 
+class BoundedSite(web.BaseSite):
+    """Serves an application's runner on a socket, or on host and port, with bounded connections."""
+
+    def __init__(self, runner: web.BaseRunner, host: str, port: int, listener: socket.socket | None = None) -> None:
+        super().__init__(runner)
+        self._address = (host, port)
+        self._listener = listener
+
+    @property
+    def name(self) -> str:
+        """Its address as a URL."""
+        return "http://{}:{}".format(*self._address)
+
+    async def start(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        await super().start()
+        assert self._runner.server is not None  # noqa: S101  the base class has checked it
+        connections, loop = Connections(self._runner.server), asyncio.get_running_loop()
+        if self._listener is not None:
+            self._server = await loop.create_server(connections, sock=self._listener)
+        else:
+            self._server = await loop.create_server(connections, *self._address)
+
+
 class _Connection(web.RequestHandler):
     __slots__ = ("_connections", "_head_seconds", "_timer", "at_work")
 
@@ -121,6 +147,11 @@ class _Connection(web.RequestHandler):
         if not self.at_work and self._timer is None:
             self._await_head()
         super().data_received(data)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log an error of a handler; a request that is not HTTP is the client's error, which must not fill a disk."""
+        if not isinstance(kw.get("exc_info"), HttpProcessingError):
+            super().log_exception(*args, **kw)
 
     def begin(self) -> None:
         """Note that a request's head is complete."""

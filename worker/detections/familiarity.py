@@ -1,0 +1,100 @@
+"""What the user is known by. Rules that compare two contexts ask whether both are the user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.enrich.model import NetworkKind, is_anonymiser
+from worker.sessions.baseline import device_key, is_learned, known_places, network_key, wanders
+from worker.sessions.limits import DAY
+
+if TYPE_CHECKING:
+    from worker.detections.api import View
+    from worker.enrich.model import Device, Network, Place
+    from worker.sessions.state import Context
+
+
+def is_known_network(view: View, network: Network) -> bool:
+    """Tell whether the user came from a network before. A private relay is everybody's."""
+    return network.kind == NetworkKind.RELAY or network_key(network) in view.user.baseline.networks
+
+
+def is_settled_network(view: View, network: Network) -> bool:
+    """Tell whether the user came from a network for a day or more."""
+    known = view.user.baseline.networks.get(network_key(network))
+    return known is not None and view.now - known.first >= DAY
+
+
+def is_known_area(view: View, place: Place, since: int = 0) -> bool:
+    """Tell whether the user was seen around a place, for `since` milliseconds or more.
+
+    Of a place without coordinates the country has to do.
+    """
+    history, before = view.user.baseline, view.now - since
+    if place.latitude is None:
+        known = history.countries.get(place.country)
+        return known is not None and known.first <= before
+    return any(history.places[key].first <= before for key in known_places(history, place))
+
+
+def is_known_device(view: View, device: Device) -> bool:
+    """Tell whether the user was seen with a device before."""
+    return device_key(device) in view.user.baseline.devices
+
+
+def is_usual_spot(view: View, context: Context) -> bool:
+    """Tell whether the user is known both on the network and around the place of a context, for a day or more."""
+    network = context.network
+    settled = network.kind == NetworkKind.RELAY or is_settled_network(view, network)
+    if network.kind == NetworkKind.MOBILE:
+        # A carrier's place is a gateway's: its country alone is the user's.
+        return settled and context.place.country in view.user.baseline.countries
+    return settled and is_known_area(view, context.place, DAY)
+
+
+def is_out_of_place(view: View, context: Context) -> bool:
+    """Tell whether a network is new to the user, or was never seen around the place though it stays where it is.
+
+    Mobile carriers take their customers' traffic out wherever they like: a network that was seen in several places may
+    be seen in another one.
+    """
+    if not is_known_network(view, context.network):
+        return True
+    own = f"{network_key(context.network)} "
+    here = any(key.startswith(own) for key in known_places(view.user.baseline, context.place))
+    return not here and not wanders(view.user.baseline, context.network)
+
+
+def is_hand_over(view: View, before: Context) -> bool:
+    """Tell whether a session just begun goes on in an application of the same system and country.
+
+    By design a native application signs in through the browser, often while the phone changes networks.
+    """
+    after, session = view.context, view.session
+    begun = session is not None and session.events == 1 and not is_anonymiser(after.network.kind)
+    same = before.device.os == after.device.os != "" and before.place.country == after.place.country
+    return begun and same and before.device.kind == after.device.kind == "mobile"
+
+
+def is_known_user(view: View) -> bool:
+    """Tell whether the user's learning period is over."""
+    return is_learned(view.user.baseline, view.now)
+
+
+TRAVELLED = 3
+"""Countries a user was seen in, from which on the next one is no news."""
+
+
+def is_traveller(view: View) -> bool:
+    """Tell whether the user was seen in several countries."""
+    return len(view.user.baseline.countries) >= TRAVELLED
+
+
+def elapsed_ms(view: View) -> int:
+    """Return the time since the session's last event."""
+    return view.now - view.session.seen if view.session else 0
+
+
+def pair(one: str, other: str) -> str:
+    """Return the name of two things in either order."""
+    return " - ".join(sorted((one, other)))
