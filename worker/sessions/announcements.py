@@ -102,8 +102,8 @@ class CrowdView(msgspec.Struct):
         arrivals: new sessions of users to whom the network is new, in order of time.
         known: number of a cell of `cell` milliseconds -> its other users past their learning period, a bit for each
             hash; `bit_of` gives that of a user.
-        regulars: how many users had come back to the network after a day.
-        earlier: how many users had been there before the hour.
+        regulars: counts the users who had come back to the network after a day.
+        earlier: counts the users who had been there before the hour.
     """
 
     tenant_id: str
@@ -114,8 +114,8 @@ class CrowdView(msgspec.Struct):
     known: Mapping[int, int]
     cell: int
     bit_of: Callable[[str], int]
-    regulars: int
-    earlier: int
+    regulars: Callable[[], int]
+    earlier: Callable[[], int]
     policy: TenantPolicy
 
 

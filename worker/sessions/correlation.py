@@ -6,6 +6,7 @@ set, and what is found is a function of that set: neither the order of announcem
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -185,7 +186,7 @@ def _crowds(
             continue
         view = CrowdView(
             tenant_id, holder.partition(":")[2], since, until, arrivals, crowd.known, crowds.CELL, crowds.bit_of,
-            crowds.regulars(crowd, until), crowds.earlier(crowd, since), engine.policy,
+            partial(crowds.regulars, crowd, until), partial(crowds.earlier, crowd, since), engine.policy,
         )  # fmt: skip
         for verdict in evaluate(view):
             finding = _open_finding(verdict, "", own[0].time, own[-1].time, len({each.user_id for each in own}), limits)

@@ -8,6 +8,7 @@ are kept than are needed to decide, what is not kept has no say.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -74,6 +75,7 @@ class Decision(NamedTuple):
         return deed.finding.joins and 0 < self.since <= deed.finding.first // HOUR
 
 
+@lru_cache(maxsize=1 << 14)
 def name_of(user_id: str) -> int:
     """Return a short name of a user, evenly distributed."""
     return int.from_bytes(blake2b(user_id.encode(), digest_size=7).digest(), "big")

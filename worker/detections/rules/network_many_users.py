@@ -28,13 +28,13 @@ class NetworkManyUsers(Parameters):
 def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:
     """Look for a window that begins in the hour and in which enough users arrive for the first time."""
     crowd = _crowd(view, parameters)
-    if not crowd or view.regulars >= max(parameters.regulars, len(crowd)):
+    if not crowd or (regulars := view.regulars()) >= max(parameters.regulars, len(crowd)):
         return None
     return Signal(
         subject=view.network,
         summary=f"{len(crowd)} users appeared on {view.network} within {parameters.minutes:g} min, none known there",
         observed={"users": crowd[:20], "count": len(crowd), "network": view.network},
-        expected={"new_users_below": parameters.users, "regulars": view.regulars},
+        expected={"new_users_below": parameters.users, "regulars": regulars},
     )
 
 

@@ -26,7 +26,7 @@ class SharedAgent(Parameters):
 def detect(view: CrowdView, parameters: SharedAgent) -> Signal | None:
     """Look for a window in which a client is new to more users than it was new to in all the month before."""
     users = _users(view, parameters)
-    if len(users) <= view.earlier:
+    if not users or len(users) <= (earlier := view.earlier()):
         return None
     return Signal(
         subject=view.network,
@@ -35,7 +35,7 @@ def detect(view: CrowdView, parameters: SharedAgent) -> Signal | None:
             "new to them, none with that client before"
         ),
         observed={"users": users[:20], "count": len(users), "client": view.network},
-        expected={"users_below": parameters.users, "earlier_users": view.earlier},
+        expected={"users_below": parameters.users, "earlier_users": earlier},
     )
 
 
