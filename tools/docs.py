@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from schemas.finding import SEVERITIES
 from schemas.jsonschema import documents
+from tools import false_alerts
 from worker.detections.registry import detections
 from worker.observe import metrics
 from worker.settings import settings
@@ -49,16 +50,18 @@ def detections_table() -> str:
 
 def runbooks() -> str:
     """Return what to do about each finding, a section a detection."""
-    return "\n".join(_runbook(each) for each in detections().values())
+    record = false_alerts.recorded()
+    return "\n".join(_runbook(each, record) for each in detections().values())
 
 
-def _runbook(each: Detection[Any]) -> str:
+def _runbook(each: Detection[Any], record: dict[str, Any]) -> str:
     steps = "\n".join(f"{number}. {step}" for number, step in enumerate(each.runbook, 1))
     benign = "\n".join(f"- {cause}" for cause in each.false_positives)
     attacks = ", ".join(f"{attack.uid} {attack.name}" for attack in each.attacks)
     return (
         f"## {each.id}\n\n**{each.title}** ({SEVERITIES[each.severity]}). {each.description}\n\n{steps}\n\n"
-        f"Benign causes:\n\n{benign}\n\n{_consequences(each)}ATT&CK: {attacks}.\n"
+        f"Benign causes:\n\n{benign}\n\n{_consequences(each)}"
+        f"{false_alerts.sentence(each.id, record)}\n\nATT&CK: {attacks}.\n"
     )
 
 

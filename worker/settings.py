@@ -262,7 +262,7 @@ class StateSettings(SettingsGroup):
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     allowed_lateness_minutes: Positive = 120
     """Minutes an event may be later than the user's newest and still be judged; see `window_events`."""
-    window_events: Annotated[int, Field(ge=4)] = 512
+    window_events: Annotated[int, Field(ge=4)] = 256
     """Newest events per user among which late events are put in order; at least a quarter is always available."""
     grouping_minutes: Positive = 60
     """Minutes, of event time, within which repeats are one finding with a count."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -19,7 +19,7 @@ from worker.pipeline.readers import KafkaReader
 from worker.stream.state_store import MemoryShard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from clickhouse_connect.driver.client import Client
 
@@ -35,7 +35,7 @@ def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
         ClickHouseError: the store does not take them.
     """
     count = 0
-    with local_pipeline(settings, simulator) as local:
+    with local_pipeline(settings, simulator.labels()["tenants"]) as local:
         for records in batches(as_records(simulator.events()), size=20_000):
             for outcome in (*local.process(records), local.fire_timers(records[-1].timestamp)):
                 for table, rows in outcome.rows.items():
@@ -45,12 +45,12 @@ def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
 
 
 @contextmanager
-def local_pipeline(settings: Settings, simulator: Simulator) -> Iterator[LocalPipeline]:
-    """Give all stages, with the simulator's tenants and geo databases."""
+def local_pipeline(settings: Settings, tenants: Mapping[str, Any]) -> Iterator[LocalPipeline]:
+    """Give all stages, with policies by tenant and the simulator's geo databases."""
     from worker.simulator import write_geo  # noqa: PLC0415  an optional extra
 
     policies = Policies(detections().values())
-    for tenant, policy in simulator.labels()["tenants"].items():
+    for tenant, policy in tenants.items():
         policies.set(tenant, orjson.dumps(policy))
     with TemporaryDirectory() as directory:
         pipeline = Pipeline(

@@ -12,17 +12,13 @@ import msgspec
 import orjson
 
 from schemas.finding import SEVERITIES, Activity, Finding, Severity, Status
-from worker.apps.local import as_records
-from worker.pipeline.local import batches
+from worker.apps.collecting import AFTER_MS, BEFORE_MS, AttackTarget, incidents_per_attack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from worker.pipeline.local import LocalPipeline
-    from worker.simulator import SimEvent
+    from worker.apps.collecting import Collected
 
-BEFORE_MS, AFTER_MS = 60_000, 600_000
-"""How far outside an attack, by event time, a finding may lie and still be about it."""
 EXAMPLES = 5
 
 
@@ -78,12 +74,13 @@ class BenignTally(msgspec.Struct):
 
 
 class Evaluation(msgspec.Struct):
-    """What came of it. `total` is over all benign sessions."""
+    """What came of it. `total` is over all benign sessions; `incidents` per attack on one user that has any."""
 
     events: int
     detections: dict[str, Tally]
     benign: dict[str, BenignTally]
     total: BenignTally
+    incidents: float | None = None
 
     def below_the_bar(self) -> list[str]:
         """Return what does not reach the project's own bar: recall 0.99, precision 0.98, 0.5 alerts in 1,000."""
@@ -107,29 +104,18 @@ class Evaluation(msgspec.Struct):
             "detections": {uid: tally.as_json() for uid, tally in sorted(self.detections.items())},
             "benign": {name: tally.as_json() for name, tally in sorted(self.benign.items())},
             "total": self.total.as_json(),
+            "incidents_per_attack": self.incidents,
         }
 
 
-def run(events: Iterable[SimEvent], local: LocalPipeline) -> tuple[int, dict[str, Finding]]:
-    """Put simulated events through the pipeline; return their number and the last word of every finding, by uid."""
-    last: dict[str, Finding] = {}
-    count = 0
-    for records in batches(as_records(events)):
-        for outcome in local.process(records):
-            last.update((finding.uid, finding) for finding in outcome.findings)
-        count += len(records)
-    return count, last
-
-
-def score(events: int, findings: Mapping[str, Finding], labels: Mapping[str, Any]) -> Evaluation:
-    """Hold findings against labels.
+def score(collected: Collected, labels: Mapping[str, Any]) -> Evaluation:
+    """Compare findings with labels.
 
     Args:
-        events: how many there were.
-        findings: the last word of every finding, by uid.
+        collected: the last state of every finding and incident.
         labels: `Simulator.labels()` after the run.
     """
-    alive = [each for each in findings.values() if each.activity is not Activity.CLOSE]
+    alive = [each for each in collected.findings.values() if each.activity is not Activity.CLOSE]
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     found = _by_subject(alive)
     for label in labels["attacks"]:
@@ -141,7 +127,18 @@ def score(events: int, findings: Mapping[str, Finding], labels: Mapping[str, Any
         if finding.severity > Severity.INFORMATIONAL and finding.status is not Status.SUPPRESSED:
             _precision(finding, explained, tallies[finding.detection])
             _alarm(finding, explained, benign, total)
-    return Evaluation(events, dict(tallies), benign, total)
+    return Evaluation(collected.events, dict(tallies), benign, total, _incidents(collected, labels))
+
+
+def _incidents(collected: Collected, labels: Mapping[str, Any]) -> float | None:
+    """Return incidents per attack, of complete attacks on one user."""
+    targets = [
+        AttackTarget(tenant, user, label["event_time"], label["until"])
+        for label in labels["attacks"]
+        if label["complete"] and len(label["users"]) == 1
+        for tenant, user in label["users"]
+    ]
+    return incidents_per_attack(collected.incidents.values(), targets)
 
 
 def _by_subject(findings: Iterable[Finding]) -> dict[tuple[str, str, str], list[Finding]]:

@@ -1,7 +1,8 @@
-"""`sessionwatch evaluate`: the catalogue on labelled simulated traffic."""
+"""`sessionwatch evaluate`: the catalogue on labelled simulated traffic, and on ordinary lives."""
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003  typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,8 @@ from worker.cli.common import Json, output, print_json, say, settings_of
 from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
+    from worker.apps.evaluate import Report
+    from worker.apps.lives import PolicyReport
     from worker.apps.scoring import Evaluation
 
 
@@ -17,15 +20,22 @@ def evaluate(
     context: typer.Context,
     *,
     seed: Annotated[int, typer.Option(help="The same seed gives the same traffic and the same figures.")] = 1,
-    users: Annotated[int, typer.Option(min=200)] = 8_000,
+    users: Annotated[int, typer.Option(min=0, help="Users of the traffic with every attack; 0: none.")] = 8_000,
     attacks: Annotated[int, typer.Option(min=1, help="Attacks of every kind.")] = 52,
+    people: Annotated[int, typer.Option(min=0, help="People of ordinary life; 0: none.")] = 300,
+    days: Annotated[int, typer.Option(min=28, max=365, help="Days of ordinary life.")] = 56,
+    thefts: Annotated[int, typer.Option(min=0, help="Stolen sessions of every kind among ordinary lives.")] = 6,
+    save: Annotated[Path | None, typer.Option(help="Write the false alerts of every detection there, as JSON.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Fail when the bar is not reached.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure recall, precision and false alarms on labelled simulated traffic."""
+    """Measure recall, precision and false alerts on labelled simulated traffic and on ordinary lives."""
     from worker.apps import evaluate as program  # noqa: PLC0415  `--help` needs none of it
 
-    found = program.evaluate(settings_of(context), seed=seed, users=users, attacks_per_kind=attacks)
+    size = program.EvaluationSize(seed, users, attacks, people, days, thefts)
+    found = program.evaluate(settings_of(context), size)
+    if save is not None:
+        found.save(save)
     if as_json:
         print_json(found.as_json())
     else:
@@ -35,7 +45,16 @@ def evaluate(
         raise CheckFailedError(f"below the bar: {'; '.join(short)}")
 
 
-def _show(found: Evaluation) -> None:
+def _show(found: Report) -> None:
+    if found.definitions is not None:
+        _show_definitions(found.definitions)
+    for policy, report in found.lives.items():
+        _show_policy(policy, report)
+    if found.lives:
+        _show_details(found.lives["default"])
+
+
+def _show_definitions(found: Evaluation) -> None:
     output(f"{'detection':24} {'attacks':>8} {'recall':>8} {'precision':>10} {'by definition':>14} {'wrong':>6}")
     for uid, tally in sorted(found.detections.items()):
         recall, precision = _share(tally.recall), _share(tally.precision)
@@ -43,8 +62,36 @@ def _show(found: Evaluation) -> None:
     output(f"\n{'benign class':24} {'sessions':>8} {'alerts':>8} {'per 1,000':>10}")
     for name, benign in [*sorted(found.benign.items()), ("all", found.total)]:
         output(f"{name:24} {benign.sessions:8} {benign.alerts:8} {benign.per_thousand:10.2f}")
+    output(f"\nincidents per attack     {_mean(found.incidents):>8}")
     say(f"{found.events:,} events")
+
+
+def _show_policy(policy: str, report: PolicyReport) -> None:
+    output(f"\nordinary lives, policy {policy}: {report.sessions:,} sessions, {report.user_days:,} user-days")
+    output(f"  false alerts             {report.alerts:8}")
+    output(f"  per 1,000 sessions       {report.per_thousand_sessions:8.2f}")
+    output(f"  per 1,000 user-days      {report.per_thousand_user_days:8.2f}")
+    output(f"  user-days with an alert  {report.alerted_days / max(report.user_days, 1):8.2%}")
+    output(f"  users over one a week    {report.noisy / max(report.users, 1):8.2%}")
+    output(f"  recall of thefts         {_share(report.recall):>8}")
+    output(f"  incidents per theft      {_mean(report.incidents):>8}")
+
+
+def _show_details(report: PolicyReport) -> None:
+    output(f"\n{'theft, default policy':34} {'thefts':>7} {'found':>7}")
+    for kind, recall in report.thefts.items():
+        output(f"{kind:34} {recall.thefts:7} {recall.found:7}")
+    output(f"\n{'false alerts, default policy':34} {'alerts':>7} {'share':>7}")
+    for uid, count in sorted(report.detections.items(), key=lambda each: -each[1]):
+        output(f"{uid:34} {count:7} {count / report.alerts:7.1%}")
+    output(f"\n{'whose, default policy':34} {'people':>7} {'alerted':>7} {'alerts':>7}")
+    for name, exposure in sorted(report.exposure.items()):
+        output(f"{name:34} {exposure.people:7} {exposure.alerted:7} {exposure.alerts:7}")
 
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _mean(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -19,7 +19,7 @@ from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from worker.sessions.announcements import ClaimView, CrowdView, DeedView
+    from worker.sessions.announcements import ClaimView, CrowdView, DeedView, SurgeView
 
 PARTS = ("network", "place", "device", "amr")
 """What of an event may be unknown."""
@@ -121,6 +121,10 @@ class TenantRuleEngine:
         """Ask about the users to whom a client is new."""
         return self._evaluate_correlation(view, int(Trigger.CLIENT), "")
 
+    def evaluate_rate(self, view: SurgeView) -> list[Verdict]:
+        """Ask about how many users signed in from a network."""
+        return self._evaluate_correlation(view, int(Trigger.RATE), "")
+
     def evaluate_deed(self, view: DeedView) -> list[Verdict]:
         """Ask about what users of a tenant did alike on one day."""
         return self._evaluate_correlation(view, int(Trigger.DEED), "")
@@ -130,7 +134,7 @@ class TenantRuleEngine:
         return next((rule.parameters for rule in self._rules if rule.detection.id == uid), None)
 
     def _evaluate_correlation(
-        self, view: ClaimView | CrowdView | DeedView, trigger: int, session_uid: str
+        self, view: ClaimView | CrowdView | DeedView | SurgeView, trigger: int, session_uid: str
     ) -> list[Verdict]:
         verdicts: list[Verdict] = []
         for rule in self._listeners(trigger):

@@ -119,6 +119,22 @@ class CrowdView(msgspec.Struct):
     policy: TenantPolicy
 
 
+class SurgeView(msgspec.Struct):
+    """How many users signed in from one network in one hour, and in the hours of the week before.
+
+    Attributes:
+        hour: number of the hour since the epoch. `users`: about how many signed in then.
+        before: number of an hour -> about how many signed in, of those in which any did.
+    """
+
+    tenant_id: str
+    network: str
+    hour: int
+    users: float
+    before: Mapping[int, float]
+    policy: TenantPolicy
+
+
 class DeedView(msgspec.Struct):
     """What users of a tenant did alike on one day, as a detection sees it.
 

@@ -15,7 +15,7 @@ from worker.sessions.limits import Limits
 from worker.sessions.state import Context, Contexts, Observation, Profile, Session
 
 if TYPE_CHECKING:
-    from worker.sessions.announcements import ClaimView, CrowdView, DeedView
+    from worker.sessions.announcements import ClaimView, CrowdView, DeedView, SurgeView
 
 
 TOLD_BEFORE = "told-before"
@@ -53,6 +53,8 @@ class Trigger(IntFlag):
     """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
     CLIENT = 131072
     """A session began with a client new to its user; the view is a `worker.sessions.announcements.CrowdView`."""
+    RATE = 262144
+    """Users signed in from a network within an hour; the view is a `worker.sessions.announcements.SurgeView`."""
     DEED = 4096
     """Users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
     USER_RISK = 65536
@@ -196,6 +198,9 @@ class RuleEngine(Protocol):
 
     def evaluate_client(self, view: CrowdView) -> Sequence[Verdict]:
         """Return the verdicts on the users to whom a client is new."""
+
+    def evaluate_rate(self, view: SurgeView) -> Sequence[Verdict]:
+        """Return the verdicts on how many users signed in from a network."""
 
     def evaluate_deed(self, view: DeedView) -> Sequence[Verdict]:
         """Return the verdicts on what users of a tenant did alike on one day."""

@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.finding import Activity, finding_uid
 from worker.sessions import crowds, tenant_wide
-from worker.sessions.announcements import Claimant, ClaimView, CrowdView
+from worker.sessions.announcements import Claimant, ClaimView, CrowdView, SurgeView
 from worker.sessions.codec import CORRELATION, framed, has_format, unframed
 from worker.sessions.limits import DAY, HOUR
 from worker.sessions.reorder import FindingChange, is_material
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_CLAIMANTS = 16
 """Most claimants of one uid remembered: the earliest."""
+SURGE = "sign-in-surge"
 CLAIMANT_TTL = 8 * DAY
 """A day longer than ended sessions are remembered."""
 UID, NETWORK, EVERYWHERE, DEED, CLIENT = "uid", "net", "all", "deed", "client"
@@ -123,7 +124,27 @@ def arrive(
     state: CorrelationState, start: SessionStart, network: str, engine: RuleEngine, limits: Limits
 ) -> list[FindingChange]:
     """Add an arrival on a network; return the findings that came, grew or went."""
-    return _arrive(state, start, f"network:{network}", engine.evaluate_crowd, engine, limits)
+    least = getattr(engine.parameters_of(SURGE), "users", 0)
+    newest, known = max(state.newest, start.time), state.crowd or crowds.Crowd()
+    hours = crowds.surge_hours(known, start, newest, least) if least else []
+    before = _surges(known, start.tenant_id, network, hours, engine, limits)
+    found = _arrive(state, start, f"network:{network}", engine.evaluate_crowd, engine, limits)
+    after = _surges(state.crowd or known, start.tenant_id, network, hours, engine, limits)
+    return [*found, *_difference(before, after)]
+
+
+def _surges(
+    crowd: crowds.Crowd, tenant_id: str, network: str, hours: Collection[int], engine: RuleEngine, limits: Limits
+) -> Standing:
+    """Return the findings of hours in which more users signed in than usual."""
+    found: Standing = {}
+    for hour in hours:
+        users = crowds.estimate(crowd.rates.get(hour, ()))
+        usual = crowds.users_by_hour(crowd, hour - crowds.USUAL_HOURS, hour)
+        for verdict in engine.evaluate_rate(SurgeView(tenant_id, network, hour, users, usual, engine.policy)):
+            finding = _open_finding(verdict, "", hour * HOUR, hour * HOUR, round(users), limits)
+            found[_uid(tenant_id, "", f"surge:{network}", finding)] = (tenant_id, "", finding)
+    return found
 
 
 def appear(
@@ -139,7 +160,7 @@ def _arrive(
     state.applied += 1
     state.newest = max(state.newest, start.time)
     crowd = state.crowd = state.crowd or crowds.Crowd()
-    hours = set(crowds.hours_of(start))
+    hours = crowds.hours_of(crowd, start)
     before = _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits)
     crowds.add(crowd, start, state.newest)
     return _difference(before, _crowds(crowd, start.tenant_id, holder, hours, evaluate, engine, limits))

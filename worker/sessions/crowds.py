@@ -16,7 +16,7 @@ from worker.sessions.limits import DAY, HOUR, MINUTE
 from worker.sessions.tenant_wide import REMEMBERED, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from worker.sessions.announcements import SessionStart
 
@@ -24,12 +24,16 @@ CELL = 5 * MINUTE
 CELL_USERS = 16
 """Most users remembered of a cell to whom the network is new."""
 REGULARS = 128
-"""Most users remembered who came to the network, whether they came back or not."""
+"""Most users remembered who came to the network, whether they came back or not: the earliest."""
 REGULAR_AFTER, REGULAR_FOR = DAY, 30 * DAY
 """A user who came back to a network after a day or more is a regular of it, until a month after the last arrival.
 
 Once is not enough: the victims of a spray would make its network shared egress for the next one.
 """
+RATE_HASHES, HASHES = 16, 1 << 56
+"""Hashes of users kept an hour, and how many there are."""
+USUAL_HOURS = 7 * DAY // HOUR
+"""What is usual is known of the hours of a week."""
 _DAYS = 3
 """Of a user's first days so many are kept: the first of the third is a day after the first of the first."""
 _BITS = 64
@@ -43,18 +47,21 @@ class Crowd(msgspec.Struct, array_like=True):
         known: number of a cell -> the other users of it, a bit for each hash.
         visits: user (a hash) -> number of one of the first days -> time of the first arrival on it.
         last: user (a hash) -> time of the last arrival.
+        rates: number of an hour since the epoch -> the smallest hashes of the users who signed in.
     """
 
     new: dict[int, dict[str, int]] = msgspec.field(default_factory=dict)
     known: dict[int, int] = msgspec.field(default_factory=dict)
     visits: dict[int, dict[int, int]] = msgspec.field(default_factory=dict)
     last: dict[int, int] = msgspec.field(default_factory=dict)
+    rates: dict[int, list[int]] = msgspec.field(default_factory=dict)
 
 
 def add(crowd: Crowd, start: SessionStart, newest: int) -> None:
     """Add an arrival; one that was announced with another time before takes its place."""
     _forget(crowd, newest)
     _visit(crowd, start)
+    _rate(crowd, start)
     if start.replaces:
         _take_back(crowd, start)
     if not start.is_learned or start.time < newest - REMEMBERED:
@@ -73,6 +80,30 @@ def arrivals(crowd: Crowd, since: int, until: int) -> list[Arrival]:
     cells = range(since // CELL, -(-until // CELL))
     found = (Arrival(at, user) for cell in cells for user, at in crowd.new.get(cell, {}).items())
     return sorted(each for each in found if since <= each.time < until)
+
+
+def users_by_hour(crowd: Crowd, since: int, until: int) -> dict[int, float]:
+    """Return about how many users signed in, by number of the hour, from one hour to before another."""
+    return {hour: estimate(kept) for hour, kept in crowd.rates.items() if since <= hour < until}
+
+
+def estimate(kept: Sequence[int]) -> float:
+    """Estimate how many users there are by the smallest of their hashes: exact below `RATE_HASHES`, else within 27%.
+
+    Bar-Yossef et al. 2002, doi:10.1007/3-540-45726-7_1: k - 1 over the k-th smallest, as a share of all hashes.
+    """
+    return float(len(kept)) if len(kept) < RATE_HASHES else (RATE_HASHES - 1) * HASHES / kept[-1]
+
+
+def surge_hours(crowd: Crowd, start: SessionStart, newest: int, least: int) -> list[int]:
+    """Return the hours, by number, that an arrival may make a surge or none any more: its own, and later busy ones."""
+    first = start.time // HOUR
+    if start.time < newest - REMEMBERED // 2:
+        return []
+    later = (
+        hour for hour, kept in crowd.rates.items() if first < hour <= first + USUAL_HOURS and estimate(kept) >= least
+    )
+    return [first, *later]
 
 
 def regulars(crowd: Crowd, at: int) -> int:
@@ -95,10 +126,15 @@ def bit_of(user_id: str) -> int:
     return 1 << name_of(user_id) % _BITS
 
 
-def hours_of(start: SessionStart) -> Iterator[int]:
-    """Yield the hours, by number, whose findings an arrival may change: its own and the one before."""
-    for time in {start.time, start.replaces or start.time}:
-        yield from (time // HOUR - 1, time // HOUR)
+def hours_of(crowd: Crowd, start: SessionStart) -> set[int]:
+    """Return the hours, by number, whose findings an arrival may change.
+
+    These are its own and the one before, and, as a visit counts in all that comes after it, later ones with arrivals.
+    """
+    hours = {each // HOUR - back for each in (start.time, start.replaces or start.time) for back in (0, 1)}
+    if start.time < crowd.visits.get(name_of(start.user_id), {}).get(start.time // DAY, start.time + 1):
+        hours.update(cell * CELL // HOUR for cell in crowd.new if cell * CELL > start.time)
+    return hours
 
 
 def _visit(crowd: Crowd, start: SessionStart) -> None:
@@ -108,8 +144,14 @@ def _visit(crowd: Crowd, start: SessionStart) -> None:
     crowd.visits[name] = {each: days[each] for each in sorted(days)[:_DAYS]}
     crowd.last[name] = max(start.time, crowd.last.get(name, 0))
     if len(crowd.visits) > REGULARS:
-        furthest = max(crowd.visits)
-        del crowd.visits[furthest], crowd.last[furthest]
+        # The earliest stay: how many had come by a time is then known of every time, up to that number.
+        latest = max(crowd.visits, key=lambda each: (min(crowd.visits[each].values()), each))
+        del crowd.visits[latest], crowd.last[latest]
+
+
+def _rate(crowd: Crowd, start: SessionStart) -> None:
+    hour = start.time // HOUR
+    crowd.rates[hour] = sorted({*crowd.rates.get(hour, ()), name_of(start.user_id)})[:RATE_HASHES]
 
 
 def _take_back(crowd: Crowd, start: SessionStart) -> None:
@@ -126,6 +168,8 @@ def _forget(crowd: Crowd, newest: int) -> None:
     if any(cell < horizon for cells in (crowd.new, crowd.known) for cell in cells):
         crowd.new = {cell: users for cell, users in crowd.new.items() if cell >= horizon}
         crowd.known = {cell: bits for cell, bits in crowd.known.items() if cell >= horizon}
+    if any(hour < horizon * CELL // HOUR for hour in crowd.rates):
+        crowd.rates = {hour: kept for hour, kept in crowd.rates.items() if hour >= horizon * CELL // HOUR}
     gone = [user for user, last in crowd.last.items() if newest - last >= REGULAR_FOR + REMEMBERED]
     for user in gone:
         del crowd.visits[user], crowd.last[user]

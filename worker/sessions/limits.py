@@ -36,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     clock_skew: int = 60 * SECOND
     allowed_lateness: int = 2 * HOUR
-    window: int = 512
+    window: int = 256
     revocation_grace: int = 30 * SECOND
     ended_ttl: int = 7 * DAY
     idle_ttl: int = 400 * DAY

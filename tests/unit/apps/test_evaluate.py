@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from schemas.finding import Activity, Finding, Severity, Status
-from worker.apps.scoring import AFTER_MS, Tally, score
+from tools import false_alerts
+from worker.apps.collecting import AFTER_MS, Collected
+from worker.apps.lives import POLICIES
+from worker.apps.scoring import Tally, score
 from worker.cli import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T0 = 1_790_000_000_000
 
@@ -35,7 +41,8 @@ def benign(session: str, *classes: str, **allowed: str) -> dict[str, Any]:
 
 
 def judged(*findings: Finding, attacks: Any = (), benign: Any = ()) -> Any:
-    return score(9, {each.uid: each for each in findings}, {"attacks": list(attacks), "benign": list(benign)})
+    collected = Collected(9, {each.uid: each for each in findings})
+    return score(collected, {"attacks": list(attacks), "benign": list(benign)})
 
 
 def test_an_attack_is_found_by_what_it_was_to_raise_near_its_time() -> None:
@@ -101,12 +108,18 @@ def test_the_quiet_ones_count_nowhere() -> None:
     assert result.below_the_bar() == []
 
 
-def test_the_command_gives_the_same_figures_again(capsys: pytest.CaptureFixture[str]) -> None:
-    found = []
+def test_the_command_gives_the_same_figures_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found, record = [], tmp_path / "record.json"
+    size = ["--users", "300", "--attacks", "1", "--people", "10", "--days", "28", "--thefts", "1", "--seed", "4"]
     for _ in range(2):
-        assert run(["evaluate", "--users", "300", "--attacks", "1", "--seed", "4", "--json"]) == 0
-        found.append(json.loads(capsys.readouterr().out))
+        assert run(["evaluate", *size, "--save", str(record), "--json"]) == 0
+        found.append((json.loads(capsys.readouterr().out), record.read_bytes()))
     assert found[0] == found[1]
-    assert found[0]["events"] > 5_000
-    assert found[0]["total"]["sessions"] > 2_000
-    assert sum(each["found"] for each in found[0]["detections"].values()) > 20
+    figures, _ = found[0]
+    assert figures["events"] > 5_000
+    assert figures["total"]["sessions"] > 2_000
+    assert sum(each["found"] for each in figures["detections"].values()) > 20
+    assert figures["incidents_per_attack"] >= 1
+    assert set(figures["lives"]) == set(POLICIES)
+    assert all(report["sessions"] > 400 and report["user_days"] > 300 for report in figures["lives"].values())
+    assert false_alerts.problems(json.loads(record.read_bytes())) == []

@@ -1,0 +1,72 @@
+"""`sign-in-surge`: many more users than usual sign in from one network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger
+
+if TYPE_CHECKING:
+    from worker.sessions.announcements import SurgeView
+
+DAY_HOURS = 24
+
+
+class SignInSurge(Parameters):
+    """Parameters of `sign-in-surge`."""
+
+    users: Annotated[int, Field(ge=2)] = 30
+    """Users within one hour from which on it can be a surge."""
+    factor: Annotated[float, Field(gt=1)] = 4.0
+    """Times the busiest hour of the week before."""
+    days: Annotated[int, Field(ge=1, le=7)] = 3
+    """Days of that week with sign-ins, without which nothing is usual."""
+
+
+def detect(view: SurgeView, parameters: SignInSurge) -> Signal | None:
+    """Hold the hour against the busiest one of the week before."""
+    known = {hour // DAY_HOURS for hour in view.before} - {view.hour // DAY_HOURS}
+    if view.users < parameters.users or len(known) < parameters.days:
+        return None
+    usual = max(view.before.values())
+    if view.users < parameters.factor * usual:
+        return None
+    return Signal(
+        subject=view.network,
+        summary=f"about {view.users:.0f} users signed in from {view.network} within an hour, usual are {usual:.0f}",
+        observed={"users": round(view.users), "network": view.network},
+        expected={"users_below": round(parameters.factor * usual), "busiest_hour_of_the_week": round(usual)},
+    )
+
+
+DETECTION = Detection(
+    id="sign-in-surge",
+    title="Many more sign-ins from a network than usual",
+    description=(
+        "Within one hour several times as many users of a tenant sign in from one /24 or /64 as in its busiest hour of "
+        "the week before. Bought or sprayed credentials that are tried through a network on which some users are known "
+        "look like that. Counts are estimates above 16 users an hour."
+    ),
+    severity=Severity.LOW,
+    score=21,
+    scope=Scope.USER,
+    attacks=(Attack("T1110.003", "Brute Force: Password Spraying"), Attack("T1078", "Valid Accounts")),
+    false_positives=(
+        "Everybody signs in again after an outage, a password reset or the end of all sessions.",
+        "An event at a site, or a branch that begins to leave through this network.",
+    ),
+    runbook=(
+        "Look for `network-many-users` and `shared-agent` of the same tenant within the same 2 hours.",
+        "Ask whether sessions were ended for all, by an outage or on purpose, in the hour before.",
+        "Otherwise list the users of that hour to whom the network was new, and revoke what is not theirs.",
+    ),
+    sources=(
+        "MITRE ATT&CK T1110.003: password spraying shows as many accounts from one source.",
+        "Elastic detection rules: spike in successful logon events, by machine learning against the usual.",
+    ),
+    triggers=Trigger.RATE,
+    parameters=SignInSurge(),
+    detect=detect,
+)
