@@ -286,9 +286,15 @@ SUMMARY = Summary(read=10, accepted=7, rejected=2, ignored=1, rows=7, findings=3
 def test_summary_is_the_contract() -> None:
     assert SUMMARY.as_json() == {
         "read": 10, "accepted": 7, "rejected": 2, "ignored": 1, "rows": 7, "findings": 3, "seconds": 2.0,
-        "events_per_second": 5.0, "reasons": {}, "unevaluated": {},
+        "events_per_second": 5.0, "reasons": {}, "unevaluated": {}, "failed": 0, "failures": {},
     }  # fmt: skip
     assert "7 rows, 3 findings in 2.0 s (5 events/s)" in SUMMARY.as_line()
+
+
+def test_a_summary_for_people_says_what_failed() -> None:
+    line = replace(SUMMARY, failed=2, failures={"night-shift": 3}).as_line()
+    assert "1 ignored, 2 failed)" in line
+    assert line.endswith("; detections that failed: night-shift 3 times")
 
 
 def test_a_summary_for_people_says_why_lines_were_rejected() -> None:
