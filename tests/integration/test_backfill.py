@@ -21,6 +21,9 @@ from worker.simulator import Simulator, profile
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.store_fixtures import Store
+
+pytest_plugins = ["tests.support.store_fixtures"]
 
 START = 1_748_822_400_000
 # Dormancy goes back further than the history the simulator gives everybody.
@@ -41,9 +44,9 @@ def simulator() -> Simulator:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
+def filled(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
     directory = tmp_path_factory.mktemp("backfill")
-    settings = Settings(clickhouse=ClickHouseSettings(dsn=SecretStr(f"chdb://{directory}/store")))
+    settings = Settings(clickhouse=ClickHouseSettings(dsn=SecretStr(store.dsn)))
     with closing(connect(settings.store_dsn())) as client:
         migrations.up(client)
         fill(settings, client, simulator())
