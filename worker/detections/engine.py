@@ -13,6 +13,7 @@ from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
 from worker.detections.api import Detection, Parameters, Scope, Signal, Trigger, View
 from worker.detections.comparison import other_system
 from worker.detections.evidence import render
+from worker.detections.familiarity import is_known_network
 from worker.sessions.baseline import is_clean, is_learned, is_reported, report_key
 from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE, Verdict
 
@@ -247,7 +248,8 @@ def _joins(view: View, signal: Signal) -> bool:
     profile, session, context = view.user, view.session, view.context
     doubted = session is None or not is_clean(session, view.now, view.limits) or context.device.scripted
     moved = signal.before is not None and other_system(signal.before.network, context.network)
-    return not doubted and not moved and is_learned(profile.baseline, view.now)
+    elsewhere = moved and not is_known_network(view, context.network)
+    return not doubted and not elsewhere and is_learned(profile.baseline, view.now)
 
 
 def _suppressors(rule: Rule, signal: Signal, view: View) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import other_device, other_network, other_system
-from worker.detections.familiarity import pair
+from worker.detections.comparison import other_device, other_network
+from worker.detections.familiarity import is_known_device, is_known_network, pair
 
 
 class AudienceChange(Parameters):
@@ -29,12 +29,13 @@ def detect(view: View, _parameters: AudienceChange) -> Signal | None:
 
 
 def _severity(view: View) -> Severity:
-    """On an unchanged device and network it is what single sign-on looks like: low for people."""
+    """On a device and network of the user's it is what single sign-on looks like: low for people."""
     before, after = view.before, view.context
     if before is None or view.is_machine():
         return Severity.MEDIUM
-    moved = other_network(before.network, after.network) or other_system(before.network, after.network)
-    return Severity.MEDIUM if moved or other_device(before.device, after.device) else Severity.LOW
+    moved = other_network(before.network, after.network) and not is_known_network(view, after.network)
+    changed = other_device(before.device, after.device) and not is_known_device(view, after.device)
+    return Severity.MEDIUM if moved or changed else Severity.LOW
 
 
 DETECTION = Detection(
@@ -42,8 +43,8 @@ DETECTION = Detection(
     title="Session used for another audience",
     description=(
         "The audience of one session changed. An audience is fixed when a session is issued; another one under the "
-        "same id means a confused deputy, a token exchange outside the rules, or a forged session record. On an "
-        "unchanged device and network it is what single sign-on with one session record looks like, and low."
+        "same id means a confused deputy, a token exchange outside the rules, or a forged session record. On a "
+        "device and network that the user is known by it is what single sign-on over one record looks like, and low."
     ),
     severity=Severity.MEDIUM,
     score=47,
