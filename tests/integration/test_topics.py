@@ -17,10 +17,7 @@ def _options(broker: Any) -> dict[str, Any]:
 
 
 def _wanted(prefix: str, partitions: int = 3) -> Any:
-    names = {
-        name: f"{prefix}.{name}"
-        for name in ("events", "by_user", "starts", "dlq", "findings", "incidents", "feedback", "policies")
-    }
+    names = {name: f"{prefix}.{name}" for name, field in TopicSettings.model_fields.items() if field.annotation is str}
     return specs(TopicSettings(partitions=partitions, **names), prefix)
 
 

@@ -116,7 +116,7 @@ def test_dead_letters_go_back_without_doubling_and_a_user_is_erased(broker: Any,
         worker = world.start()
         world.until_ready(worker)
         for _ in range(2):
-            done = command(world, "dlq", "replay", "--error", "too-large")
+            done = command(world, "dlq", "replay", "--reason", "too-large")
             assert done["sent"] == source.accepted
             assert [letter["bytes"] for letter in done["left"]] == [len(BAD)]
         world.until(world.done, "the end of the replays")
