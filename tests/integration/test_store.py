@@ -81,6 +81,7 @@ def test_a_batch_written_twice_is_there_once(store: Store, database: str, tables
         "sessions": [row("sessions", session_uid="s", tenant_id="acme", version=2, status="ended")],
         "feedback": [row("feedback", finding_uid="f", verdict="true_positive", said_at=NOW)],
         "incidents": [row("incidents", incident_uid="i", tenant_id="acme", version=1, findings=["f"])],
+        "deliveries": [row("deliveries", incident_uid="i", tenant_id="acme", destination="hook", queued_at=NOW)],
     }
     write(store, database, batch)
     once = {table: stored(tables, table) for table in TABLES}
@@ -88,6 +89,7 @@ def test_a_batch_written_twice_is_there_once(store: Store, database: str, tables
     assert {table: stored(tables, table) for table in TABLES} == once
     assert {table: len(rows) for table, rows in once.items()} == {
         "session_events": 3, "findings": 1, "sessions": 1, "feedback": 1, "incidents": 1,
+        "deliveries": 1,
     }  # fmt: skip
 
 
@@ -150,6 +152,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "Float64": st.floats(allow_nan=False),
     "DateTime64(3, 'UTC')": st.integers(EARLIEST, LATEST - 1),
     "UInt8": st.integers(0, 2**8 - 1),
+    "UInt16": st.integers(0, 2**16 - 1),
     "UInt32": st.integers(0, 2**32 - 1),
     "UInt64": st.integers(0, 2**64 - 1),
 }
@@ -407,7 +410,9 @@ def test_tls_is_spoken_when_asked_for(dsn: str, options: dict[str, Any], scheme:
 def test_a_server_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(StoreUnreachableError, match=rf"no ClickHouse at clickhouse://u:\*\*\*@127.0.0.1:{port}/d"):
+    with pytest.raises(
+        StoreUnreachableError, match=rf"cannot reach ClickHouse at clickhouse://u:\*\*\*@127.0.0.1:{port}/d"
+    ):
         connect(f"clickhouse://u:hunter2@127.0.0.1:{port}/d")
 
 

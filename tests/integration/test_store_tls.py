@@ -91,6 +91,6 @@ def test_who_is_wrong_is_refused_and_no_password_told(
     assert doctor(monkeypatch, store, request.getfixturevalue(door), **settings) == 3
     shown = "".join(capsys.readouterr())
     assert why in shown
-    assert "no ClickHouse at clickhouse://writer:***@" in shown
+    assert "cannot reach ClickHouse at clickhouse://writer:***@" in shown
     assert "Traceback" not in shown
     assert store.address.writer not in shown + caplog.text
