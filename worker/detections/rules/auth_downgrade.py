@@ -70,7 +70,9 @@ def _within(view: View, session: Session, now: int) -> Signal | None:
     expected = session.strength if moved else session.base
     if now >= expected:
         return None
-    severity = Severity.HIGH if _is_to_one_factor(now, expected) else Severity.LOW
+    # Who goes on where they were with a code alone has shown the factor that was asked for again.
+    is_repeated_code = not moved and now >= CODE and len(after.amr or ()) == 1
+    severity = Severity.HIGH if _is_to_one_factor(now, expected) and not is_repeated_code else Severity.LOW
     return _signal(view, severity, "session", now, expected, "what the session had shown", "")
 
 
@@ -100,7 +102,8 @@ DETECTION = Detection(
     description=(
         "The authentication of a session fell while it ran, or a new session shows weaker methods than the user's "
         "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
-        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed. Usual is "
+        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed. A code "
+        "alone on the session's own device and network is low: many providers list the last method only. Usual is "
         "what was shown with the same device; on a known device and network, while nothing is usual there, it is low."
     ),
     severity=Severity.HIGH,
