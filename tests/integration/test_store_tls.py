@@ -75,8 +75,8 @@ def test_a_client_s_certificate_opens(
 @pytest.mark.parametrize(
     ("door", "given", "why"),
     [
-        ("tls", {}, "CERTIFICATE_VERIFY_FAILED"),
-        ("tls", {"ca_cert": "strange-ca.pem"}, "CERTIFICATE_VERIFY_FAILED"),
+        ("tls", {}, "its certificate was rejected"),
+        ("tls", {"ca_cert": "strange-ca.pem"}, "its certificate was rejected"),
         ("misnamed", {"ca_cert": "ca.pem"}, "127.0.0.1"),
         ("mutual", {"ca_cert": "ca.pem"}, ""),
         ("mutual", {"ca_cert": "ca.pem", "client_cert": "strange.pem", "client_key": "strange.key"}, ""),
