@@ -186,7 +186,12 @@ async def produce(options: dict[str, Any], topic: str, records: list[Sent], pois
     """Make a topic of records, with poison between them."""
     every, flood = (poison.every, poison.flood) if poison else (1, 0)
     # Their timestamps are those of the past, which a broker would not keep for long.
-    config = {"retention.ms": "-1", "max.message.bytes": str(LARGEST)}
+    config = {
+        "retention.ms": "-1",
+        "max.message.bytes": str(LARGEST),
+        # Apache Kafka refuses a record from more than an hour ahead; the worker must bear a topic that takes it.
+        "message.timestamp.after.max.ms": str(2**63 - 1),
+    }
     await create(options, [TopicSpec(topic, PARTITIONS, 1, config)])
     counts, poured, sending = [0] * PARTITIONS, 0, []
     async with AIOKafkaProducer(**options, linger_ms=20, max_batch_size=1 << 19, max_request_size=LARGEST) as producer:
