@@ -130,8 +130,12 @@ def clean(text: str, longest: int = LONGEST) -> str:
     """
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in text)
-    shown = " ".join(text.split())
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return cut(" ".join(text.split()), longest)
+
+
+def cut(text: str, longest: int) -> str:
+    """Return text of at most `longest` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def moment(milliseconds: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -117,6 +118,15 @@ class CrowdView(msgspec.Struct):
     regulars: Callable[[], int]
     earlier: Callable[[], int]
     policy: TenantPolicy
+
+    def windows(self, length: int) -> Iterator[tuple[int, int, set[str]]]:
+        """Yield start, end and users of the windows of `length` milliseconds that begin with an arrival in the hour."""
+        times = [arrival.time for arrival in self.arrivals]
+        for position, start in enumerate(times):
+            if start >= self.until:
+                return
+            end = start + length
+            yield start, end, {each.user_id for each in self.arrivals[position : bisect_left(times, end)]}
 
 
 class SurgeView(msgspec.Struct):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.alerts.destinations.base import HttpSender, json_request
 from worker.alerts.escaping import slack, unaddressed
+from worker.alerts.message import cut
 from worker.alerts.rendering import change_text, render
 
 if TYPE_CHECKING:
@@ -109,8 +110,3 @@ def _code(text: str) -> str:
     """Return text for between backticks, to be copied: no more of it is changed than has to be."""
     text = unaddressed(text).replace("`", "'")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def cut(text: str, longest: int) -> str:
-    """Return text that is no longer than a channel allows."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

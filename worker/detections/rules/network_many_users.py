@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -40,12 +39,7 @@ def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:
 
 def _crowd(view: CrowdView, parameters: NetworkManyUsers) -> list[str]:
     """Return the users of the first window that is a crowd; none when there is none."""
-    times = [arrival.time for arrival in view.arrivals]
-    for position, start in enumerate(times):
-        if start >= view.until:
-            break
-        end = start + int(parameters.minutes * MINUTE)
-        new = {each.user_id for each in view.arrivals[position : bisect_left(times, end)]}
+    for start, end, new in view.windows(int(parameters.minutes * MINUTE)):
         if len(new) >= parameters.users and len(new) > _others(view, new, start, end):
             return sorted(new)
     return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -41,12 +40,7 @@ def detect(view: CrowdView, parameters: SharedAgent) -> Signal | None:
 
 def _users(view: CrowdView, parameters: SharedAgent) -> list[str]:
     """Return the users of the first window that begins in the hour and has enough; none when there is none."""
-    times = [arrival.time for arrival in view.arrivals]
-    for position, start in enumerate(times):
-        if start >= view.until:
-            break
-        end = start + int(parameters.minutes * MINUTE)
-        users = {each.user_id for each in view.arrivals[position : bisect_left(times, end)]}
+    for _start, _end, users in view.windows(int(parameters.minutes * MINUTE)):
         if len(users) >= parameters.users:
             return sorted(users)
     return []
