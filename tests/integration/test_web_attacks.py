@@ -41,12 +41,9 @@ def world(embedded_broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def worker(world: World) -> subprocess.Popen[bytes]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
-    try:
-        started = world.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    started = world.start()
+    _, hard = resource.prlimit(started.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
     world.until_ready(started)
     return started
 

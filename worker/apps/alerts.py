@@ -99,6 +99,7 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> None:
+    stop = _on_stop()
     options = aiokafka_options(settings.kafka)
     await create(options, specs(settings.topics, settings.stream.group_id))
     policies = AlertingPolicies()
@@ -110,7 +111,7 @@ async def _serve(settings: Settings) -> None:
     pages = await serve_pages(web.host, settings.alerts.web_port, token, service.problems, web.hosts())
     _say_hello(settings, pages.addresses)
     try:
-        await service.run(_on_stop())
+        await service.run(stop)
     finally:
         await reader.stop()
         await pages.cleanup()

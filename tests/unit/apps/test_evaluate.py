@@ -110,7 +110,7 @@ def test_the_quiet_ones_count_nowhere() -> None:
 
 def test_the_command_gives_the_same_figures_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found, record = [], tmp_path / "record.json"
-    size = ["--users", "300", "--attacks", "1", "--people", "10", "--days", "28", "--thefts", "1", "--seed", "4"]
+    size = ["--users", "20", "--attacks", "1", "--people", "3", "--days", "28", "--thefts", "1", "--seed", "4"]
     for _ in range(2):
         assert run(["evaluate", *size, "--save", str(record), "--json"]) == 0
         found.append((json.loads(capsys.readouterr().out), record.read_bytes()))
