@@ -239,15 +239,15 @@ def _is_any(host: str) -> bool:
 
 
 class DeliverySettings(SettingsGroup):
-    """SettingsGroup commits into ClickHouse."""
+    """Inserts into ClickHouse."""
 
     max_rows: Positive = 20_000
-    """Rows at which a group commit is inserted at once."""
-    max_delay_ms: Positive = 150
-    """Milliseconds that the first row of a group commit waits at most."""
-    max_inflight_rows: Positive = 60_000
+    """Rows that are inserted without waiting any longer."""
+    max_delay_ms: Positive = 1_000
+    """Milliseconds that rows wait for others before they are inserted; findings do not wait for rows."""
+    max_inflight_rows: Positive = 100_000
     """Rows and messages not durable yet at which the worker stops reading."""
-    max_inflight_bytes: Positive = 67_108_864
+    max_inflight_bytes: Positive = 100_663_296
     """Bytes of records whose outputs are not durable yet at which the worker stops reading."""
     stall_s: Seconds = 15.0
     """Seconds the oldest of them may be in flight before the worker is not ready."""
