@@ -103,7 +103,7 @@ async def settle() -> None:
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  a test waits for a state
             await asyncio.sleep(0.002)
 
 
