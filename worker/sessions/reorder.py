@@ -23,7 +23,6 @@ from worker.sessions.risk import decayed
 from worker.sessions.state import (
     DELETED,
     KIND_INDEX,
-    Context,
     Contexts,
     Observation,
     decode_profile,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from worker.enrich.model import Enrichment
     from worker.sessions.contracts import RuleEngine
     from worker.sessions.limits import Limits
-    from worker.sessions.state import ContextParts, OpenFinding, Profile, Session, StartHistory, User
+    from worker.sessions.state import Context, OpenFinding, Profile, Session, StartHistory, User
 
 
 class FindingChange(NamedTuple):
@@ -106,8 +105,7 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
     head, time, uid = user.current, event.event_time, event.session_uid
     if time < head.time - limits.allowed_lateness or time <= user.checkpoint_time:
         return LATE
-    parts = _context_parts(event, known)
-    encoded = encode_context(parts)
+    encoded = _encode_context(event, known)
     activity = event.activity_time or 0
     if time > head.time and _routine(user, event, known, encoded, engine, limits):
         _touch(user, uid, limits)
@@ -116,7 +114,6 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
     context = intern(user, uid, encoded)
     observation = Observation(time, activity, KIND_INDEX[event.kind], context, event.future_by)
     fold_context = FoldContext(user.tenant_id, user.user_id, Contexts(user.contexts), engine, limits)
-    fold_context.contexts[context] = Context(*parts)
     applied = (
         _in_order(user, observation, uid, fold_context)
         if time > head.time
@@ -197,12 +194,13 @@ def _started_anew(
             yield StartedSession(uid, session.started, history, context, replaces)
 
 
-def _context_parts(event: SessionEvent, known: Enrichment) -> ContextParts:
-    """Return the fields of an event's `Context`, in their order."""
+def _encode_context(event: SessionEvent, known: Enrichment) -> bytes:
     network, place, device = known
-    return (
-        event.session_uid, network, place, device, event.scopes, event.amr, event.aud,
-        event.session_type, event.max_age_minutes, event.created_at or 0, event.listed,
+    return encode_context(
+        (
+            event.session_uid, network, place, device, event.scopes, event.amr, event.aud,
+            event.session_type, event.max_age_minutes, event.created_at or 0, event.listed,
+        )
     )  # fmt: skip
 
 

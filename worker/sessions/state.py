@@ -39,13 +39,6 @@ class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
     listed: int = 0
 
 
-ContextParts = tuple[
-    str, Network, Place, Device, tuple[str, ...] | None, tuple[str, ...] | None,
-    str | None, str | None, float | None, int, int,
-]  # fmt: skip
-"""The fields of a `Context`: most events need no more of theirs than its encoded form, to compare it."""
-
-
 class Observation(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One event, as short as it can be remembered.
 
