@@ -64,7 +64,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Put dead letters back on the way; what still cannot be used stays where it is. Twice does no harm."""
-    from worker.apps.build import build_decoder  # noqa: PLC0415  `--help` needs none of it
+    from worker.apps.build import build_decoder, source_decoders  # noqa: PLC0415  `--help` needs none of it
     from worker.stream import deadletters  # noqa: PLC0415  as above
     from worker.stream.connection import aiokafka_options  # noqa: PLC0415
 
@@ -74,7 +74,8 @@ def replay(
     found = asyncio.run(_read(settings, reason))
     chosen = [each for each in found if not letters or f"{each.partition}:{each.offset}" in letters]
     options = aiokafka_options(settings.kafka)
-    done = asyncio.run(deadletters.replay(options, settings.topics, chosen, build_decoder(settings)))
+    decoders = build_decoder(settings), source_decoders(settings)
+    done = asyncio.run(deadletters.replay(options, settings.topics, chosen, *decoders))
     if as_json:
         print_json({"sent": done.sent, "left": [letter.as_json() for letter in done.left]})
     else:

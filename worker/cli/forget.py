@@ -32,9 +32,11 @@ def forget(
     with served(settings) as ready:
         counts = erase(ready.store_dsn(), ready.store_options(), tenant, names, layout_of(ready))
     topics, days = settings.topics, settings.topics.retention_days
+    read = (topics.events, *topics.sources, topics.by_user, topics.starts, topics.dlq, topics.findings)
     stays = {
-        f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": f"{days} days at most",
+        ", ".join(read): f"{days} days at most",
         "changelog": "until the broker compacts it",
+        "which database rows of sessions were the user's": "30 days at most",
         "who else used a session's uid, or came from a network": "8 and 30 days at most",
         "logs and backups of your own": "as you keep them",
     }
