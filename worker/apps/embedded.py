@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from worker.apps.build import create_topics
 from worker.apps.directories import writable
+from worker.apps.topics import create_topics
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from clickhouse_connect.driver.client import Client
 
     from worker.embedded.store import Address
     from worker.settings import Settings
@@ -51,6 +53,19 @@ def served(settings: Settings) -> Iterator[Settings]:
         return
     with _address(directory) as address:
         yield at_address(settings, address)
+
+
+@contextmanager
+def store_client(settings: Settings) -> Iterator[tuple[Settings, Client]]:
+    """Yield settings whose DSN is that of a server, and a client of that server.
+
+    Raises:
+        worker.settings.SettingsError: `clickhouse.dsn` is not set.
+        worker.embedded.store.StoreProcessError: the embedded store did not start.
+        worker.clickhouse.errors.StoreUnreachableError: ClickHouse does not answer.
+    """
+    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+        yield ready, client
 
 
 @contextmanager
