@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from worker.apps.build import usable_detections
-from worker.apps.embedded import store_client
+from worker.apps.store import store_client
 from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
 from worker.clickhouse import migrations
 from worker.detections.policies import BadPolicyError, Policies, parse_policy, read_policies

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from worker.apps.directories import writable
-from worker.apps.embedded import store_client
 from worker.apps.errors import FAILED, OK, UNREACHABLE, error_line, exit_status
+from worker.apps.store import store_client
 from worker.apps.topics import check as check_topics
 from worker.apps.topics import required_topics
 from worker.clickhouse import migrations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.apps.embedded import store_client
+from worker.apps.store import store_client
 from worker.stream.produce import produce
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.apps.embedded import store_client
+from worker.apps.store import store_client
 from worker.clickhouse import rollups
 
 if TYPE_CHECKING:
