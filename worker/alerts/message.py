@@ -28,6 +28,13 @@ RESOLUTIONS = {
     Resolution.FALSE_POSITIVE: "its findings were marked as false positives",
     Resolution.MERGED: "it is part of another incident",
 }
+ACKNOWLEDGED = "ACKNOWLEDGED"
+_HEADINGS = {
+    Activity.CREATE.name: "New incident",
+    Activity.UPDATE.name: "Incident updated",
+    ACKNOWLEDGED: "Incident acknowledged",
+    Activity.CLOSE.name: "Incident resolved",
+}
 SIDES = {Side.USER: "the user", Side.INTRUDER: "probably the intruder", Side.UNKNOWN: ""}
 
 
@@ -118,8 +125,12 @@ def build_message(incident: Incident, links: Links, *, replaced: int = 0) -> Ale
 
 def heading(incident: Incident) -> str:
     """Return the state and the severity of an incident in two words."""
-    state = {Activity.CREATE: "New incident", Activity.UPDATE: "Incident updated", Activity.CLOSE: "Incident resolved"}
-    return f"{state[incident.activity]}, {SEVERITIES[incident.severity]}"
+    return f"{_HEADINGS[_news(incident)]}, {SEVERITIES[incident.severity]}"
+
+
+def _news(incident: Incident) -> str:
+    is_acknowledged = incident.acknowledged_at and incident.acknowledged_at == incident.detected_at
+    return ACKNOWLEDGED if is_acknowledged and incident.activity is Activity.UPDATE else incident.activity.name
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
@@ -150,6 +161,9 @@ def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
     who = incident.user_id or incident.subject or "no user (a network)"
     yield "Who", f"{clean(who)} of tenant {clean(incident.tenant_id)}"
     yield "When", f"{moment(incident.started_at)} to {moment(incident.last_event_at)}"
+    if incident.acknowledged_at:
+        by = clean(incident.acknowledged_by, 80)
+        yield "Acknowledged", f"{moment(incident.acknowledged_at)}{f' by {by}' if by else ''}"
     for label, side in (("Seen as the user", Side.USER), ("Seen as the intruder", Side.INTRUDER)):
         if found := [each for each in incident.sightings if each.side is side]:
             yield label, _several([_place(each) for each in found])
@@ -280,8 +294,7 @@ def _filled(template: str, named: dict[str, str]) -> str:
 
 
 def _feedback(incident: Incident) -> str:
-    finding = next((each.uid for each in incident.findings if each.is_alert), incident.uid)
-    words = ["sessionwatch", "feedback", finding, "false-positive", "--tenant", clean(incident.tenant_id)]
+    words = ["sessionwatch", "feedback", incident.uid, "false-positive", "--tenant", clean(incident.tenant_id)]
     return shlex.join(words)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity, Attack, Severity
 from schemas.incident import Incident, IncidentFinding, IncidentState, Side, Sighting, TimelineEntry
-from worker.sessions.incidents import DEVICE, NETWORK
+from worker.sessions.incidents import DEVICE, NETWORK, GivenVerdict, acknowledgement
 from worker.sessions.risk import raised
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class _Report:
 
     def __init__(self, tracker: IncidentTracker, record: IncidentRecord, about: Callable[[str], About]) -> None:
         self._tracker, self._record, self._about = tracker, record, about
-        false = frozenset(tracker.false_positives)
+        false = frozenset(uid for uid, verdict in tracker.verdicts.items() if verdict.is_false)
         self._members = [tracker.findings[uid] for uid in record.members if uid in tracker.findings]
         self._attached = [tracker.findings[uid] for uid in record.attached if uid in tracker.findings]
         self._all = sorted([*self._members, *self._attached], key=lambda each: (each.first, each.uid))
@@ -86,6 +86,7 @@ class _Report:
         tracker, record, leading = self._tracker, self._record, self._leading
         kinds = list(dict.fromkeys([leading.detection, *record.detections]))
         sightings, timeline = self._sightings(), self._timeline()
+        acknowledged = acknowledgement(tracker, record.members) or GivenVerdict(0, "")
         shown = timeline if len(timeline) <= MOST else [*timeline[: MOST // 2], *timeline[-MOST // 2 :]]
         return Incident(
             uid=record.uid,
@@ -119,6 +120,8 @@ class _Report:
             devices=_unique(each.device for each in sightings),
             places=_unique(each.place for each in sightings),
             not_judged=_not_judged(self._all),
+            acknowledged_at=acknowledged.time,
+            acknowledged_by=acknowledged.author,
         )
 
     def _activity(self) -> Activity:
