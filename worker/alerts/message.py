@@ -70,7 +70,8 @@ class AlertMessage(NamedTuple):
         changes: what changed from what to what, in order of time.
         findings: what was found, one sentence each. `steps`: what to do.
         notes: what the reader should know about this message and its gaps.
-        feedback, sql: a command and a query to go on with.
+        acknowledge: a command that tells others that somebody looks into it; empty when that is known, or over.
+        feedback, sql: a command that says that it is a false alarm, and a query for its events.
     """
 
     id: str
@@ -89,6 +90,7 @@ class AlertMessage(NamedTuple):
     steps: tuple[str, ...]
     notes: tuple[str, ...]
     links: tuple[Link, ...]
+    acknowledge: str
     feedback: str
     sql: str
 
@@ -118,7 +120,8 @@ def build_message(incident: Incident, links: Links, *, replaced: int = 0) -> Ale
         steps=tuple(clean(step) for step in incident.runbook),
         notes=tuple(_notes(incident, replaced)),
         links=tuple(_links(incident, links)),
-        feedback=_feedback(incident),
+        acknowledge="" if incident.is_resolved or incident.acknowledged_at else _feedback(incident, "investigating"),
+        feedback=_feedback(incident, "false-positive"),
         sql=_sql(incident),
     )
 
@@ -293,9 +296,14 @@ def _filled(template: str, named: dict[str, str]) -> str:
     return template
 
 
-def _feedback(incident: Incident) -> str:
-    words = ["sessionwatch", "feedback", incident.uid, "false-positive", "--tenant", clean(incident.tenant_id)]
-    return shlex.join(words)
+def _feedback(incident: Incident, verdict: str) -> str:
+    return shlex.join(["sessionwatch", "feedback", incident.uid, verdict, "--tenant", clean(incident.tenant_id)])
+
+
+def commands(message: AlertMessage) -> list[tuple[str, str]]:
+    """Return what a reader can do with commands, as question and command."""
+    found = [("You look into it?", message.acknowledge), ("False alarm?", message.feedback)]
+    return [(question, command) for question, command in found if command]
 
 
 def _sql(incident: Incident) -> str:

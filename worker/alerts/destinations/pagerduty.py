@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.finding import Activity
 from worker.alerts.destinations.base import HttpSender, json_request
+from worker.alerts.message import commands
 from worker.alerts.rendering import change_text
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _details(alert: Alert) -> dict[str, Any]:
         "What was found": list(message.findings),
         "What to do": list(message.steps),
         "Notes": list(message.notes),
-        "False alarm?": message.feedback,
+        **dict(commands(message)),
         "Events": message.sql,
         "Message": message.id,
     }
