@@ -139,7 +139,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         activity: CREATE when this uid is published for the first time, else UPDATE, or CLOSE when it is resolved.
             A resolved incident can be opened again by a late or a new finding, as an UPDATE.
         merged_into: uid of the incident it became part of; empty for others.
-        user_id: empty when the findings are about a network; then `subject` names it.
+        user_id: empty when the findings are about no single user; then `subject` names the network or client.
         title: one sentence: who, what, from where to where, since when.
         severity: the highest of its alerting findings.
         risk_score: the scores of its alerting findings combined, 0 to 100.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -161,7 +162,7 @@ def moment(milliseconds: int) -> str:
 
 
 def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
-    who = incident.user_id or incident.subject or "no user (a network)"
+    who = incident.user_id or incident.subject or "no single user"
     yield "Who", f"{clean(who)} of tenant {clean(incident.tenant_id)}"
     yield "When", f"{moment(incident.started_at)} to {moment(incident.last_event_at)}"
     if incident.acknowledged_at:
@@ -307,13 +308,23 @@ def commands(message: AlertMessage) -> list[tuple[str, str]]:
 
 
 def _sql(incident: Incident) -> str:
-    column, value = ("user_id", incident.user_id) if incident.user_id else ("prefix", incident.subject)
+    about = "".join(f"AND {column} = {_quoted(value)} " for column, value in _named(incident))
     return (
         f"SELECT * FROM session_events FINAL WHERE tenant_id = {_quoted(incident.tenant_id)} "  # noqa: S608  a query to show, with its values quoted
-        f"AND {column} = {_quoted(value)} AND event_time BETWEEN "
+        f"{about}AND event_time BETWEEN "
         f"fromUnixTimestamp64Milli(toInt64({incident.started_at - MARGIN_MS})) AND "
         f"fromUnixTimestamp64Milli(toInt64({incident.last_event_at + MARGIN_MS})) ORDER BY event_time"
     )
+
+
+def _named(incident: Incident) -> list[tuple[str, str]]:
+    """Return the columns of `session_events` that tell the events of an incident, with their values."""
+    if incident.user_id:
+        return [("user_id", incident.user_id)]
+    try:
+        return [("prefix", str(ip_network(incident.subject)))]
+    except ValueError:
+        return []
 
 
 def _quoted(text: str) -> str:

@@ -168,7 +168,7 @@ class _Report:
         if before and after:
             what = f"{_lower(leading.title)}, {change_name(before, after)}"
         else:
-            what = f"{leading.summary}, at {context_name(after)}" if after else leading.summary
+            what = leading.summary if after is None else f"{leading.summary}{_at(after, leading.summary)}"
         return f"{who}: {what}, since {_time(self._members[0].first)}"
 
     def _from_to(self) -> tuple[ObservedContext | None, ObservedContext | None]:
@@ -286,6 +286,13 @@ def change_name(before: ObservedContext, after: ObservedContext) -> str:
     if before.device and after.device and where_name(before) == where_name(after):
         return f"from {before.device} to {after.device}, both at {where_name(after)}"
     return f"from {context_name(before)} to {context_name(after)}"
+
+
+def _at(context: ObservedContext, summary: str) -> str:
+    """Return where something was seen, without what the summary says of it."""
+    if (context.network or context.ip) not in summary:
+        return f", at {context_name(context)}"
+    return f", {context.place}" if context.place and context.place not in summary else ""
 
 
 def clip(text: str) -> str:

@@ -214,6 +214,7 @@ class _Evidence(msgspec.Struct):
 
 class _Unmapped(msgspec.Struct):
     suppressed_by: tuple[str, ...] = ()
+    subject: str = ""
 
 
 class FindingMessage(msgspec.Struct):
@@ -241,7 +242,7 @@ def _name(tracker: IncidentTracker, message: FindingMessage) -> None:
     if not tracker.tenant_id:
         tracker.tenant_id, tracker.user_id = message.metadata.tenant_uid, message.actor.user.uid
         if not tracker.user_id:
-            tracker.subject = str(message.evidences[0].data.get("observed", {}).get("network", ""))
+            tracker.subject = message.unmapped.subject or message.finding_info.title
 
 
 def tracked(message: FindingMessage) -> TrackedFinding:

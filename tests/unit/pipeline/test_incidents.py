@@ -232,10 +232,30 @@ def test_findings_that_come_again_change_nothing() -> None:
     assert dict(run.shard.items()) == states
 
 
+def test_every_finding_without_a_user_names_what_it_is_about() -> None:
+    for subject, named in (("Firefox/Linux/desktop", "Firefox/Linux/desktop (acme)"), ("", "(acme)")):
+        (found,) = Run().take(finding("n", user_id="", session_uid="", subject=subject, detection="shared-agent"))
+        assert found.title.startswith(named if subject else detections()["shared-agent"].title)
+
+
+def test_the_title_says_once_where_something_was_seen() -> None:
+    context = {"ip": "203.0.113.7", "asn": 64500, "as_org": "Example", "network_kind": "isp", "country": "FR",
+               "city": "Lyon", "ua_family": "Firefox", "ua_major": 138, "os_family": "Linux"}  # fmt: skip
+    evidence = orjson.dumps({"observed": {}, "after": context})
+    where = "Firefox 138 on Linux at 203.0.113.7 (AS64500 Example, isp), Lyon, FR"
+    for summary, said in ((f"new network: {where}", f"new network: {where}, since"),
+                          ("used from 203.0.113.7 (AS64500 Example, isp)", "(AS64500 Example, isp), Lyon, FR, since"),
+                          ("weak sign-in", f"weak sign-in, at {where}, since")):  # fmt: skip
+        (found,) = Run().take(finding("n", detection="new-network", summary=summary, evidence=evidence))
+        assert said in found.title
+        assert found.title.count("203.0.113.7") == 1
+
+
 def test_a_network_without_a_user_is_an_incident_of_its_own() -> None:
     run = Run()
     evidence = orjson.dumps({"observed": {"network": "198.51.100.0/24", "users": ["a", "b"]}})
-    (found,) = run.take(finding("n", user_id="", session_uid="", detection="network-many-users", evidence=evidence))
+    (found,) = run.take(finding("n", user_id="", session_uid="", subject="198.51.100.0/24",
+                                detection="network-many-users", evidence=evidence))  # fmt: skip
     assert (found.user_id, found.subject) == ("", "198.51.100.0/24")
     assert "198.51.100.0/24 (acme)" in found.title
 
