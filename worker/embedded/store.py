@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import secrets
 import select
 import socket
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import orjson
 import structlog
 
+from worker.clickhouse.writer import advised
 from worker.embedded.access import DATABASE, Role
 from worker.embedded.broker import end_with_parent
 
@@ -35,6 +37,7 @@ ANSWER_SECONDS = 2.0
 BACKLOG = 64
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """Variables the process gets: none of the settings, which hold secrets."""
+_ERROR_TYPE = re.compile(r"^[\w.]+(?:Error|Exception): ")
 
 
 class StoreProcessError(Exception):
@@ -239,10 +242,19 @@ def _line(process: subprocess.Popen[bytes], seconds: float) -> Mapping[str, str]
 
 def _why(error: str | None, log_file: Path) -> str:
     if error is None:
-        return f"its log is {log_file}"
+        return f"{_last_line(log_file)} (log: {log_file})"
     if "EmbeddedServer" in error:
         return f"another process has it open, or it cannot be written (log: {log_file})"
-    return error.strip().splitlines()[0][:300]
+    return advised(error.strip().splitlines()[0][:300])
+
+
+def _last_line(log_file: Path) -> str:
+    """Return what the process wrote last before it ended, without the name of the exception's type."""
+    with suppress(OSError):
+        lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines:
+            return advised(_ERROR_TYPE.sub("", lines[-1])[:300])
+    return "it wrote nothing"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
