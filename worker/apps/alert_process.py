@@ -16,6 +16,7 @@ from worker.settings import CONFIG_VARIABLE, NESTING, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from worker.settings import Settings
 
@@ -24,12 +25,19 @@ NONE_SET = "nobody is told: alerts.destinations is empty"
 
 
 @contextmanager
-def alert_process(settings: Settings) -> Iterator[str]:
-    """Deliver the incidents on the broker that settings lead to; yield who is told, or that nobody is."""
+def alert_process(settings: Settings, tables: Future[None] | None = None) -> Iterator[str]:
+    """Deliver the incidents on the broker that the settings lead to; yield the names of the destinations.
+
+    Args:
+        settings: those of the process.
+        tables: the process is started once its result is there; None: the store has its tables.
+    """
     names = sorted(name for name, each in settings.alerts.destinations.items() if each.enabled)
     if not names:
         yield NONE_SET
         return
+    if tables is not None:
+        tables.result()
     with (settings.data_dir / "alerts.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker.cli", "alerts"],

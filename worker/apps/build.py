@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable
     from collections.abc import Mapping as MappingOf
+    from concurrent.futures import Future
+
+    from clickhouse_connect.driver.client import Client
 
     from schemas.decoding.mapping import Mapping
     from worker.detections.api import Detection
@@ -153,6 +156,7 @@ def build_worker(
     web: bool = True,
     web_socket: socket.socket | None = None,
     patience: float | None = None,
+    tables: Future[None] | None = None,
 ) -> WorkerParts:
     """Return a worker that is not started yet; call it in the loop that will run it.
 
@@ -162,6 +166,7 @@ def build_worker(
         web: serve the pages.
         web_socket: the listening socket to serve them on; None: one is bound by the settings.
         patience: seconds after which inserts that fail end the worker; None: it retries without limit.
+        tables: the first insert waits for its result, and what it raises ends the worker; None: the store is ready.
 
     Raises:
         worker.enrich.geoip.GeoFileError: a geo file is given and cannot be read.
@@ -171,7 +176,7 @@ def build_worker(
     enricher = geo_enricher(settings.geo)
     enricher.warm()
     writer = ClickHouseWriter(
-        lambda: connect(settings.store_dsn(), **settings.store_options()),
+        partial(_connect, settings, tables),
         observer=StoreObserver(),
         clock=time.monotonic,
         longest_wait=settings.delivery.retry_max_delay_s,
@@ -199,6 +204,13 @@ def build_worker(
             pseudonyms=settings.privacy.pseudonyms(),
         )
     return WorkerParts(app, writer, recorder, enricher.sources)
+
+
+def _connect(settings: Settings, tables: Future[None] | None) -> Client:
+    """Connect to the store once it has its tables."""
+    if tables is not None:
+        tables.result()
+    return connect(settings.store_dsn(), **settings.store_options())
 
 
 def _store_problems(writer: ClickHouseWriter) -> list[str]:

@@ -41,6 +41,11 @@ _NEWEST_FIRST = """
 SELECT version, name, checksum FROM schema_migrations FINAL WHERE applied ORDER BY version DESC
 """
 NOT_ALLOWED = "; this ClickHouse user may not apply it: run `sessionwatch migrate up` as a user who may"
+# A statement: clickhouse-connect's `insert` imports pandas, which takes longer than all migrations.
+_RECORD = """
+INSERT INTO schema_migrations (version, name, checksum, applied)
+VALUES ({version:UInt32}, {name:String}, {checksum:String}, {applied:Bool})
+"""
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations{on_cluster}
 (
@@ -266,8 +271,10 @@ def up(
         if state.problem:
             raise MigrationError(f"migration {_label(state.migration)}: {state.problem}")
     pending = [state.migration for state in states if state.pending]
+    ledger = layout.ledger()
     for migration in () if dry_run else pending:
-        _run(client, migration, (*layout.ledger(), *migration.up), applied=True)
+        _run(client, migration, (*ledger, *migration.up), applied=True)
+        ledger = []
     return pending
 
 
@@ -377,8 +384,8 @@ def _run(client: Client, migration: Migration, statements: Iterable[str], *, app
             else:
                 client.command(statement)
         client.database = home
-        row = [migration.version, migration.name, migration.checksum, applied]
-        client.insert("schema_migrations", [row], column_names=["version", "name", "checksum", "applied"])
+        row = {"version": migration.version, "name": migration.name, "checksum": migration.checksum}
+        client.command(_RECORD, parameters={**row, "applied": applied})
     except ClickHouseError as error:
         hint = NOT_ALLOWED if error_code(error) == ACCESS_DENIED else ""
         raise MigrationError(f"migration {_label(migration)}: {first_line(error)}{hint}") from error

@@ -104,6 +104,15 @@ class EmbeddedStore:
         Raises:
             StoreProcessError: it is not installed, or the engine cannot open the directory.
         """
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the process and return at once; its address is known from here on. `wait_ready` has to follow.
+
+        Raises:
+            StoreProcessError: it is not installed, or the directory cannot be made.
+        """
         if find_spec("chdb") is None:
             raise StoreProcessError("the embedded store is not installed: pip install 'sessionwatch[embedded]'")
         _make(self._directory)
@@ -111,6 +120,19 @@ class EmbeddedStore:
         self.address = self.address._replace(port=int(self._listener.getsockname()[1]))
         try:
             self._launch(end_with_parent())
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_ready(self) -> None:
+        """Wait until the launched process serves. Any thread may call this, once.
+
+        Raises:
+            StoreProcessError: the engine cannot open the directory.
+        """
+        assert self._process is not None  # noqa: S101  `launch` came before
+        try:
+            self._await_ready(self._process)
         except BaseException:
             self.stop()
             raise
@@ -130,7 +152,7 @@ class EmbeddedStore:
         if self._listener is not None:
             self._listener.close()
 
-    def _launch(self, before: Callable[[], None] | None) -> None:
+    def _launch(self, before: Callable[[], None] | None) -> subprocess.Popen[bytes]:
         assert self._listener is not None  # noqa: S101  bound by `start`
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log_file:
@@ -147,7 +169,7 @@ class EmbeddedStore:
         self._process = process
         order = {"directory": str(self._directory), "listener": self._listener.fileno()}
         _tell(process, order | {"reader": self.address.reader, "writer": self.address.writer})
-        self._await_ready(process)
+        return process
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         answer = _line(process, START_SECONDS)
@@ -168,7 +190,7 @@ class EmbeddedStore:
                 return
             log.warning("embedded store ended, starting it again", status=status, log=str(self._log))
             try:
-                self._launch(None)
+                self._await_ready(self._launch(None))
             except (OSError, StoreProcessError) as error:
                 log.warning("embedded store did not start, trying again", error=str(error))
 

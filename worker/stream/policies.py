@@ -107,13 +107,14 @@ class PolicyReader:
         ends = await consumer.end_offsets(tps)
         is_current = False
         while True:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    self._apply(record.key, record.value)
+            # An empty topic is read already: a broker takes its time to say that there is nothing to fetch.
             if not is_current and await _reached(consumer, ends):
                 is_current = True
                 self._problem = ""
                 self._current.set()
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    self._apply(record.key, record.value)
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         consumer.subscribe([self._topic])
