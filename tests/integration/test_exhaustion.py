@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from worker.embedded.store import OPEN_FILES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SECONDS = 90
 """A replay that is stuck is ended after this; one that gives up takes about ten on a quiet machine."""
 # As the command, but it gives up on inserts after a second instead of half a minute.
-REPLAY = "import sys, worker.apps.replay as r; r.PATIENCE_SECONDS = 1.0; from worker.cli import run; sys.exit(run())"
+REPLAY = (
+    "import sys, worker.apps.replay_run as r; r.PATIENCE_SECONDS = 1.0; from worker.cli import run; sys.exit(run())"
+)
 LINES, DISK = 4_000, "2200k"
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 
@@ -78,9 +82,16 @@ def test_a_full_disk_ends_a_replay_with_the_reason(tmp_path: Path) -> None:
     assert not done.stdout
 
 
-@pytest.mark.parametrize("files", [16, 64])
+@pytest.mark.parametrize("files", [16, 300])
 def test_too_few_file_descriptors_end_a_replay_with_the_reason(tmp_path: Path, files: int) -> None:
     events(tmp_path / "in.jsonl", 10)
     run = [sys.executable, "-c", REPLAY, "replay", "in.jsonl", "--data-dir", "data", "--json"]
     done = replay(tmp_path, run, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     assert "ulimit -n" in reason(done)
+
+
+def test_a_limit_that_may_be_raised_is_raised(tmp_path: Path) -> None:
+    source = "import resource as r; from worker.embedded.store import enough_files; enough_files(); "
+    run = [sys.executable, "-c", f"{source}print(r.getrlimit(r.RLIMIT_NOFILE)[0])"]
+    done = replay(tmp_path, run, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, OPEN_FILES * 2)))
+    assert int(done.stdout) == OPEN_FILES
