@@ -20,7 +20,7 @@ LIMIT 2
 
 
 class UnknownFindingError(Exception):
-    """The finding does not exist, or is not the one that is described; the message says what to do."""
+    """The finding does not exist, or does not match the given fields; the message says what to do."""
 
 
 class _About(NamedTuple):
@@ -34,11 +34,11 @@ def publish(settings: Settings, feedback: Feedback, *, force: bool = False) -> F
 
     Args:
         settings: where Kafka and ClickHouse are.
-        feedback: what is given.
-        force: publish it as it is, without asking ClickHouse for the finding.
+        feedback: the given fields.
+        force: publish it unchanged, without looking the finding up in ClickHouse.
 
     Raises:
-        UnknownFindingError: there is no such finding, or it is of another user or detection.
+        UnknownFindingError: there is no such finding, or it belongs to another user or detection.
         StoreUnreachableError: ClickHouse cannot be reached.
         KafkaError: Kafka cannot be reached.
     """

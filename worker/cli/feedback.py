@@ -12,7 +12,7 @@ from worker.cli.common import say, settings_of
 
 
 class FeedbackVerdict(enum.StrEnum):
-    """What a finding was."""
+    """The verdict on a finding."""
 
     TRUE_POSITIVE = "true-positive"
     FALSE_POSITIVE = "false-positive"
@@ -30,7 +30,7 @@ def feedback(
     comment: Annotated[str, typer.Option(help="Reason.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Do not look the finding up in ClickHouse.")] = False,
 ) -> None:
-    """Say whether a finding was right; counted per detection, and kept in ClickHouse."""
+    """Publish a verdict on a finding; verdicts are counted by detection, and stored in ClickHouse."""
     from schemas.feedback import Feedback  # noqa: PLC0415  `--help` needs none of it
     from worker.apps import feedback as program  # noqa: PLC0415
 
@@ -39,4 +39,4 @@ def feedback(
          "detection": detection, "author": getpass.getuser() if author is None else author, "comment": comment}
     )  # fmt: skip
     program.publish(settings_of(context), given, force=force)
-    say(f"{finding_uid} was a {verdict.value}")
+    say(f"published: {finding_uid} is a {verdict.value}")
