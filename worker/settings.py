@@ -94,7 +94,7 @@ class TopicSettings(BaseModel):
     findings: str = Field("session.findings", description="Findings (OCSF).")
     incidents: str = Field("session.incidents", description="Incidents (OCSF).")
     deliveries: str = Field("session.deliveries", description="State of each delivery, compacted.")
-    feedback: str = Field("session.feedback", description="Feedback on findings: true or false positives.")
+    feedback: str = Field("session.feedback", description="Feedback: investigating, true or false positive.")
     policies: str = Field("session.policies", description="Tenant policies, compacted.")
     partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input, forward and changelog topics.")
     replication: int = Field(1, ge=1, description="Replicas of each partition.")

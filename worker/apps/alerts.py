@@ -23,6 +23,7 @@ from worker.alerts.message import Links, build_message
 from worker.alerts.outbox import Outbox, Standing
 from worker.alerts.outcome import Outcome, Result, scrubbed
 from worker.alerts.pages import serve_pages
+from worker.alerts.prepared import PreparedStates
 from worker.alerts.record import DeliveryRecorder
 from worker.alerts.routing import route
 from worker.alerts.runner import AlertService, Kafka
@@ -126,6 +127,7 @@ def build_service(settings: Settings, policy_of: Callable[[str], AlertingPolicy]
         outbox=Outbox(alerts.max_waiting_states),
         journal=JournalWriter(options, topics.deliveries),
         documents=Documents(options, topics.incidents),
+        states=PreparedStates(Links(alerts.grafana_url, alerts.console_url)),
         recorder=DeliveryRecorder(_sink(settings)),
         clock=wall_clock,
         policy_of=policy_of,
