@@ -509,7 +509,7 @@ class Settings(BaseSettings):
             SettingsError: there is a `clickhouse.dsn`.
         """
         if self.clickhouse.dsn is not None:
-            raise SettingsError("clickhouse.dsn is set: unset it, or do not ask for an embedded store")
+            raise SettingsError("clickhouse.dsn is set: unset it to use an embedded store, or leave out --embedded")
         dsn = SecretStr(f"chdb://{(self.data_dir / name / 'store').resolve()}")
         return self.model_copy(update={"clickhouse": self.clickhouse.model_copy(update={"dsn": dsn})})
 

@@ -1,4 +1,4 @@
-"""Builds a worker from settings: the one place that knows every part."""
+"""Builds a worker and its parts from settings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerParts(NamedTuple):
-    """A worker's parts, wired."""
+    """The connected parts of a worker."""
 
     app: App
     writer: ClickHouseWriter
@@ -55,7 +55,7 @@ class WorkerParts(NamedTuple):
 
 
 def usable_detections(settings: Settings) -> MappingOf[str, Detection[Any]]:
-    """Return the detections in use; a plug-in that cannot be used is logged, where the settings say to skip it.
+    """Return the detections in use; an unusable plug-in is logged if the settings say to skip it.
 
     Raises:
         PluginError: a plug-in cannot be used.
@@ -63,7 +63,7 @@ def usable_detections(settings: Settings) -> MappingOf[str, Detection[Any]]:
     if settings.detections.broken_plugins == "fail":
         require_plugins()
     for reason in catalogue().broken:
-        log.warning("going on without a plug-in", why=reason)
+        log.warning("continuing without a plug-in", why=reason)
     return catalogue().detections
 
 
@@ -77,8 +77,8 @@ def build_decoder(settings: Settings, clock_skew: int | None = None, source: Sou
 
     Args:
         settings: those in force.
-        clock_skew: how far ahead of its record a time may lie, milliseconds; None: as the settings say.
-        source: the further input topic it is for; None: it is for the first.
+        clock_skew: how far a time may be ahead of its record, milliseconds; None: as in the settings.
+        source: the further input topic that it decodes; None: the first one.
 
     Raises:
         BadMappingError: the mapping does not exist or cannot be used.
@@ -122,7 +122,7 @@ def find_mapping(name: str) -> Mapping:
 
 
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
-    """Return the pure heart as the settings want it."""
+    """Return the pipeline that the settings describe."""
     return Pipeline(
         reader=KafkaReader(enricher, build_decoder(settings), source_decoders(settings)),
         engine_for=policies.engine_for,
@@ -137,7 +137,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
 
 
 def geo_enricher(geo: GeoSettings) -> Enricher:
-    """Return an enricher over the files that the settings name.
+    """Return an enricher that reads the files of the settings.
 
     Raises:
         worker.enrich.geoip.GeoFileError: one cannot be read.
@@ -146,14 +146,14 @@ def geo_enricher(geo: GeoSettings) -> Enricher:
 
 
 def _reloader(enricher: Enricher) -> Callable[[], Awaitable[None]]:
-    """Return what takes up geo files and threat lists that were replaced while the worker runs."""
+    """Return a function that reloads geo files and threat lists which were replaced while the worker runs."""
 
     async def reload_geo_files() -> None:
         try:
             if enricher.reload():
-                log.info("geo files and threat lists read anew")
+                log.info("geo files and threat lists reloaded")
         except GeoFileError as error:
-            log.warning("a geo file or threat list cannot be read, its last content stays in force", why=str(error))
+            log.warning("a geo file or threat list cannot be read; its last content stays in use", why=str(error))
 
     return reload_geo_files
 
@@ -170,12 +170,12 @@ def build_worker(
     """Return a worker that is not started yet; call it in the loop that will run it.
 
     Args:
-        settings: all of them.
+        settings: all settings.
         timer_clock: `wall`, or `stream` for event time.
         web: serve the pages.
-        web_socket: the listening socket to serve them on; None: one is bound by the settings.
+        web_socket: the listening socket of the pages; None: bind host and port of the settings.
         patience: seconds after which inserts that fail end the worker; None: it retries without limit.
-        tables: the first insert waits for its result, and what it raises ends the worker; None: the store is ready.
+        tables: the first insert waits for this future, and its error ends the worker; None: the store is ready.
 
     Raises:
         worker.enrich.geoip.GeoFileError: a geo file is given and cannot be read.
@@ -240,7 +240,7 @@ def _policy_taker(policies: Policies) -> Callable[[str, bytes | None], None]:
 def stream_options(
     settings: Settings, timer_clock: str, *, web: bool, web_socket: socket.socket | None = None
 ) -> StreamOptions:
-    """Return what the stream layer needs of the settings."""
+    """Return the options of the stream layer."""
     delivery, stream = settings.delivery, settings.stream
     return StreamOptions(
         kafka=aiokafka_options(settings.kafka),
@@ -279,9 +279,9 @@ def stream_options(
 
 
 def settle_memory() -> None:
-    """Take what start-up made out of the garbage collector's sight.
+    """Exclude the objects of the start-up from garbage collection, and collect seldom.
 
-    States are decoded and encoded by the million and hold no cycles; collecting them costs a third of the speed.
+    States are decoded and encoded by the million and contain no cycles; collecting them costs a third of the speed.
     """
     gc.collect()
     gc.freeze()

@@ -29,15 +29,15 @@ DAY_SECONDS = 86_400
 
 
 def serve(settings: Settings) -> int:
-    """Run the production worker until it is told to stop; return the exit code.
+    """Run the production worker until SIGTERM or SIGINT; return the exit code.
 
     Raises:
         SettingsError: `clickhouse.dsn` is not set.
         StoreUnreachableError: ClickHouse does not answer.
-        MigrationError: its tables are not those of this version.
+        MigrationError: its tables do not match this version.
         KafkaConnectionError: Kafka does not answer.
-        PortTakenError: the web server's port is taken.
-        DirectoryError: the data directory is needed, and cannot be written.
+        PortTakenError: the web server's port is in use.
+        DirectoryError: the data directory is needed but cannot be written.
     """
     embedded = settings.embedded_directory()
     if embedded is not None or settings.state.store == "rocksdb":
@@ -55,7 +55,7 @@ def serve(settings: Settings) -> int:
 
 
 def _announced(settings: Settings, parts: WorkerParts) -> App:
-    """Log what the worker runs with, in a few lines."""
+    """Log the configuration of the worker in a few lines."""
     topics, web, kafka = settings.topics, settings.web, settings.kafka.bootstrap_servers
     address = f"http://{web.reachable_host()}:{web.port}"
     log.info("sessionwatch starts", version=version("sessionwatch"), rules=len(catalogue().detections))

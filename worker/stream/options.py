@@ -1,4 +1,4 @@
-"""What the stream layer needs to know; `worker.apps.build` derives it from the settings."""
+"""Options of the stream layer; `worker.apps.build` derives them from the settings."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     web_socket: socket.socket | None = None
 
     def inputs(self) -> list[str]:
-        """Return the topics that are consumed; a record of one may bring about records of the next."""
-        # Feedback comes before the topic it is forwarded to.
+        """Return the consumed topics; a record of one may cause records of the next."""
+        # Feedback precedes the topic that it is forwarded to.
         return [*self.firsts(), self.by_user, *filter(None, [self.feedback, self.starts, self.findings])]
 
     def firsts(self) -> list[str]:
