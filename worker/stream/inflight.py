@@ -111,7 +111,7 @@ class InFlight:
 
     @property
     def is_draining(self) -> bool:
-        """Whether somebody waits until nothing is in flight."""
+        """Whether a caller waits until nothing is in flight."""
         return self._draining > 0
 
     @property
@@ -145,11 +145,14 @@ class InFlight:
             self._empty.set()
 
     def wake(self) -> None:
-        """Let those that wait for room look again, because their partition was abandoned."""
+        """Wake the callers that wait for room, because their partition was abandoned."""
         self._room.set()
 
     async def wait_for_room(self, queue: PartitionQueue | None) -> bool:
-        """Wait while too much is in flight; tell whether the partition is open. Add the batch before the next await."""
+        """Wait while too much is in flight; return whether the partition is open.
+
+        Add the batch before the next await.
+        """
         self._waiting += 1
         try:
             while self.full and queue is not None and queue.open:
@@ -166,12 +169,12 @@ class InFlight:
         return False
 
     async def wait_until_empty(self) -> None:
-        """Wait until nothing is in flight and nobody waits for room."""
+        """Wait until nothing is in flight and no caller waits for room."""
         await self._empty.wait()
 
     @contextmanager
     def draining(self) -> Iterator[None]:
-        """Declare that somebody waits until nothing is in flight."""
+        """Declare that a caller waits until nothing is in flight."""
         self._draining += 1
         try:
             yield

@@ -56,13 +56,13 @@ class RowInserter:
         self._some_rows, self._due = asyncio.Event(), asyncio.Event()
 
     def add(self, batch: InFlightBatch) -> None:
-        """Let the rows of a batch wait for the next insert."""
+        """Queue the rows of a batch for the next insert."""
         self._waiting.append(batch)
         self._rows += batch.row_count
         self._some_rows.set()
 
     def drop(self, queue: PartitionQueue) -> None:
-        """Forget the batches of a partition that was abandoned."""
+        """Drop the batches of a partition that was abandoned."""
         self._rows -= sum(batch.row_count for batch in self._waiting if batch.queue is queue)
         self._waiting = deque(batch for batch in self._waiting if batch.queue is not queue)
 
