@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from schemas.decoding.mapping import Mapping
     from worker.detections.api import Detection
     from worker.enrich.enricher import Enricher, GeoSource
-    from worker.settings import GeoSettings, Settings
+    from worker.settings import GeoSettings, Settings, SourceTopic
     from worker.stream.app import App
 log = structlog.get_logger(__name__)
 
@@ -72,26 +72,36 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build_decoder(settings: Settings, clock_skew: int | None = None) -> Decoder:
-    """Return the decoder of the input topic.
+def build_decoder(settings: Settings, clock_skew: int | None = None, source: SourceTopic | None = None) -> Decoder:
+    """Return the decoder of an input topic.
 
     Args:
         settings: those in force.
         clock_skew: how far a time may be ahead of its record, milliseconds; None: as in the settings.
+        source: the further input topic that it decodes; None: the first one.
 
     Raises:
         BadMappingError: the mapping does not exist or cannot be used.
     """
-    given = settings.input
+    given, read = settings.input, source or settings.input
     return Decoder(
         skew_ms=settings.state.limits().clock_skew if clock_skew is None else clock_skew,
         max_bytes=settings.stream.max_record_bytes,
-        mappings=builtin().values() if given.mapping == "auto" else (),
-        mapping=None if given.mapping in ("auto", "none") else find_mapping(given.mapping),
-        tenant_id=given.tenant_id,
+        mappings=builtin().values() if read.mapping == "auto" else (),
+        mapping=None if read.mapping in ("auto", "none") else find_mapping(read.mapping),
+        tenant_id=read.tenant_id,
         end_words=given.end_words,
         placeholder=given.unavailable_placeholder,
     )
+
+
+def source_decoders(settings: Settings) -> dict[str, Decoder]:
+    """Return the decoders of the further input topics, by topic.
+
+    Raises:
+        BadMappingError: a mapping does not exist or cannot be used.
+    """
+    return {topic: build_decoder(settings, source=source) for topic, source in settings.topics.sources.items()}
 
 
 def find_mapping(name: str) -> Mapping:
@@ -114,7 +124,7 @@ def find_mapping(name: str) -> Mapping:
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
     """Return the pipeline that the settings describe."""
     return Pipeline(
-        reader=KafkaReader(enricher, build_decoder(settings)),
+        reader=KafkaReader(enricher, build_decoder(settings), source_decoders(settings)),
         engine_for=policies.engine_for,
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
@@ -236,6 +246,7 @@ def stream_options(
         kafka=aiokafka_options(settings.kafka),
         group=stream.group_id,
         events=settings.topics.events,
+        sources=tuple(settings.topics.sources),
         by_user=settings.topics.by_user,
         starts=settings.topics.starts,
         findings=settings.topics.findings,

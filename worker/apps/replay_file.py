@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from schemas.event import SessionEvent
-from schemas.keys import user_key
+from schemas.decoding import Rejected
+from schemas.event import SessionEvent, Shape
+from schemas.keys import partition_of, user_key
 from worker.clickhouse.writer import connect
 from worker.stream.deadletters import letters
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import RecordMetadata
 
     from schemas.decoding import Decoder
+    from schemas.decoding.results import DeletedRow
     from worker.stream.deadletters import DeadLetter
 
 SKEW_MS = 60_000
@@ -64,12 +66,13 @@ class ReplayFile:
         self._ceiling = time.time_ns() // 1_000_000 if str(file) == "-" else file.stat().st_mtime_ns // 1_000_000
         self.size = 0 if str(file) == "-" else file.stat().st_size
         self._newest = 0
+        self._rows: dict[str, bytes] = {}
 
     async def send(self, producer: AIOKafkaProducer, partitions: int) -> None:
         """Produce every line, keyed by its user; lines without a user are spread over the partitions."""
         for number, line in self._lines():
-            key, timestamp = self._place(line)
-            partition = None if key else self.read % partitions
+            key, timestamp, row = self._place(line)
+            partition = None if key else self._partition(row, partitions)
             sent = await producer.send(self._topic, value=line, key=key, partition=partition, timestamp_ms=timestamp)
             if key is None or self._numbered:
                 sent.add_done_callback(partial(self._number, number))
@@ -87,16 +90,24 @@ class ReplayFile:
         with self._file.open("rb") as file:
             yield from _not_blank(file)
 
-    def _place(self, line: bytes) -> tuple[bytes | None, int]:
-        """Return key and timestamp of a line."""
+    def _partition(self, row: DeletedRow | None, partitions: int) -> int:
+        """Return the partition of a line without a user: the one with the earlier changes of its row, else the next."""
+        key = self._rows.get(row.uid) if row else None
+        return self.read % partitions if key is None else partition_of(key, partitions)
+
+    def _place(self, line: bytes) -> tuple[bytes | None, int, DeletedRow | None]:
+        """Return key and timestamp of a line, and the row of which it says nothing but its deletion."""
         now = self._newest or self._ceiling
         event = self._decoder.decode(line, self._ceiling)
         if not isinstance(event, SessionEvent):
-            return None, now
+            return None, now, event.row if isinstance(event, Rejected) else None
         # An event without a time of its own or of its envelope gets the time of its record.
         if event.event_time < self._ceiling:
             self._newest = max(self._newest, event.event_time)
-        return user_key(event.tenant_id, event.user_id), self._newest or self._ceiling
+        key = user_key(event.tenant_id, event.user_id)
+        if event.shape == Shape.DEBEZIUM:
+            self._rows[event.session_uid] = key
+        return key, self._newest or self._ceiling, None
 
 
 def _not_blank(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -61,6 +61,8 @@ def _announced(settings: Settings, parts: WorkerParts) -> App:
     log.info("sessionwatch starts", version=version("sessionwatch"), rules=len(catalogue().detections))
     log.info("Kafka", brokers=kafka, group=settings.stream.group_id, partitions=topics.partitions)
     log.info("topics", events=topics.events, findings=topics.findings, incidents=topics.incidents, dlq=topics.dlq)
+    for name, each in topics.sources.items():
+        log.info("further input topic", topic=name, mapping=each.mapping)
     log.info("ClickHouse", store=masked(settings.store_dsn()))
     log.info("web server", address=address, bearer_required=web.token is not None)
     for source in parts.sources():

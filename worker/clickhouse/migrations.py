@@ -19,7 +19,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.clickhouse.tables import SHARD_BY
 from worker.clickhouse.errors import MigrationError
-from worker.clickhouse.writer import ACCESS_DENIED, error_code
+from worker.clickhouse.writer import ACCESS_DENIED, error_code, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -340,7 +340,7 @@ def retain(client: Client, layout: Layout, *, dry_run: bool = False) -> list[str
         for statement in () if dry_run else statements:
             client.command(statement)
     except ClickHouseError as error:
-        raise MigrationError(f"retention: {error}") from error
+        raise MigrationError(f"retention: {first_line(error)}") from error
     return statements
 
 
@@ -385,6 +385,6 @@ def _run(client: Client, migration: Migration, statements: Iterable[str], *, app
         client.command(_RECORD, parameters={**row, "applied": applied})
     except ClickHouseError as error:
         hint = NOT_ALLOWED if error_code(error) == ACCESS_DENIED else ""
-        raise MigrationError(f"migration {_label(migration)}: {error}{hint}") from error
+        raise MigrationError(f"migration {_label(migration)}: {first_line(error)}{hint}") from error
     finally:
         client.database = home

@@ -6,13 +6,14 @@ batches, so a batch that is computed twice gives the same rows and the same find
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from schemas.decoding import Ignored, Rejected, RejectReason
-from schemas.event import EventKind, SessionEvent
+from schemas.event import EventKind, SessionEvent, Shape
 from schemas.keys import user_key
+from schemas.sources import source_number
 from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, deed_message, start_of
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
@@ -26,9 +27,12 @@ from worker.pipeline.ports import (
     AheadRecord,
     BatchResult,
     Message,
+    PlacedEvent,
     ahead_of,
     dead_letter,
     envelope_headers,
+    owner_header,
+    owner_of,
 )
 from worker.pipeline.rows import event_row, session_row
 from worker.sessions.announcements import Deed
@@ -36,11 +40,14 @@ from worker.sessions.budget import is_budget
 from worker.sessions.correlation import is_correlation
 from worker.sessions.incidents import IncidentLimits
 from worker.sessions.reorder import ROUTINE, apply, expired, is_forgotten, next_timer
+from worker.sessions.row_owners import RowOwner, decode_row_owner, is_row_owner, renewed, row_owner_key
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from schemas.decoding.results import DeletedRow
+    from schemas.policy import TenantPolicy
     from worker.enrich.model import Device, Enrichment
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.pipeline.privacy import Pseudonyms
@@ -61,27 +68,13 @@ EVENTS, SESSIONS, FINDINGS = "session_events", "sessions", "findings"
 class Topics(Protocol):
     """The names of the topics the pipeline writes to."""
 
+    events: str
     by_user: str
     starts: str
     dlq: str
     findings: str
     incidents: str
     feedback: str
-
-
-class PlacedEvent(NamedTuple):
-    """An event with the state it belongs to.
-
-    Attributes:
-        key: of the user's state.
-        origin: topic, partition and offset the record first came from.
-    """
-
-    record: Record
-    event: SessionEvent
-    key: bytes
-    user: User
-    origin: Origin
 
 
 def origin_of(record: Record, by_user: str) -> Origin | None:
@@ -204,6 +197,8 @@ class _Batch:
         self._partition_of = pipeline.partition_of
         self._limits = pipeline.limits
         self._pseudonyms = pipeline.pseudonyms
+        # Other states than those of pseudonyms must not name users.
+        self._knows_rows = pipeline.pseudonyms is None or not pipeline.pseudonyms.are_of_users
         self._operator = pipeline.operator
         self._partition = partition
         self._shard = shard
@@ -232,7 +227,7 @@ class _Batch:
         state = self._shard.get(key)
         if state is None:
             return
-        if is_correlation(state) or is_budget(state):
+        if is_correlation(state) or is_budget(state) or is_row_owner(state):
             self._states[key] = None
             return
         user = decode_user(state)
@@ -277,6 +272,8 @@ class _Batch:
             return None
         # Producers know the user's own id only: with pseudonyms, too, it decides the partition.
         home = key = user_key(result.tenant_id, result.user_id)
+        if result.shape == Shape.DEBEZIUM and self._knows_rows and record.topic != self._topics.by_user:
+            self._remember_row(record.topic, result)
         if self._pseudonyms is not None:
             result = self._pseudonyms.renamed(result)
             key = user_key(result.tenant_id, result.user_id)
@@ -299,8 +296,8 @@ class _Batch:
         # Replayed dead letters come in any order; one that comes twice is a duplicate event, and its row the same.
         if not self._reader.may_repeat or is_replayed(record, self._topics.by_user):
             return False
-        way = origin[1]
-        if record.topic == self._topics.by_user and ahead_of(record):
+        way = origin[1] if origin[0] == self._topics.events else source_number(origin[0], origin[1])
+        if record.topic == self._topics.by_user and (ahead_of(record) or owner_of(record)):
             # These come another way than the other records of their partition, and are in order among themselves.
             way = -1 - way
         if user.offsets.get(way, -1) >= origin[2]:
@@ -313,8 +310,32 @@ class _Batch:
             self._erase(record.key)
         elif isinstance(result, Ignored):
             self._count["ignored", result.reason] += 1
-        else:
+        elif result.row is None or not self._forward_deletion(record, result.row):
             self._reject(record, result)
+
+    def _remember_row(self, topic: str, event: SessionEvent) -> None:
+        """Remember the user of a database row, for a deletion that names the row alone."""
+        if event.kind is EventKind.DELETED or event.uid_derived:
+            return
+        key = row_owner_key(topic, event.session_uid)
+        owner = RowOwner(event.tenant_id, event.user_id, event.event_time)
+        state = renewed(self._states.get(key) or self._shard.get(key), owner)
+        if state is not None:
+            self._states[key] = state
+
+    def _forward_deletion(self, record: Record, row: DeletedRow) -> bool:
+        """Forward a deletion that names a row alone to the row's user; return False when that is not known."""
+        if record.topic == self._topics.by_user or not self._knows_rows:
+            return False
+        key = row_owner_key(record.topic, row.uid)
+        state = self._states.get(key) or self._shard.get(key)
+        if state is None:
+            return False
+        owner = decode_row_owner(state)
+        origin = record.topic, record.partition, record.offset
+        header = owner_header(owner.tenant_id, owner.user_id)
+        self._forward(record, user_key(owner.tenant_id, owner.user_id), origin, header)
+        return True
 
     def _erase(self, key: bytes) -> None:
         """Erase a user, as a tombstone under the user's key asks for."""
@@ -334,35 +355,34 @@ class _Batch:
         return new_user(event.tenant_id, event.user_id)
 
     def _apply(self, placed: PlacedEvent, known: Enrichment) -> None:
-        record, event, key, user, origin = placed
+        event, user = placed.event, placed.user
         engine = self._engine_for(event.tenant_id)
         if self._pseudonyms is not None:
             event, known = self._pseudonyms.hidden(event, known, engine.policy)
+            placed = placed._replace(event=event)
         if engine.policy.first_party_clients and engine.is_first_party(event.user_agent):
             known = known._replace(device=own_client(known.device))
         if engine.policy.alert_budget is not None:
-            self._findings.count_user(event.tenant_id, key, event.event_time)
+            self._findings.count_user(event.tenant_id, placed.key, event.event_time)
         applied = apply(user, event, known, engine, self._limits)
-        detections = self._collect(placed, applied.changes) if applied.changes else ()
-        self._event_rows.append(
-            event_row(event, known, user, applied, self._limits, detections, origin, record.timestamp)
-        )
+        detections = self._collect(placed, applied.changes, engine) if applied.changes else ()
+        self._event_rows.append(event_row(placed, known, applied, self._limits, detections))
         if applied is ROUTINE:
             self._routine += 1
             return
-        self._add_session_rows(applied, user, key)
+        self._add_session_rows(applied, user, placed.key)
         self._count_unevaluated(event, known, engine)
         for started in applied.started:
-            self._announce(placed, event, started)
+            self._announce(placed, started, engine.policy)
 
-    def _announce(self, placed: PlacedEvent, event: SessionEvent, started: StartedSession) -> None:
+    def _announce(self, placed: PlacedEvent, started: StartedSession, policy: TenantPolicy) -> None:
         """Announce a session's start to the correlation stage, unless its user starts far too many."""
+        event = placed.event
         if placed.user.current.baseline.rate.count > MAX_STARTS:
             self._count["starts-capped",] += 1
             return
-        policy = self._engine_for(event.tenant_id).policy
         start = start_of(event, started, placed.origin, placed.record.timestamp, policy)
-        # Of another session than the event's only what its user knew has changed; whose it is was announced.
+        # The announcement of another session than the event's changes only what its user knew, not whose it is.
         is_claimed = started.uid != event.session_uid or event.uid_derived
         self._result.messages += announcements(
             start, started.context, self._topics.starts, is_derived=is_claimed, operator=self._operator
@@ -395,11 +415,11 @@ class _Batch:
             for uid in engine.needing(part):
                 self._count["unevaluated", uid, f"unknown-{part}"] += 1
 
-    def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange]) -> tuple[str, ...]:
+    def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange], engine: RuleEngine) -> tuple[str, ...]:
         """Collect findings; return the ids of their detections."""
         user = placed.user
-        cause, engine = Cause(placed.origin, placed.record.timestamp, user.applied), self._engine_for(user.tenant_id)
-        # The most severe first: what is left of the alert budget is for them.
+        cause = Cause(placed.origin, placed.record.timestamp, user.applied)
+        # The most severe first: they have the first claim on the alert budget.
         for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
             if engine.is_tenant_wide(change.finding.detection):
@@ -413,7 +433,7 @@ class _Batch:
                 self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
 
-    def _forward(self, record: Record, key: bytes, origin: Origin) -> None:
+    def _forward(self, record: Record, key: bytes, origin: Origin, *more: tuple[str, bytes]) -> None:
         self._count["forwarded",] += 1
         self._result.messages.append(
             Message(
@@ -424,6 +444,7 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *more,
                     *self._ahead_header(record),
                     *envelope_headers(record),
                 ),

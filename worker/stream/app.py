@@ -254,9 +254,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.observer.on_assigned(sorted(partitions))
 
     def _assigned_partitions(self) -> set[int]:
-        by_topic: dict[str, set[int]] = {
-            t: set() for t in (self.settings.events, self.settings.by_user, self.changelog)
-        }
+        topics = (*self.settings.firsts(), self.settings.by_user, self.changelog)
+        by_topic: dict[str, set[int]] = {topic: set() for topic in topics}
         for tp in self.consumer.assignment():
             by_topic.setdefault(tp.topic, set()).add(tp.partition)
         first, *others = by_topic.values()

@@ -76,15 +76,16 @@ class Timers:
                 continue
 
     async def _move_watermark(self, consumer: Any) -> None:
-        now, stages = self._clock(), self._options.stages()
-        tps = [TP(topic, partition) for topic in stages for partition in range(self._options.partitions)]
+        now, firsts = self._clock(), self._options.firsts()
+        topics = [topic for stage in self._options.stages() for topic in stage]
+        tps = [TP(topic, partition) for topic in topics for partition in range(self._options.partitions)]
         try:
             progress = await consumer.progress(*tps)
         except (KafkaError, TimeoutError) as error:
             log.info("The group's progress is unknown, the watermark does not advance: %r", error)
         else:
             # A producer's transaction ends with an offset that is no record's, and is never committed.
-            passed = {tp: at._replace(end=at.end - (tp.topic == self._options.events)) for tp, at in progress.items()}
+            passed = {tp: at._replace(end=at.end - (tp.topic in firsts)) for tp, at in progress.items()}
             self.watermark.look(now, passed)
         self._observer.on_watermark_lag(self.watermark.behind(self._clock()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -112,7 +113,11 @@ class DeadLetterReplay(NamedTuple):
 
 
 async def replay(
-    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[DeadLetter], decoder: Decoder
+    options: Mapping[str, Any],
+    topics: TopicSettings,
+    chosen: Iterable[DeadLetter],
+    decoder: Decoder,
+    by_topic: Mapping[str, Decoder] = MappingProxyType({}),
 ) -> DeadLetterReplay:
     """Replay dead letters as forwards to their user's partition.
 
@@ -124,6 +129,7 @@ async def replay(
         topics: names and partitions.
         chosen: the dead letters.
         decoder: decoder of the input topic.
+        by_topic: decoders of further input topics.
 
     Raises:
         KafkaError: Kafka cannot be reached.
@@ -131,18 +137,26 @@ async def replay(
     sent, left = 0, []
     async with AIOKafkaProducer(**options, acks="all", linger_ms=5) as producer:
         for letter in chosen:
-            if letter.origin[0] == topics.feedback:
-                await producer.send(topics.feedback, letter.value, letter.key, timestamp_ms=letter.time)
-            elif isinstance(event := decoder.decode(letter.value, letter.time, letter.headers), SessionEvent):
-                key = user_key(event.tenant_id, event.user_id)
-                partition, headers = partition_of(key, topics.partitions), _origin_headers(letter, topics.dlq)
-                await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
+            if await _send_back(producer, topics, letter, by_topic.get(letter.origin[0], decoder)):
+                sent += 1
             else:
                 left.append(letter)
-                continue
-            sent += 1
         await producer.flush()
     return DeadLetterReplay(sent, left)
+
+
+async def _send_back(producer: AIOKafkaProducer, topics: TopicSettings, letter: DeadLetter, decoder: Decoder) -> bool:
+    """Send a dead letter where its record would have gone; return False when it still cannot be used."""
+    if letter.origin[0] == topics.feedback:
+        await producer.send(topics.feedback, letter.value, letter.key, timestamp_ms=letter.time)
+        return True
+    event = decoder.decode(letter.value, letter.time, letter.headers)
+    if not isinstance(event, SessionEvent):
+        return False
+    key = user_key(event.tenant_id, event.user_id)
+    partition, headers = partition_of(key, topics.partitions), _origin_headers(letter, topics.dlq)
+    await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
+    return True
 
 
 def _origin_headers(letter: DeadLetter, dlq: str) -> list[tuple[str, bytes]]:

@@ -67,7 +67,7 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
 
     return [
         # Not on the topic of forwards: they keep the timestamps of records produced before the bound was set.
-        spec(settings.events, {**kept, **large, **bounded}),
+        *(spec(name, {**kept, **large, **bounded}) for name in (settings.events, *settings.sources)),
         spec(settings.by_user, {**kept, **large}),
         spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
