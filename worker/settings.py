@@ -388,7 +388,7 @@ class PrivacySettings(SettingsGroup):
     @model_validator(mode="after")
     def _keyed(self) -> Self:
         if (self.users or self.addresses != "keep") and len(self._secret()) < LEAST_KEY:
-            raise ValueError(f"pseudonyms require a privacy.key of at least {LEAST_KEY} characters")
+            raise ValueError(f"pseudonyms require a privacy.key of {LEAST_KEY} characters or more")
         return self
 
     def _secret(self) -> str:
