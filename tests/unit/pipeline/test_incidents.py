@@ -249,6 +249,7 @@ def test_the_title_says_once_where_something_was_seen() -> None:
         (found,) = Run().take(finding("n", detection="new-network", summary=summary, evidence=evidence))
         assert said in found.title
         assert found.title.count("203.0.113.7") == 1
+        assert found.timeline[0].what == "Somebody: " + detections()["new-network"].title.lower()
 
 
 def test_a_network_without_a_user_is_an_incident_of_its_own() -> None:
