@@ -1,4 +1,4 @@
-"""AlertDelivery to one destination: its own queue, breaker, limit and attempts, so that it holds up no other."""
+"""Delivery to one destination: its own queue, breaker, limit and attempts, so that it holds up no other."""
 
 from __future__ import annotations
 

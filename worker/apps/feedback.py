@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.feedback import MOST_FINDINGS
-from worker.apps.embedded import served
-from worker.clickhouse.writer import connect
+from worker.apps.store import store_client
 from worker.stream.produce import produce
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ def publish(settings: Settings, feedback: Feedback, *, force: bool = False) -> F
 
 def _completed(settings: Settings, feedback: Feedback) -> Feedback:
     uid, tenant = feedback.finding_uid, feedback.tenant_id
-    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+    with store_client(settings) as (_, client):
         found = [_About(*row) for row in client.query(_FIND, parameters={"uid": uid, "tenant": tenant}).result_rows]
     if len(found) != 1:
         of = f" of tenant {tenant!r}" if tenant else ""

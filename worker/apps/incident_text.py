@@ -29,7 +29,7 @@ def as_line(incident: Incident) -> str:
 
 
 def as_text(incident: Incident) -> str:
-    """Return everything a person needs to engine an incident, on lines that cannot steer a terminal."""
+    """Return everything a person needs to judge an incident, on lines that cannot steer a terminal."""
     return "\n".join(printable(line) for line in _lines(incident))
 
 
