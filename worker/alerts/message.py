@@ -203,7 +203,7 @@ def _sureness(incident: Incident) -> str:
     return "; ".join((
         f"risk {incident.risk_score} of 100, from {_count(len(alerting), 'finding')} of {_count(kinds, 'kind')}",
         *((f"{covered} more {'says' if covered == 1 else 'say'} the same",) if covered else ()),
-        *((f"{_count(others, 'finding')} suppressed",) if others else ()),
+        *((f"{others} more {'does' if others == 1 else 'do'} not alert",) if others else ()),
     ))  # fmt: skip
 
 

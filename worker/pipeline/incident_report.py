@@ -205,13 +205,15 @@ class _Report:
             findings=tuple(each.uid for each in ordered),
             before=self._sighting(first.before) if first.before else None,
             after=self._sighting(first.after) if first.after else None,
-            what=self._what(first.after, ordered) if first.after else "",
+            what=self._what(first.before, first.after, ordered) if first.after else "",
         )
 
-    def _what(self, context: ObservedContext, found: Sequence[TrackedFinding]) -> str:
+    def _what(self, before: ObservedContext | None, after: ObservedContext, found: Sequence[TrackedFinding]) -> str:
         """Say who did what, without what another finding says already."""
+        if (self._side(before), self._side(after)) == (Side.INTRUDER, Side.USER):
+            return "The user is back in the session"
         telling = [each for each in found if not _is_covered(each)] or found
-        return clip(f"{_WHO[self._side(context)]}: {_titles(telling)}")
+        return clip(f"{_WHO[self._side(after)]}: {_titles(telling)}")
 
     def _sentence(self, first: TrackedFinding, found: Sequence[TrackedFinding]) -> str:
         what = _titles(found)

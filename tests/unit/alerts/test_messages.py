@@ -191,7 +191,7 @@ def test_what_another_finding_says_already_counts_as_support_and_tells_the_speed
     made = msgspec.structs.replace(incident("a"), findings=(quiet,), suppressed=(excused, covered, covered))
     facts = dict(build_message(made, Links()).facts)
     assert facts["How fast"] == "10,780 km in 15 minutes: 43,120 km/h"
-    assert facts["How sure"] == "risk 99 of 100, from 1 finding of 1 kind; 2 more say the same; 1 finding suppressed"
+    assert facts["How sure"] == "risk 99 of 100, from 1 finding of 1 kind; 2 more say the same; 1 more does not alert"
 
 
 def test_an_acknowledged_incident_says_by_whom_and_asks_nobody_to_take_it() -> None:

@@ -434,3 +434,6 @@ def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known
     assert moments[away].startswith("The intruder (")
     assert moments[home].startswith("The user (")
     assert "before: " in moments[away]
+    told = {entry.after.ip: entry.what for entry in last.timeline if entry.after}
+    assert told[away].startswith("The intruder: ")
+    assert told[home] == "The user is back in the session"
