@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.finding import Activity, Finding, Severity, Status
@@ -333,6 +333,7 @@ def standing(shard: MemoryShard) -> dict[str, Any]:
     return {uid: record.material() for uid, record in records.items() if record.exists}
 
 
+@settings(deadline=None)
 @given(states_of_findings(), st.data())
 def test_incidents_depend_neither_on_order_nor_on_batches(found: list[Finding], data: st.DataObject) -> None:
     one, other = MemoryShard(), MemoryShard()
@@ -350,6 +351,7 @@ def test_incidents_depend_neither_on_order_nor_on_batches(found: list[Finding], 
     assert {uid: first[uid].severity for uid in live} == {uid: second[uid].severity for uid in live}
 
 
+@settings(deadline=None)
 @given(states_of_findings(), st.data())
 def test_a_batch_computed_again_publishes_no_state_twice(found: list[Finding], data: st.DataObject) -> None:
     """After a kill batches are cut otherwise: a receiver that skips revisions not above its last loses nothing."""
