@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 WARN_EVERY_SECONDS = 60.0
-"""Between two warnings about inserts that fail for the same outage."""
+"""Seconds between two warnings about the same outage."""
 FORMAT = "MsgPack"
 """Rows are encoded by the pipeline; ClickHouse decodes them in its own threads."""
 _COLUMNS = {name: [column.name for column in table.columns] for name, table in TABLES.items()}
@@ -48,8 +48,8 @@ INSERT_SETTINGS = {
     "distributed_foreground_insert": 1,
     # Late events may span any number of months; the partitions are bounded by the tables.
     "throw_on_max_partitions_per_insert_block": 0,
-    # The tables collapse what is written twice. The server's own deduplication would skip the materialized views of
-    # a block whose first try reached the table and not them.
+    # The tables collapse rows that are written twice. The server's own deduplication would skip the materialized views
+    # of a block whose first attempt reached the table but not the views.
     "insert_deduplicate": 0,
 }
 SECURE_SCHEMES = frozenset({"clickhouses", "https"})
@@ -67,7 +67,7 @@ _HINTS = {
     "timed out": "no answer in time",
     "NameResolutionError": "the host name is not known",
 }
-"""What a library below says -> what it means."""
+"""Text of a library's error -> what it means, and what to do."""
 _SYSTEM_ERROR = re.compile(r"\[Errno \d+\] ([\w ]+)")
 _EXCEPTION = re.compile(r"Code: \d+\..*", re.DOTALL)
 _FOR_URL = re.compile(r" \(for url [^)]*\)")
@@ -158,7 +158,7 @@ def _create_database(dsn: str, name: str, options: Mapping[str, Any]) -> None:
 
 
 def _plain(dsn: str) -> tuple[str, bool]:
-    """Return the DSN as clickhouse-connect takes it, and whether it asks for TLS."""
+    """Return the DSN in the form that clickhouse-connect accepts, and whether it asks for TLS."""
     parts = urlsplit(dsn)
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise ValueError("expected chdb:///directory or clickhouse://user:password@host:8123/database")
@@ -172,14 +172,14 @@ def _plain(dsn: str) -> tuple[str, bool]:
 def _why(error: BaseException) -> str:
     text = str(error)
     if "already initialized with path" in text:
-        return "this process has another embedded store open, and there can be one"
+        return "this process has another embedded store open; one process can open only one"
     if "EmbeddedServer" in text:
-        return "another process has it open (ask its SQL endpoint), or it cannot be written"
+        return "another process has it open (use its SQL endpoint), or it cannot be written"
     return first_line(error)
 
 
 def first_line(error: BaseException) -> str:
-    """Return one line of an error: ClickHouse's words, or the operating system's, not those of a library between."""
+    """Return one line of an error: the message of ClickHouse or of the operating system, not of a library between."""
     text = str(error)
     for sign, hint in _HINTS.items():
         if sign in text:
@@ -294,7 +294,7 @@ class ClickHouseWriter:
             batch: rows by table, in `FORMAT`, columns in the order of `schemas.clickhouse.tables`.
 
         Raises:
-            StoreRefusedError: the store refuses the rows, or the patience is over.
+            StoreRefusedError: the store refuses the rows, or has failed for `patience` seconds.
             KeyError: there is no such table.
         """
         for table, rows in batch.items():
@@ -341,7 +341,7 @@ class ClickHouseWriter:
         """Count and log a failure.
 
         Raises:
-            StoreRefusedError: the patience is over.
+            StoreRefusedError: inserts have failed for `patience` seconds.
         """
         now = self._clock()
         if self.failing_since is None:
