@@ -61,7 +61,19 @@ class PlacedEvent(NamedTuple):
     origin: Origin
 
 
-class AheadRecord(msgspec.Struct):
+class LocalRecord(msgspec.Struct):
+    """A record that does not come from a consumer."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class AheadRecord(LocalRecord):
     """A record whose timestamp was ahead of the worker's clock when it arrived.
 
     The edge makes it. The pipeline does not apply it: it forwards it with the time of arrival as its timestamp, and
@@ -73,13 +85,6 @@ class AheadRecord(msgspec.Struct):
         ahead: by how much its own timestamp was later.
     """
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
     ahead: int
 
 
