@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity, Attack, Severity
 from schemas.incident import Incident, IncidentFinding, IncidentState, Side, Sighting, TimelineEntry
+from schemas.text import truncate
 from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE
 from worker.sessions.incidents import DEVICE, NETWORK, GivenVerdict, acknowledgement
 from worker.sessions.risk import raised
@@ -51,7 +52,8 @@ def _forgotten(tracker: IncidentTracker, record: IncidentRecord, about: Callable
     return Incident(
         uid=record.uid, revision=record.revision, activity=Activity.CLOSE, state=record.state,
         resolution=record.resolution, merged_into=record.merged_into, tenant_id=tracker.tenant_id,
-        user_id=tracker.user_id, subject=tracker.subject, title=clip(f"{who}: {_lower(about(leading).title)}"),
+        user_id=tracker.user_id, subject=tracker.subject,
+        title=truncate(f"{who}: {_lower(about(leading).title)}", MOST_TEXT),
         severity=Severity(record.severity), risk_score=0, started_at=record.resolved_at,
         last_event_at=record.resolved_at, detected_at=record.changed_at, resolved_at=record.resolved_at,
         leading=leading, runbook=about(leading).runbook, detections=record.detections, attacks=about(leading).attacks,
@@ -99,7 +101,7 @@ class _Report:
             tenant_id=tracker.tenant_id,
             user_id=tracker.user_id,
             subject=tracker.subject,
-            title=clip(self._title()),
+            title=truncate(self._title(), MOST_TEXT),
             severity=Severity(record.severity),
             risk_score=self._risk(),
             started_at=self._members[0].first,
@@ -146,7 +148,7 @@ class _Report:
             uid=finding.uid,
             detection=finding.detection,
             title=finding.title,
-            summary=clip(finding.summary),
+            summary=truncate(finding.summary, MOST_TEXT),
             severity=Severity(finding.severity),
             risk_score=finding.score,
             session_uid=finding.session,
@@ -200,7 +202,7 @@ class _Report:
             time=time,
             session_uid=session,
             severity=Severity(max(each.severity for each in found)),
-            text=clip(self._sentence(first, ordered)),
+            text=truncate(self._sentence(first, ordered), MOST_TEXT),
             detections=_unique(each.detection for each in ordered),
             findings=tuple(each.uid for each in ordered),
             before=self._sighting(first.before) if first.before else None,
@@ -213,7 +215,7 @@ class _Report:
         if (self._side(before), self._side(after)) == (Side.INTRUDER, Side.USER):
             return "The user is back in the session"
         telling = [each for each in found if not _is_covered(each)] or found
-        return clip(f"{_WHO[self._side(after)]}: {_titles(telling)}")
+        return truncate(f"{_WHO[self._side(after)]}: {_titles(telling)}", MOST_TEXT)
 
     def _sentence(self, first: TrackedFinding, found: Sequence[TrackedFinding]) -> str:
         what = _titles(found)
@@ -234,7 +236,7 @@ class _Report:
     def _sighting(self, context: ObservedContext) -> Sighting:
         return Sighting(
             ip=context.ip, network=context.network, network_kind=context.kind, asn=context.asn, country=context.country,
-            place=context.place, device=clip(context.device), side=self._side(context),
+            place=context.place, device=truncate(context.device, MOST_TEXT), side=self._side(context),
         )  # fmt: skip
 
 
@@ -309,11 +311,6 @@ def _at(context: ObservedContext, summary: str) -> str:
     if (context.network or context.ip) not in summary:
         return f", at {context_name(context)}"
     return f", {context.place}" if context.place and context.place not in summary else ""
-
-
-def clip(text: str) -> str:
-    """Return a text of at most `MOST_TEXT` characters."""
-    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT - 1]}…"
 
 
 def _lower(title: str) -> str:
