@@ -1,4 +1,4 @@
-"""What an incident says to people: title, sides, timeline, and what could not be judged."""
+"""Writes an incident for people: title, sides, timeline, and what could not be judged."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     ContextKey = tuple[str, str, str]
 
 MOST = 40
-"""Findings, timeline entries and sightings shown of an incident, each. The rest is counted."""
+"""Most findings, timeline entries and sightings of an incident that are listed. The rest is counted."""
 MOST_TEXT = 600
-"""Characters of a title or sentence. What a client controls (a user agent, a location) must not fill a message."""
+"""Most characters of a title or sentence: text from clients (user agent, location) must not fill a message."""
 
 
 class About(NamedTuple):
-    """What the catalogue says of a detection.
+    """Metadata of a detection.
 
     Attributes:
-        sums_up: it only sums up the findings of others.
+        sums_up: the detection only summarises the findings of others.
     """
 
     title: str
@@ -46,7 +46,7 @@ def report(tracker: IncidentTracker, record: IncidentRecord, about: Callable[[st
 
 
 def _forgotten(tracker: IncidentTracker, record: IncidentRecord, about: Callable[[str], About]) -> Incident:
-    """Return an incident of which no finding is kept any more: what is left to say is that it is over."""
+    """Return an incident without findings, because none is kept any more: it can only be resolved."""
     leading = record.detections[0]
     who = f"{tracker.user_id or tracker.subject} ({tracker.tenant_id})"
     return Incident(
@@ -62,7 +62,7 @@ def _forgotten(tracker: IncidentTracker, record: IncidentRecord, about: Callable
 
 
 class _Report:
-    """One incident under way."""
+    """The report of one incident."""
 
     def __init__(self, tracker: IncidentTracker, record: IncidentRecord, about: Callable[[str], About]) -> None:
         self._tracker, self._record, self._about = tracker, record, about
@@ -85,7 +85,7 @@ class _Report:
         return self._sides.get(context_key(context), Side.UNKNOWN) if context else Side.UNKNOWN
 
     def incident(self) -> Incident:
-        """Put everything together."""
+        """Return the whole incident."""
         tracker, record, leading = self._tracker, self._record, self._leading
         kinds = list(dict.fromkeys([leading.detection, *record.detections]))
         sightings, timeline = self._sightings(), self._timeline()
@@ -165,7 +165,7 @@ class _Report:
     # Sentences
 
     def _title(self) -> str:
-        """Say who, what, from where to where and since when."""
+        """Return the title: who, what, from where to where, and since when."""
         tracker, leading = self._tracker, self._leading
         who = f"{tracker.user_id or tracker.subject} ({tracker.tenant_id})"
         before, after = self._from_to()
