@@ -1,4 +1,4 @@
-"""What an attempt came to."""
+"""The result of an attempt."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 
 class Outcome(StrEnum):
-    """What an attempt to deliver came to."""
+    """The outcome of an attempt."""
 
     DELIVERED = "delivered"
     UNAVAILABLE = "unavailable"
-    """The destination as a whole did not take it; it may later."""
+    """The destination did not accept the message, but may accept it later."""
     REFUSED = "refused"
-    """The destination did not take this message; it may when somebody corrected something."""
+    """The destination did not accept this message, and will not without a correction."""
     GONE = "gone"
-    """The destination wants no more messages."""
+    """The destination does not accept messages any more."""
     NOTHING = "nothing"
-    """There is nothing to tell this destination about this state."""
+    """This state has nothing to send to this destination."""
 
 
 class Result(NamedTuple):
@@ -36,7 +36,7 @@ class Result(NamedTuple):
 
 
 def scrubbed(text: str, secrets: list[str]) -> str:
-    """Return the text without the secrets, should one be in it."""
+    """Return the text with secrets removed."""
     for secret in secrets:
         if len(secret) >= 4:
             text = text.replace(secret, "***")
