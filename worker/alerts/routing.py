@@ -104,7 +104,7 @@ def _known(settings: AlertSettings, own: Mapping[str, Destination], known: set[s
 
 
 def _wants(incident: Incident, destination: Destination, policy: AlertingPolicy) -> bool:
-    """Tell whether a destination that was not told of the incident is to be."""
+    """Return whether an incident goes to a destination that did not get it before."""
     kind = kind_of(destination)
     if kind == "revoke" and not (policy.revoke and may_revoke(incident)):
         return False

@@ -403,7 +403,8 @@ def _record(
         members=tuple(each.uid for each in members),
         attached=tuple(each.uid for each in attached),
         due=due,
-        acknowledged=any(each.uid in verdicts for each in active),
+        # Once it is resolved, there is nothing to be told of who looks into it.
+        acknowledged=resolution is Resolution.NONE and any(each.uid in verdicts for each in active),
     )
     states = [(each.uid, each.revision, verdicts.get(each.uid)) for each in (*members, *attached)]
     record.digest = blake2b(_encode([record.material(), states]), digest_size=8).digest()
