@@ -271,7 +271,7 @@ def test_the_demo_attacks_in_every_way_and_keeps_its_rate() -> None:
 
 
 def test_profiles_are_what_they_promise() -> None:
-    assert set(PROFILES) == {"demo", "benchmark", "evaluation"}
+    assert set(PROFILES) == {"demo", "benchmark", "steady", "evaluation"}
     assert (PROFILES["benchmark"].users, PROFILES["benchmark"].max_events) == (100_000, 1_000_000)
     assert PROFILES["evaluation"].attacks_per_kind >= 50
     assert PROFILES["evaluation"].warmup_ms >= 14 * DAY
