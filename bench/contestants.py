@@ -33,6 +33,7 @@ class Contestant(NamedTuple):
         brokers: those it runs on.
         store: it inserts rows.
         finds: it sends findings, so that its latency can be measured.
+        poll_seconds: how often it is looked at; to ask the worker costs it time.
         state: directory of its local state below its own, which a new machine would not have.
     """
 
@@ -43,6 +44,7 @@ class Contestant(NamedTuple):
     brokers: tuple[str, ...] = BROKERS
     store: bool = True
     finds: bool = True
+    poll_seconds: float = 0.01
     state: str = ""
 
 
@@ -86,7 +88,9 @@ def _streams() -> list[str]:
 
 
 CONTESTANTS: Mapping[str, Contestant] = {
-    "sessionwatch": Contestant("sessionwatch", _module("worker.cli", "worker"), _of_worker, lambda: ""),
+    "sessionwatch": Contestant(
+        "sessionwatch", _module("worker.cli", "worker"), _of_worker, lambda: "", poll_seconds=0.2
+    ),
     "textbook": Contestant("textbook Faust", _module("bench.peers.textbook"), _of_peer, lambda: ""),
     "quix": Contestant(
         "Quix Streams", _module("bench.peers.quix"), _of_peer, _needs("quixstreams"), state="quix"

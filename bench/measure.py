@@ -20,7 +20,7 @@ from worker.clickhouse.writer import connect
 if TYPE_CHECKING:
     import subprocess
     from collections import Counter
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bench.contestants import Contestant
     from bench.mixes import Event, Sent
@@ -35,7 +35,15 @@ WARM_EVENTS = 500
 ROW_POLL_SECONDS = 0.1
 MIB = 1 << 20
 _ROWS_SEEN = "SELECT kafka_partition, max(kafka_offset) FROM session_events GROUP BY kafka_partition"
-_FOUND = "SELECT (SELECT count() FROM session_events FINAL), (SELECT uniqExact(finding_uid) FROM findings)"
+_FOUND = """
+SELECT
+    (SELECT count() FROM session_events FINAL) AS rows,
+    (SELECT uniqExact(finding_uid) FROM findings) AS findings,
+    (
+        SELECT sum(bytes_on_disk) / greatest(sum(rows), 1) FROM system.parts
+        WHERE active AND table = 'session_events'
+    ) AS row_bytes
+"""
 
 
 class Sample(NamedTuple):
@@ -67,16 +75,19 @@ class Run(NamedTuple):
         seconds = {role: processor_seconds(pids) for role, pids in roles.items()}
         return Sample(at, counts, seconds, by_thread(own), resident(own))
 
-    def await_processed(self, events: float, patience: float = START_SECONDS) -> Sample:
-        """Wait until so many events are processed.
+    def await_processed(self, events: float) -> Sample:
+        """Wait until so many events are processed; raise `EndedError` when it ended or does not get there."""
+        return self._await(lambda counts: counts.processed >= events)
 
-        Raises:
-            EndedError: it ended, or does not get there in time.
-        """
-        deadline = time.monotonic() + patience
-        while self.counts().processed < events:
+    def await_durable(self, events: int) -> Sample:
+        """Wait until the rows of so many events are durable; raise `EndedError` as above."""
+        return self._await(lambda counts: counts.durable >= events)
+
+    def _await(self, is_reached: Callable[[Counts], bool]) -> Sample:
+        deadline = time.monotonic() + START_SECONDS
+        while not is_reached(self.counts()):
             self.setting.require(self.process, deadline)
-            time.sleep(POLL_SECONDS / 4)
+            time.sleep(self.contestant.poll_seconds)
         return self.sample()
 
 
@@ -95,13 +106,13 @@ def throughput(run: Run, total: int, seconds: float, started: float) -> dict[str
     begin = run.await_processed(max(total * BEGIN_SHARE, 1))
     while not _is_done(last := run.sample(), begin, total, seconds):
         run.setting.require(run.process)
-        time.sleep(POLL_SECONDS)
+        time.sleep(run.contestant.poll_seconds)
     events = last.counts.processed - begin.counts.processed
     return {
         "start_seconds": round(first.at - started, 1),
         "events": events,
         "processed": last.counts.processed,
-        "events_per_second": round(events / max(last.at - begin.at, POLL_SECONDS)),
+        "events_per_second": round(events / max(last.at - begin.at, 1e-3)),
         **_costs(begin, last, events),
         "resident_mib": round(last.resident / MIB),
         "base_mib": round(first.resident / MIB),
@@ -124,11 +135,27 @@ def _costs(begin: Sample, last: Sample, events: int) -> dict[str, Any]:
     }
 
 
+def cost(run: Run, warm: Sequence[Event], events: Sequence[Event]) -> float:
+    """Return microseconds of the program's processor time an event, which other work on the machine hardly changes.
+
+    Args:
+        run: the program, just started.
+        warm: events sent before, so that the start is no part of it.
+        events: those measured.
+    """
+    setting = run.setting
+    asyncio.run(preload(setting.options, setting.topic, warm))
+    begin = run.await_durable(len(warm))
+    asyncio.run(preload(setting.options, setting.topic, events))
+    last = run.await_durable(len(warm) + len(events))
+    return (last.seconds["program"] - begin.seconds["program"]) * 1e6 / len(events)
+
+
 def stored(store: Store) -> dict[str, int]:
-    """Return how many rows and different findings a store holds."""
+    """Return how many rows and different findings a store holds, and the bytes a row has on the disk."""
     with closing(connect(store.query_dsn)) as client:
-        (rows, findings), *_ = client.query(_FOUND).result_rows
-    return {"rows": int(rows), "findings": int(findings)}
+        found = client.query(_FOUND)
+        return {name: round(value) for name, value in zip(found.column_names, found.result_rows[0], strict=True)}
 
 
 def restart(contestant: Contestant, setting: Setting, store: Store, event: Event) -> dict[str, Any]:
