@@ -210,7 +210,7 @@ class AlertProcess:
             **topics,
             "PYTHONPATH": str(ROOT),
             "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap,
-            "SESSIONWATCH_STREAM__SESSION_TIMEOUT_S": "6",
+            "SESSIONWATCH_STREAM__SESSION_TIMEOUT_S": "3",
             "SESSIONWATCH_STREAM__GROUP_ID": self.name,
             "SESSIONWATCH_ALERTS__GROUP_ID": f"{self.name}-alerts",
             "SESSIONWATCH_ALERTS__WEB_PORT": str(port or self.port),

@@ -16,20 +16,28 @@ from worker.settings import CONFIG_VARIABLE, NESTING, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from worker.settings import Settings
 
 STOP_SECONDS = 15.0
-NONE_SET = "nobody is told: alerts.destinations is empty"
+NONE_SET = "not delivered: alerts.destinations is empty"
 
 
 @contextmanager
-def alert_process(settings: Settings) -> Iterator[str]:
-    """Deliver the incidents on the broker that settings lead to; yield who is told, or that nobody is."""
+def alert_process(settings: Settings, tables: Future[None] | None = None) -> Iterator[str]:
+    """Deliver the incidents on the broker of the settings; yield the names of the destinations.
+
+    Args:
+        settings: those of the process.
+        tables: the process is started when this future is done; None: the store has its tables.
+    """
     names = sorted(name for name, each in settings.alerts.destinations.items() if each.enabled)
     if not names:
         yield NONE_SET
         return
+    if tables is not None:
+        tables.result()
     with (settings.data_dir / "alerts.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker.cli", "alerts"],
@@ -48,7 +56,7 @@ def alert_process(settings: Settings) -> Iterator[str]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that give the process these settings, wherever they came from."""
+    """Return the environment variables that give the process these settings."""
     alerts = settings.alerts.model_copy(update={"web_port": free_port()})
     found = {
         **_variables("alerts", alerts),
@@ -60,7 +68,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _foreign() -> dict[str, str]:
-    """Return the environment without settings of ours."""
+    """Return the environment without our settings."""
     ours = {name for name in os.environ if name.upper().startswith(PREFIX)}
     return {name: value for name, value in os.environ.items() if name not in ours | {CONFIG_VARIABLE}}
 
@@ -76,7 +84,7 @@ def _variables(group: str, model: BaseModel) -> dict[str, str]:
 
 
 def revealed(value: Any) -> Any:
-    """Return a setting as JSON values, secrets as they are: for the environment of a process of ours alone."""
+    """Return a setting as JSON values, with secrets in clear text: only for the environment of our own process."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, BaseModel):

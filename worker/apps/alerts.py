@@ -1,4 +1,4 @@
-"""`sessionwatch alerts`: the process that delivers incidents, and what operators ask of it."""
+"""`sessionwatch alerts`: the process that delivers incidents, and the commands of operators."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from worker.alerts.documents import Documents
 from worker.alerts.journal import JournalReader, JournalWriter
 from worker.alerts.message import Links, build_message
 from worker.alerts.outbox import Outbox, Standing
-from worker.alerts.outcome import Result, scrubbed
+from worker.alerts.outcome import Outcome, Result, scrubbed
 from worker.alerts.pages import serve_pages
+from worker.alerts.prepared import PreparedStates
 from worker.alerts.record import DeliveryRecorder
 from worker.alerts.routing import route
 from worker.alerts.runner import AlertService, Kafka
 from worker.alerts.sample import sample_incident
 from worker.alerts.tenants import own_destinations
 from worker.apps.embedded import served
+from worker.apps.errors import CheckFailedError
+from worker.apps.topics import create_topics
 from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, parse_policy
 from worker.observe.writer import StoreObserver
 from worker.stream.connection import aiokafka_options
 from worker.stream.policies import PolicyReader
-from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
 
     from schemas.incident import Incident
     from worker.alerts.config import Destination
@@ -49,11 +51,11 @@ DEFAULT = AlertingPolicy.model_validate({})
 
 
 class NoDestinationError(ValueError):
-    """There is no destination of a name."""
+    """There is no destination with this name."""
 
 
 class RouteDecision(NamedTuple):
-    """Where an incident would go, and why not."""
+    """Whether a destination would get an incident, and why not."""
 
     destination: str
     kind: str
@@ -66,17 +68,17 @@ def wall_clock() -> int:
 
 
 class AlertingPolicies:
-    """The alerting part of tenants' policies, as their topic has them."""
+    """The alerting part of the tenants' policies on their topic."""
 
     def __init__(self) -> None:
         self._found: dict[str, AlertingPolicy] = {}
 
     def of(self, tenant_id: str) -> AlertingPolicy:
-        """Return a tenant's."""
+        """Return the alerting policy of a tenant."""
         return self._found.get(tenant_id, DEFAULT)
 
     def set(self, tenant_id: str, document: bytes | None) -> None:
-        """Put a policy in force; one that cannot be used leaves the last good one in place."""
+        """Apply a policy; if it is invalid, the last valid one stays in force."""
         if document is None:
             self._found.pop(tenant_id, None)
             return
@@ -87,7 +89,7 @@ class AlertingPolicies:
 
 
 def serve(settings: Settings) -> int:
-    """Deliver incidents until told to stop; return the exit code.
+    """Deliver incidents until SIGTERM or SIGINT; return the exit code.
 
     Raises:
         KafkaConnectionError: Kafka does not answer.
@@ -101,7 +103,7 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> None:
     stop = _on_stop()
     options = aiokafka_options(settings.kafka)
-    await create(options, specs(settings.topics, settings.stream.group_id))
+    await create_topics(settings)
     policies = AlertingPolicies()
     reader = PolicyReader(options, settings.topics.policies, policies.set)
     await reader.start()
@@ -118,13 +120,14 @@ async def _serve(settings: Settings) -> None:
 
 
 def build_service(settings: Settings, policy_of: Callable[[str], AlertingPolicy]) -> AlertService:
-    """Return the service as the settings want it; call it in the loop that will run it."""
+    """Return the service that the settings describe; call it in the event loop that will run it."""
     options, topics, alerts = aiokafka_options(settings.kafka), settings.topics, settings.alerts
     shared = DispatcherContext(
         settings=alerts,
         outbox=Outbox(alerts.max_waiting_states),
         journal=JournalWriter(options, topics.deliveries),
         documents=Documents(options, topics.incidents),
+        states=PreparedStates(Links(alerts.grafana_url, alerts.console_url)),
         recorder=DeliveryRecorder(_sink(settings)),
         clock=wall_clock,
         policy_of=policy_of,
@@ -153,7 +156,7 @@ def _sink(settings: Settings) -> ClickHouseWriter | None:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """Return what must not leave in an error: secrets, and the paths of secret addresses."""
+    """Return what errors must not contain: secrets, and the paths of secret addresses."""
     found = settings.alerts.secret_texts()
     paths = [text.partition("://")[2].partition("/")[2] for text in found if "://" in text]
     return sorted({*found, *filter(None, paths)}, key=len, reverse=True)
@@ -171,7 +174,7 @@ def _say_hello(settings: Settings, addresses: list[Any]) -> None:
     )
     if not names:
         log.warning(
-            "no destination is set: incidents are read, and nobody is told; "
+            "no destination is set: incidents are read, but not delivered; "
             "set alerts.destinations, see docs/alerting.md"
         )
     if settings.clickhouse.dsn is None:
@@ -179,28 +182,34 @@ def _say_hello(settings: Settings, addresses: list[Any]) -> None:
 
 
 def _on_stop() -> asyncio.Event:
-    """Return what SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     return stop
 
 
-# --- What operators ask ---
+# --- Commands of operators ---
 
 
-def send_test(settings: Settings, name: str) -> Result:
-    """Send a sample incident to a destination now, past routes, silences and the journal.
+def send_test(settings: Settings, name: str) -> str:
+    """Send a sample incident to a destination now, without routes, silences and the journal; return what happened.
 
     Raises:
-        NoDestinationError: there is none of that name.
+        CheckFailedError: the destination did not accept it; the message says why.
+        NoDestinationError: there is none with that name.
         BadDestinationError: it cannot be used as it is set.
     """
     destination = settings.alerts.destinations.get(name)
     if destination is None:
         known = ", ".join(sorted(settings.alerts.destinations)) or "none is set"
         raise NoDestinationError(f"there is no destination {name!r}; there are: {known}")
-    return asyncio.run(_send_test(settings, name, destination))
+    result = asyncio.run(_send_test(settings, name, destination))
+    if result.outcome is Outcome.NOTHING:
+        return f"{name}: the sample incident has nothing to send to this destination; its settings are valid"
+    if result.outcome is not Outcome.DELIVERED:
+        raise CheckFailedError(f"{name} did not accept the sample incident: {result.error}")
+    return f"{name} accepted the sample incident{f' ({result.error})' if result.error else ''}"
 
 
 async def _send_test(settings: Settings, name: str, destination: Destination) -> Result:
@@ -238,7 +247,7 @@ def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tupl
     try:
         incident = decode_incident(document)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"this is no incident: {error}") from None
+        raise ValueError(f"not an incident: {error}") from None
     alerting = parse_policy(policy).alerting if policy else DEFAULT
     refused: dict[str, str] = {}
     own = own_destinations(incident.tenant_id, alerting, settings.alerts, refused.__setitem__)
@@ -256,13 +265,13 @@ def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tupl
     return incident, [*routes, *(RouteDecision(name, "", f"refused: {why}") for name, why in refused.items())]
 
 
-def deliveries(settings: Settings, standings: Iterable[Standing]) -> list[AlertDelivery]:
-    """Return the deliveries that the journal has, the newest first.
+def deliveries(settings: Settings, *, failed: bool = False) -> list[AlertDelivery]:
+    """Return the deliveries in the journal that wait or failed for good, or only the latter; the newest first.
 
     Raises:
         KafkaError: Kafka does not answer.
     """
-    wanted = set(standings)
+    wanted = {Standing.FAILED} if failed else {Standing.FAILED, Standing.WAITING}
     found = asyncio.run(_journal(settings))
     return sorted((each for each in found if each.standing in wanted), key=lambda each: -each.changed_at)
 
@@ -273,13 +282,29 @@ async def _journal(settings: Settings) -> list[AlertDelivery]:
     return found
 
 
-def replay(settings: Settings, chosen: list[AlertDelivery]) -> None:
-    """Have deliveries made again by the running process, or by the next one.
+def delivery_json(delivery: AlertDelivery) -> dict[str, Any]:
+    """Return a delivery and its key, for JSON."""
+    return {"key": delivery.key, **msgspec.to_builtins(delivery)}
+
+
+def replay(settings: Settings, keys: Collection[str], destination: str) -> int:
+    """Request failed deliveries again from the running process, or from the next one; return how many.
+
+    Args:
+        settings: where Kafka is.
+        keys: keys of deliveries; none: all.
+        destination: only deliveries to this destination, unless empty.
 
     Raises:
         KafkaError: Kafka does not answer.
     """
+    chosen = [
+        each
+        for each in deliveries(settings, failed=True)
+        if (not keys or each.key in keys) and destination in ("", each.destination)
+    ]
     asyncio.run(_replay(settings, chosen))
+    return len(chosen)
 
 
 async def _replay(settings: Settings, chosen: list[AlertDelivery]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from worker.apps.embedded import Servers
     from worker.observe.recorder import Recorder
     from worker.observe.snapshot import Snapshot, Summary
     from worker.settings import Settings
@@ -30,39 +31,39 @@ def demo(
     rate: float,
     on_tick: Callable[[Snapshot], None],
 ) -> Summary:
-    """Show everything at work in one process: broker, store, worker and labelled traffic.
+    """Run broker, store, worker and labelled traffic.
 
     Args:
         settings: `data_dir` is the demo's own directory.
         duration: seconds; None until interrupted.
         rate: events per second.
-        on_tick: shown a snapshot a few times a second.
+        on_tick: called with a snapshot a few times a second.
     """
     with (
         web_listener(demo_settings(settings)) as (placed, listener),
-        embedded(placed) as (changed, addresses),
-        alert_process(changed) as told,
+        embedded(placed) as servers,
+        alert_process(servers.settings, servers.tables) as told,
     ):
         started = time.perf_counter()
-        shown = {**addresses, "alerts": told}
-        recorder, sent, interrupted = asyncio.run(_demo(changed, listener, shown, duration, rate, on_tick))
+        shown = servers._replace(addresses={**servers.addresses, "alerts": told})
+        recorder, sent, interrupted = asyncio.run(_demo(shown, listener, duration, rate, on_tick))
         return summary_of(recorder, sent, time.perf_counter() - started, interrupted=interrupted)
 
 
 async def _demo(
-    settings: Settings,
+    servers: Servers,
     listener: socket.socket,
-    addresses: dict[str, str],
     duration: float | None,
     rate: float,
     on_tick: Callable[[Snapshot], None],
 ) -> tuple[Recorder, int, bool]:
     interrupted, done = _on_interrupt(), asyncio.Event()
+    settings = servers.settings
     feed = traffic_of(settings, rate, duration)
     settle_memory()
-    parts = build_worker(settings, web_socket=listener)
+    parts = build_worker(settings, web_socket=listener, tables=servers.tables)
     web = f"http://{settings.web.host}:{settings.web.port}"
-    shown = {"metrics": f"{web}/metrics", "sessions": f"{web}/api/tenants/t-0000", **addresses}
+    shown = {"metrics": f"{web}/metrics", "sessions": f"{web}/api/tenants/t-0000", **servers.addresses}
     async with producing(settings) as producer, running(parts.app):
         watching = asyncio.create_task(watch(Watcher(parts, shown, feed), on_tick, done))
         feeding = asyncio.create_task(feed.run(producer))
@@ -79,7 +80,7 @@ async def _demo(
 
 
 def _on_interrupt() -> asyncio.Event:
-    """Return what is set by the first Ctrl-C or SIGTERM; the next ends the process."""
+    """Return an event that the first Ctrl-C or SIGTERM sets; the next one ends the process."""
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def ask() -> None:

@@ -6,21 +6,20 @@ import asyncio
 import errno
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import SecretStr
 
-from worker.apps.build import create_topics
 from worker.apps.directories import writable
-from worker.clickhouse import migrations
-from worker.clickhouse.writer import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from worker.embedded.store import Address
+    from worker.embedded.store import Address, EmbeddedStore
     from worker.settings import Settings
 
 
@@ -28,10 +27,10 @@ class PortTakenError(Exception):
     """The web server's port is taken; the message says what to do."""
 
 
-EMBEDDED_SESSION_TIMEOUT = 6.0
+EMBEDDED_SESSION_TIMEOUT = 4.0
 """Seconds. The embedded broker lets a new group form after half of it."""
 EMBEDDED_FETCH_WAIT = 25
-"""Milliseconds. The embedded broker delays every fetch answer by half of it, even when there is data."""
+"""Milliseconds. The embedded broker delays every fetch response by half of it, even when there is data."""
 
 
 @contextmanager
@@ -74,33 +73,69 @@ def at_address(settings: Settings, address: Address) -> Settings:
     return settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update=changed)})
 
 
+class Servers(NamedTuple):
+    """An embedded broker with its topics, and an embedded store that may still be starting.
+
+    Attributes:
+        settings: settings with their addresses.
+        addresses: their addresses by name, to show to the user.
+        tables: a future that is done when the store serves and has its tables. It raises `StoreProcessError`,
+            `StoreUnreachableError` or `MigrationError` when the store cannot start.
+    """
+
+    settings: Settings
+    addresses: Mapping[str, str]
+    tables: Future[None]
+
+
 @contextmanager
-def embedded(settings: Settings) -> Iterator[tuple[Settings, dict[str, str]]]:
-    """Start broker and store of one's own; give the settings that lead to them, and where they are served.
+def embedded(settings: Settings) -> Iterator[Servers]:
+    """Run an embedded broker and store for as long as the context lasts.
+
+    The store starts in another process, and its tables are created, while the caller continues.
 
     Raises:
+        DirectoryError: the data directory cannot be written.
         worker.embedded.broker.BrokerError: the extra is not installed.
-        worker.embedded.store.StoreProcessError: the embedded store did not start.
+        worker.embedded.store.StoreProcessError: the same, or its directory cannot be created.
     """
     from worker.embedded.broker import EmbeddedBroker  # noqa: PLC0415  an optional extra
     from worker.embedded.store import EmbeddedStore  # noqa: PLC0415
 
     data_dir = writable(settings.data_dir.resolve())
     with ExitStack() as stack:
-        store = stack.enter_context(EmbeddedStore(data_dir / "store"))
+        store = EmbeddedStore(data_dir / "store")
+        stack.callback(store.stop)
+        store.launch()
         broker = stack.enter_context(EmbeddedBroker(data_dir / "broker.log"))
-        kafka = settings.kafka.model_copy(
-            update={"bootstrap_servers": broker.bootstrap_servers, "security_protocol": "PLAINTEXT"}
-        )
-        stream = settings.stream.model_copy(
-            update={"session_timeout_s": EMBEDDED_SESSION_TIMEOUT, "fetch_max_wait_ms": EMBEDDED_FETCH_WAIT}
-        )
-        here = {"kafka": kafka, "stream": stream, "data_dir": data_dir}
-        changed = at_address(settings.model_copy(update=here), store.address)
-        with closing(connect(changed.store_dsn())) as client:
-            migrations.up(client, layout=migrations.layout_of(changed))
+        changed = at_address(_at_broker(settings, broker.bootstrap_servers, data_dir), store.address)
+        tables = stack.enter_context(ThreadPoolExecutor(1)).submit(_make_tables, store, changed)
+        from worker.apps.topics import create_topics  # noqa: PLC0415  slow: imported while the store starts
+
         asyncio.run(create_topics(changed))
-        yield changed, {"sql": store.address.shown, "kafka": broker.bootstrap_servers}
+        yield Servers(changed, {"sql": store.address.shown, "kafka": broker.bootstrap_servers}, tables)
+
+
+def _at_broker(settings: Settings, bootstrap_servers: str, data_dir: Path) -> Settings:
+    """Return settings for an embedded broker."""
+    kafka = {"bootstrap_servers": bootstrap_servers, "security_protocol": "PLAINTEXT"}
+    stream = {"session_timeout_s": EMBEDDED_SESSION_TIMEOUT, "fetch_max_wait_ms": EMBEDDED_FETCH_WAIT}
+    changed = {
+        "kafka": settings.kafka.model_copy(update=kafka),
+        "stream": settings.stream.model_copy(update=stream),
+        "data_dir": data_dir,
+    }
+    return settings.model_copy(update=changed)
+
+
+def _make_tables(store: EmbeddedStore, settings: Settings) -> None:
+    """Wait until a store that was launched serves, and apply the migrations."""
+    from worker.clickhouse import migrations  # noqa: PLC0415  slow: imported while the store starts
+    from worker.clickhouse.writer import connect  # noqa: PLC0415
+
+    store.wait_ready()
+    with closing(connect(settings.store_dsn())) as client:
+        migrations.up(client, layout=migrations.layout_of(settings))
 
 
 @contextmanager
@@ -109,10 +144,10 @@ def web_listener(settings: Settings, *, choose: bool = True) -> Iterator[tuple[S
 
     Args:
         settings: host and port.
-        choose: take a free port when that one is taken.
+        choose: use any free port when that one is in use.
 
     Raises:
-        PortTakenError: it is taken, or may not be bound.
+        PortTakenError: it is in use, or may not be bound.
     """
     with _bound(settings.web.host, settings.web.port, choose=choose) as listener:
         web = settings.web.model_copy(update={"port": int(listener.getsockname()[1])})

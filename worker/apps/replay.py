@@ -1,34 +1,21 @@
-"""`replay`: the whole pipeline, embedded, over a file of JSON lines."""
+"""`replay`: runs a file of JSON lines through the whole pipeline, with embedded broker and store.
+
+Modules that are slow to import are in `replay_run`, which is imported while the broker and the store start.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from worker.apps.build import build_decoder, build_worker, settle_memory, usable_detections
 from worker.apps.embedded import embedded
-from worker.apps.replay_file import ReplayFile, export_findings, export_letters
-from worker.apps.run import finish, producing, summary_of
-from worker.detections.policies import read_policies
-from worker.stream.connection import aiokafka_options
-from worker.stream.produce import produce
-from worker.stream.run import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from worker.observe.recorder import Recorder
     from worker.observe.snapshot import Summary
     from worker.settings import Settings
-PROGRESS_SECONDS = 0.3
-PATIENCE_SECONDS = 30.0
-"""Inserts that fail for so long end the run: nobody is there who would repair the store meanwhile."""
-SMALL_FILE, SMALL_SESSION_TIMEOUT = 4 << 20, 2.0
-"""Bytes up to which a file is small, and seconds of the consumer group's session timeout then. The embedded broker lets
-a new group form after half of it, which would be most of what a small replay takes."""
 
 
 def replay(
@@ -43,12 +30,12 @@ def replay(
     """Run a file of JSON lines through the whole pipeline; return when everything is durable.
 
     Args:
-        settings: `data_dir` is where the store is kept.
+        settings: `data_dir` is the directory of the store.
         file: JSON lines of any accepted shape; `-` is standard input.
         findings: where to write the findings as JSON lines.
-        dead_letters: where to write the rejected lines, likewise, each with its reason.
+        dead_letters: where to write the rejected lines as JSON lines, each with its reason.
         policies: a JSON document of tenant policies, see `read_policies`.
-        on_progress: told now and then how far it is.
+        on_progress: called with a line about the progress a few times a second.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -58,54 +45,13 @@ def replay(
         BadMappingError: the input's mapping cannot be used.
     """
     started = time.perf_counter()
-    decoder = build_decoder(settings, clock_skew=0)
-    lines = ReplayFile(file, settings.topics.events, decoder, numbered=dead_letters is not None)
-    documents = read_policies(policies.read_bytes()) if policies else {}
-    usable_detections(settings)
-    with embedded(settings) as (served, _):
-        changed = _quick(served) if 0 < lines.size <= SMALL_FILE else served
-        settle_memory()
-        recorder = asyncio.run(_replay(changed, lines, documents, on_progress))
-        if dead_letters is not None:
-            options = aiokafka_options(changed.kafka)
-            asyncio.run(export_letters(options, changed.topics.dlq, lines.numbers, dead_letters))
-        if findings is not None:
-            export_findings(changed.store_dsn(), findings)
-        return summary_of(recorder, lines.read, time.perf_counter() - started, interrupted=False)
+    for given in (file, policies):
+        if given is not None and str(given) != "-":
+            given.stat()  # nothing is started for a file that is not there
+    with embedded(settings) as servers:
+        from worker.apps.replay_run import Run  # noqa: PLC0415  see above
 
-
-def _quick(settings: Settings) -> Settings:
-    """Return settings with which a group forms at once."""
-    stream = settings.stream.model_copy(update={"session_timeout_s": SMALL_SESSION_TIMEOUT})
-    return settings.model_copy(update={"stream": stream})
-
-
-async def _replay(
-    settings: Settings, lines: ReplayFile, documents: Mapping[str, bytes], on_progress: Callable[[str], None]
-) -> Recorder:
-    for tenant, document in documents.items():
-        await produce(settings.kafka, settings.topics.policies, tenant, document)
-    async with _telling(lambda: f"{lines.read:,} lines sent", on_progress), producing(settings) as producer:
-        await lines.send(producer, settings.topics.partitions)
-    parts = build_worker(settings, timer_clock="stream", web=False, patience=PATIENCE_SECONDS)
-    done = parts.recorder
-    async with _telling(lambda: f"{done.read:,} of {lines.read:,} lines judged", on_progress), running(parts.app):
-        await finish(settings, parts)
-    await parts.writer.close()
-    return done
-
-
-@asynccontextmanager
-async def _telling(text: Callable[[], str], tell: Callable[[str], None]) -> AsyncIterator[None]:
-    """Tell how far it is, a few times a second, for as long as it takes."""
-
-    async def keep_telling() -> None:
-        while True:
-            tell(text())
-            await asyncio.sleep(PROGRESS_SECONDS)
-
-    task = asyncio.create_task(keep_telling())
-    try:
-        yield
-    finally:
-        task.cancel()
+        run = Run(servers, file, policies, numbered=dead_letters is not None)
+        run.process(on_progress)
+        run.export(findings, dead_letters)
+        return run.summary(time.perf_counter() - started)

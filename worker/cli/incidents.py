@@ -1,4 +1,4 @@
-"""`sessionwatch incidents`: what belongs together of what was found."""
+"""`sessionwatch incidents`: findings of a user that belong together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
+from worker.apps.errors import CheckFailedError
 from worker.cli.common import Json, output, print_json, say, settings_of
-from worker.cli.errors import CheckFailedError
 
 app = typer.Typer(help="Incidents: findings of a user that belong together.", no_args_is_help=True)
 DataDir = Annotated[Path | None, typer.Option(help="Where `demo` or `replay` kept the store.")]
 
 
 class Least(enum.StrEnum):
-    """The least severity to show."""
+    """The lowest severity to show."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -31,14 +31,14 @@ def list_(
     tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
     user: Annotated[str, typer.Option(help="Only of this user.")] = "",
     severity: Annotated[Least, typer.Option(help="Only of this severity and above.")] = Least.LOW,
-    everything: Annotated[bool, typer.Option("--all", help="Resolved ones, too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Include resolved incidents.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many, the newest.")] = 50,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """List incidents, one a line, the newest first."""
+    """List incidents, one per line, the newest first."""
+    from worker.apps.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
     from worker.apps.incidents import list_incidents  # noqa: PLC0415
-    from worker.pipeline.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
 
     found = list_incidents(
         settings_of(context), data_dir, tenant=tenant, user=user, severity=severity.value, resolved=everything,
@@ -60,13 +60,16 @@ def show(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show all of an incident: who, what changed, where and when, what was suppressed, and what to do."""
+    """Show one incident in full: user, timeline, findings, what was suppressed, and what to do."""
+    from worker.apps.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
     from worker.apps.incidents import find_incident  # noqa: PLC0415
-    from worker.pipeline.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
 
     found = find_incident(settings_of(context), data_dir, incident)
     if found is None:
-        raise CheckFailedError(f"there is no single incident whose id begins with {incident}: `incidents list --all`")
+        raise CheckFailedError(
+            f"no incident, or more than one, has an id that begins with {incident}; "
+            "`sessionwatch incidents list --all` shows the ids"
+        )
     if as_json:
         print_json(found.ocsf())
     else:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003  typer reads annotations at run time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from schemas.text import printable_lines
 from worker.cli.common import settings_of
-
-if TYPE_CHECKING:
-    from worker.clickhouse.query import QueryAnswer
 
 
 def query(
@@ -23,23 +19,15 @@ def query(
     form: Annotated[
         str | None, typer.Option("--format", help="ClickHouse output format, e.g. JSONEachRow, CSV, Vertical.")
     ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Let the statement change something.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Allow the statement to change data.")] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Leave formulas in CSV, and control characters on a terminal, as they are.")
+        bool, typer.Option("--raw", help="Do not escape formulas in CSV, and control characters on a terminal.")
     ] = False,
 ) -> None:
-    """Run SQL against the store; it only reads unless told otherwise."""
+    """Run SQL against the store; read-only unless --write is given."""
     from worker.apps import query as program  # noqa: PLC0415  `--help` needs none of it
 
     chosen = form or ("PrettyCompact" if sys.stdout.isatty() else "TabSeparatedWithNames")
     text = sys.stdin.read() if sql == "-" else sql
     answer = program.run(settings_of(context), data_dir, text, chosen, write=write)
-    sys.stdout.buffer.write(answer.body if raw else _safe(answer, terminal=sys.stdout.isatty()))
-
-
-def _safe(answer: QueryAnswer, *, terminal: bool) -> bytes:
-    """Return an answer that neither a spreadsheet nor a terminal takes for commands."""
-    from worker.clickhouse.query import spreadsheet_safe  # noqa: PLC0415  as above
-
-    body = spreadsheet_safe(answer.body) if answer.format.startswith("CSV") else answer.body
-    return printable_lines(body.decode(errors="replace")).encode() if terminal else body
+    sys.stdout.buffer.write(answer.body if raw else program.without_commands(answer, terminal=sys.stdout.isatty()))
