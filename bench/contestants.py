@@ -30,7 +30,6 @@ class Contestant(NamedTuple):
         command: returns what starts it.
         counts: returns what it has done so far.
         missing: returns why it cannot be had here; empty when it can.
-        brokers: those it runs on.
         store: it inserts rows.
         finds: it sends findings, so that its latency can be measured.
         poll_seconds: how often it is looked at; to ask the worker costs it time.
@@ -41,7 +40,6 @@ class Contestant(NamedTuple):
     command: Callable[[], list[str]]
     counts: Callable[[Setting], Counts]
     missing: Callable[[], str]
-    brokers: tuple[str, ...] = BROKERS
     store: bool = True
     finds: bool = True
     poll_seconds: float = 0.01
@@ -103,7 +101,6 @@ CONTESTANTS: Mapping[str, Contestant] = {
         _streams,
         _of_peer,
         _needs_java,
-        brokers=("apache",),
         store=False,
         state="streams",
     ),

@@ -6,15 +6,18 @@ python -m bench.parts [--events 60000]. Prints one JSON object.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import tempfile
 import time
 from collections import deque
 from contextlib import closing
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from aiokafka import AIOKafkaProducer
 
 from bench.memory import CHUNK, Taken, heart
 from bench.mixes import MIXES, simulator
@@ -24,6 +27,7 @@ from schemas.event import SessionEvent
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect, write_rows
 from worker.embedded.access import Role
+from worker.embedded.broker import EmbeddedBroker
 from worker.embedded.store import EmbeddedStore
 from worker.enrich.enricher import build_enricher
 from worker.sessions.state import decode_user, encode_user, is_user
@@ -73,8 +77,21 @@ def parts(records: Sequence[Taken], pipeline: Pipeline, geo: tuple[Path, Path]) 
     states = [state for _, state in shard.items() if is_user(state)][:STATES]
     users = [decode_user(state) for state in states]
     found["decode_state"] = cost(len(states), each_of(decode_user, states))
+    found["publish_state"] = publish(states)
     found["encode_state"] = cost(len(users), each_of(lambda user: encode_user(user, 0), users))
     return found
+
+
+def publish(states: Sequence[bytes]) -> float:
+    """Return what a producer takes to send states to a broker, as to a changelog."""
+
+    async def send(servers: str) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=servers, linger_ms=20, max_batch_size=1 << 19) as producer:
+            for state in islice(cycle(states), STATES):
+                await producer.send("changelog", state, b"key")
+
+    with tempfile.TemporaryDirectory() as directory, EmbeddedBroker(Path(directory) / "log") as broker:
+        return cost(STATES, lambda: asyncio.run(send(broker.bootstrap_servers)))
 
 
 def insert(rows: Sequence[bytes]) -> float:

@@ -26,6 +26,8 @@ STORES = {"embedded": "", "acknowledging": ", store elsewhere"}
 _SECTION = "<!-- generated: {0} -->\n{1}<!-- end -->"
 _GENERATED = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
+ONCE_AN_EVENT = ("decode_and_validate", "enrich", "decode_state", "encode_state", "publish_state")
+
 Entry = dict[str, Any]
 
 
@@ -131,6 +133,9 @@ def parts(result: Mapping[str, Any]) -> str:
     mixes = [name for name, value in found.items() if isinstance(value, dict)]
     names = list(found[mixes[0]]) if mixes else []
     rows = [[name.replace("_", " "), *(f"{found[mix][name]}" for mix in mixes)] for name in names]
+    if mixes:
+        sums = [sum(found[mix].get(name, 0) for name in ONCE_AN_EVENT) for mix in mixes]
+        rows.append(["sum of decoding, enrichment and state, each once an event", *(f"{each:.1f}" for each in sums)])
     rows += [["insert a row of `session_events`, views included (in the store)", f"{found.get('insert_row', '')}", ""]]
     return table(("part, µs an event", *mixes), rows)
 

@@ -99,7 +99,6 @@ class Bench:
             name
             for name in self._asked.contestants
             if name not in self._skipped
-            and cell.broker in CONTESTANTS[name].brokers
             # What inserts nothing is the same with any store; of what inserts, the store elsewhere is for two.
             and (cell.store == "embedded" or name in ELSEWHERE)
         ]
