@@ -212,7 +212,7 @@ def enough_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < LEAST_OPEN_FILES:
         raise StoreProcessError(
-            f"only {wanted} files may be open and {LEAST_OPEN_FILES} are needed; raise the limit, ulimit -n {OPEN_FILES}"
+            f"only {wanted} files may be open, {LEAST_OPEN_FILES} are needed; raise the limit, ulimit -n {OPEN_FILES}"
         )
 
 
