@@ -85,8 +85,8 @@ class Run(NamedTuple):
 
     def _await(self, is_reached: Callable[[Counts], bool]) -> Sample:
         deadline = time.monotonic() + START_SECONDS
-        while not is_reached(self.counts()):
-            self.setting.require(self.process, deadline)
+        while not is_reached(counts := self.counts()):
+            self.setting.require(self.process, deadline, str(counts))
             time.sleep(self.contestant.poll_seconds)
         return self.sample()
 

@@ -26,6 +26,8 @@ STORES = {"embedded": "", "acknowledging": ", store elsewhere"}
 _SECTION = "<!-- generated: {0} -->\n{1}<!-- end -->"
 _GENERATED = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
+QUIET_LOAD = 0.25
+"""Load average of a core below which a machine counts as quiet."""
 ONCE_AN_EVENT = ("decode_and_validate", "enrich", "decode_state", "encode_state", "publish_state")
 
 Entry = dict[str, Any]
@@ -54,10 +56,11 @@ def cells(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def machine(result: Mapping[str, Any]) -> str:
     """Return when and where it was measured, and what else ran."""
     load = ", ".join(f"{each}" for each in result["load_before"])
+    busy = "**Other work ran at the same time: these are not the figures of a quiet machine.**\n"
     return (
         f"{result['cores']} cores ({result['processor']}), Python {result['python']}, {result['at']} UTC, "
         f"{result['events']:,} events on the input topic; load average before the run {load}.\n"
-    )
+    ) + (busy if result["load_before"][0] > QUIET_LOAD * result["cores"] else "")
 
 
 def throughput(result: Mapping[str, Any]) -> str:

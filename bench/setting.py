@@ -113,15 +113,20 @@ class Setting:
             finally:
                 stop(process)
 
-    def require(self, process: subprocess.Popen[bytes], deadline: float = float("inf")) -> None:
+    def require(self, process: subprocess.Popen[bytes], deadline: float = float("inf"), done: str = "") -> None:
         """Make sure that a program still runs, and that a time on the monotonic clock is not over.
+
+        Args:
+            process: the program.
+            deadline: the time.
+            done: what it has done so far, for the message.
 
         Raises:
             EndedError: it ended, or the time is over.
         """
         if process.poll() is not None or time.monotonic() > deadline:
-            what = "did nothing for too long" if process.poll() is None else f"ended with {process.returncode}"
-            raise EndedError(f"{what}: {(self.directory / 'log').read_text(errors='replace')[-1500:]}")
+            what = "took too long" if process.poll() is None else f"ended with {process.returncode}"
+            raise EndedError(f"{what} {done}: {(self.directory / 'log').read_text(errors='replace')[-1500:]}")
 
     def metrics(self, *names: str) -> tuple[float, ...]:
         """Return metrics of the worker, each summed over its labels; 0 while it does not answer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import orjson
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 
 from bench.peers.library import Progress
 from worker.settings import load
@@ -25,8 +25,10 @@ def main() -> None:
     consumer.subscribe([settings.topics.events])
     progress, done = Progress(), 0
     while True:
-        messages = [each for each in consumer.consume(BATCH, WAIT_SECONDS) if each.error() is None]
+        messages = consumer.consume(BATCH, WAIT_SECONDS)
         for message in messages:
+            if message.error() is not None:
+                raise KafkaException(message.error())
             orjson.loads(message.value())
         done += len(messages)
         progress.add(len(messages))
