@@ -28,7 +28,8 @@ _GENERATED = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", re.DOT
 
 QUIET_LOAD = 0.25
 """Load average of a core below which a machine counts as quiet."""
-ONCE_AN_EVENT = ("decode_and_validate", "enrich", "decode_state", "encode_state", "publish_state")
+OF_STATE = ("decode_state", "encode_state", "publish_state")
+ONCE_AN_EVENT = ("decode_and_validate", "enrich", *OF_STATE)
 
 Entry = dict[str, Any]
 
@@ -53,6 +54,11 @@ def cells(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys(found))
 
 
+def is_quiet(result: Mapping[str, Any]) -> bool:
+    """Tell whether the machine had nothing else to do when the run began."""
+    return bool(result["load_before"][0] <= QUIET_LOAD * result["cores"])
+
+
 def machine(result: Mapping[str, Any]) -> str:
     """Return when and where it was measured, and what else ran."""
     load = ", ".join(f"{each}" for each in result["load_before"])
@@ -60,7 +66,7 @@ def machine(result: Mapping[str, Any]) -> str:
     return (
         f"{result['cores']} cores ({result['processor']}), Python {result['python']}, {result['at']} UTC, "
         f"{result['events']:,} events on the input topic; load average before the run {load}.\n"
-    ) + (busy if result["load_before"][0] > QUIET_LOAD * result["cores"] else "")
+    ) + ("" if is_quiet(result) else busy)
 
 
 def throughput(result: Mapping[str, Any]) -> str:
@@ -144,17 +150,19 @@ def parts(result: Mapping[str, Any]) -> str:
 
 
 def costs(result: Mapping[str, Any]) -> str:
-    """Return the table of a million users."""
+    """Return the table of a million users; nothing of a machine with other work, whose speed says nothing."""
+    if not is_quiet(result):
+        return "Not computed: other work ran on the machine.\n"
     steady = next(
         of(result, "throughput", broker="apache", mix="steady", store="embedded", program="sessionwatch"), None
     )
-    if steady is None or "error" in steady or "memory" not in result:
+    if steady is None or "error" in steady or not {"memory", "parts"} <= set(result):
         return "Not measured.\n"
     micros, memory = steady["us_per_event"], result["memory"]
     one = Measured(
         steady["events_per_second"],
         *(micros[role] for role in ROLES),
-        changelog_bytes=steady["changelog_bytes"] / steady["processed"],
+        state_us=sum(result["parts"]["steady"].get(name, 0) for name in OF_STATE),
         resident_bytes=memory["resident_bytes_per_session"],
         state_bytes=memory["state_bytes_per_session"],
         row_bytes=steady["row_bytes"],

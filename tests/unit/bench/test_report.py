@@ -70,7 +70,10 @@ def test_one_state_holds_the_state_of_its_user_alone() -> None:
 
 
 def test_costs_follow_from_the_figures() -> None:
-    found = {what: amount for what, amount, _ in million(Measured(10_000, 90, 30, 10, 500, 1300, 1000, 100))}
-    assert found["workers"] == "1"
+    one = Measured(10_000, 90, 30, 10, 10, 1300, 1000, 100)
+    found = {what: amount for what, amount, _ in million(one)}
+    assert found["workers"] == "1"  # 4,167 of 5,400: 60% of nine tenths of the speed
+    assert found["cores of workers, at most"] == "0.42"
     assert found["memory for state"] == f"{USERS * 1300 / 1e9:.1f} GB"
-    assert million(Measured(1_000, 90, 30, 10, 500, 1300, 1000, 100))[2][1] == "7"
+    slow = {what: amount for what, amount, _ in million(one._replace(events_per_second=1_000))}
+    assert (slow["workers"], slow["parts a second"]) == ("8", "56")
