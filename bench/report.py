@@ -128,8 +128,8 @@ def memory(result: Mapping[str, Any]) -> str:
         return "Not measured.\n"
     found = result["memory"]
     return (
-        f"A session takes {found['state_bytes_per_session']:,} bytes encoded and {found['resident_bytes_per_session']:,} "
-        f"bytes of resident memory in the worker ({found['active_sessions']:,} sessions of {found['users']:,} users, "
+        f"A session takes {found['state_bytes_per_session']:,} bytes encoded and "
+        f"{found['resident_bytes_per_session']:,} bytes of resident memory in the worker ({found['active_sessions']:,} sessions of {found['users']:,} users, "
         "busy; the pipeline and its memory store alone).\n"
     )
 
