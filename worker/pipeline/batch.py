@@ -6,7 +6,7 @@ batches, so a batch that is computed twice gives the same rows and the same find
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -27,6 +27,7 @@ from worker.pipeline.ports import (
     AheadRecord,
     BatchResult,
     Message,
+    PlacedEvent,
     ahead_of,
     dead_letter,
     envelope_headers,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from schemas.decoding.results import DeletedRow
+    from schemas.policy import TenantPolicy
     from worker.enrich.model import Device, Enrichment
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.pipeline.privacy import Pseudonyms
@@ -73,21 +75,6 @@ class Topics(Protocol):
     findings: str
     incidents: str
     feedback: str
-
-
-class PlacedEvent(NamedTuple):
-    """An event with the state it belongs to.
-
-    Attributes:
-        key: of the user's state.
-        origin: topic, partition and offset the record first came from.
-    """
-
-    record: Record
-    event: SessionEvent
-    key: bytes
-    user: User
-    origin: Origin
 
 
 def origin_of(record: Record, by_user: str) -> Origin | None:
@@ -368,35 +355,34 @@ class _Batch:
         return new_user(event.tenant_id, event.user_id)
 
     def _apply(self, placed: PlacedEvent, known: Enrichment) -> None:
-        record, event, key, user, origin = placed
+        event, user = placed.event, placed.user
         engine = self._engine_for(event.tenant_id)
         if self._pseudonyms is not None:
             event, known = self._pseudonyms.hidden(event, known, engine.policy)
+            placed = placed._replace(event=event)
         if engine.policy.first_party_clients and engine.is_first_party(event.user_agent):
             known = known._replace(device=own_client(known.device))
         if engine.policy.alert_budget is not None:
-            self._findings.count_user(event.tenant_id, key, event.event_time)
+            self._findings.count_user(event.tenant_id, placed.key, event.event_time)
         applied = apply(user, event, known, engine, self._limits)
-        detections = self._collect(placed, applied.changes) if applied.changes else ()
-        self._event_rows.append(
-            event_row(event, known, user, applied, self._limits, detections, origin, record.timestamp)
-        )
+        detections = self._collect(placed, applied.changes, engine) if applied.changes else ()
+        self._event_rows.append(event_row(placed, known, applied, self._limits, detections))
         if applied is ROUTINE:
             self._routine += 1
             return
-        self._add_session_rows(applied, user, key)
+        self._add_session_rows(applied, user, placed.key)
         self._count_unevaluated(event, known, engine)
         for started in applied.started:
-            self._announce(placed, event, started)
+            self._announce(placed, started, engine.policy)
 
-    def _announce(self, placed: PlacedEvent, event: SessionEvent, started: StartedSession) -> None:
+    def _announce(self, placed: PlacedEvent, started: StartedSession, policy: TenantPolicy) -> None:
         """Announce a session's start to the correlation stage, unless its user starts far too many."""
+        event = placed.event
         if placed.user.current.baseline.rate.count > MAX_STARTS:
             self._count["starts-capped",] += 1
             return
-        policy = self._engine_for(event.tenant_id).policy
         start = start_of(event, started, placed.origin, placed.record.timestamp, policy)
-        # Of another session than the event's only what its user knew has changed; whose it is was announced.
+        # The announcement of another session than the event's changes only what its user knew, not whose it is.
         is_claimed = started.uid != event.session_uid or event.uid_derived
         self._result.messages += announcements(
             start, started.context, self._topics.starts, is_derived=is_claimed, operator=self._operator
@@ -429,11 +415,11 @@ class _Batch:
             for uid in engine.needing(part):
                 self._count["unevaluated", uid, f"unknown-{part}"] += 1
 
-    def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange]) -> tuple[str, ...]:
+    def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange], engine: RuleEngine) -> tuple[str, ...]:
         """Collect findings; return the ids of their detections."""
         user = placed.user
-        cause, engine = Cause(placed.origin, placed.record.timestamp, user.applied), self._engine_for(user.tenant_id)
-        # The most severe first: what is left of the alert budget is for them.
+        cause = Cause(placed.origin, placed.record.timestamp, user.applied)
+        # The most severe first: they have the first claim on the alert budget.
         for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
             if engine.is_tenant_wide(change.finding.detection):

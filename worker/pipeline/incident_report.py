@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity, Attack, Severity
 from schemas.incident import Incident, IncidentFinding, IncidentState, Side, Sighting, TimelineEntry
+from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE
 from worker.sessions.incidents import DEVICE, NETWORK, GivenVerdict, acknowledgement
 from worker.sessions.risk import raised
 
@@ -156,6 +157,7 @@ class _Report:
             is_alert=finding.is_alert,
             false_positive=finding.uid in self._false,
             suppressed_by=finding.suppressed_by,
+            is_covered=_is_covered(finding),
         )
 
     # Sentences
@@ -203,16 +205,23 @@ class _Report:
             findings=tuple(each.uid for each in ordered),
             before=self._sighting(first.before) if first.before else None,
             after=self._sighting(first.after) if first.after else None,
+            what=self._what(first.before, first.after, ordered) if first.after else "",
         )
 
+    def _what(self, before: ObservedContext | None, after: ObservedContext, found: Sequence[TrackedFinding]) -> str:
+        """Say who did what, without what another finding says already."""
+        if (self._side(before), self._side(after)) == (Side.INTRUDER, Side.USER):
+            return "The user is back in the session"
+        telling = [each for each in found if not _is_covered(each)] or found
+        return clip(f"{_WHO[self._side(after)]}: {_titles(telling)}")
+
     def _sentence(self, first: TrackedFinding, found: Sequence[TrackedFinding]) -> str:
-        what = ", ".join(_unique(_lower(each.title) + _excuse(each) for each in found))
+        what = _titles(found)
         if first.after is None:
             return f"{what[:1].upper()}{what[1:]}: {first.summary}"
-        who = {Side.USER: "The user", Side.INTRUDER: "The intruder", Side.UNKNOWN: "Somebody"}[self._side(first.after)]
         is_same = first.before is None or context_key(first.before) == context_key(first.after)
         before = "" if is_same or first.before is None else f"; before: {context_name(first.before)}"
-        return f"{who} ({context_name(first.after)}): {what}{before}"
+        return f"{_WHO[self._side(first.after)]} ({context_name(first.after)}): {what}{before}"
 
     def _sightings(self) -> tuple[Sighting, ...]:
         found: dict[tuple[str, ContextKey], ObservedContext] = {}
@@ -269,6 +278,13 @@ def _side_of(context: ObservedContext, best: int, *, follows: bool) -> Side:
 # Words
 
 
+_WHO = {Side.USER: "The user", Side.INTRUDER: "The intruder", Side.UNKNOWN: "Somebody"}
+
+
+def _titles(found: Sequence[TrackedFinding]) -> str:
+    return ", ".join(_unique(_lower(each.title) + _excuse(each) for each in found))
+
+
 def context_name(context: ObservedContext) -> str:
     """Return e.g. `Chrome 131 on Windows 10 at 203.0.113.7 (AS64500 Example ISP, hosting), Paris, FR`."""
     return f"{context.device} at {where_name(context)}" if context.device else where_name(context)
@@ -302,6 +318,11 @@ def clip(text: str) -> str:
 
 def _lower(title: str) -> str:
     return title[:1].lower() + title[1:] if title[1:2].islower() or title[1:2] == " " else title
+
+
+def _is_covered(finding: TrackedFinding) -> bool:
+    reasons = finding.suppressed_by
+    return bool(reasons) and all(each.startswith(COVERED_BY) or each == TOLD_BEFORE for each in reasons)
 
 
 def _excuse(finding: TrackedFinding) -> str:

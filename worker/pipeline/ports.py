@@ -18,6 +18,9 @@ from schemas.incident import Incident
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from schemas.event import SessionEvent
+    from worker.sessions.state import User
+
     Origin = tuple[str, int, int]
     """Topic, partition and offset a record first came from."""
 
@@ -41,6 +44,21 @@ class Record(Protocol):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+
+
+class PlacedEvent(NamedTuple):
+    """An event with the state it belongs to.
+
+    Attributes:
+        key: key of the user's state.
+        origin: topic, partition and offset of the original record, before it was forwarded.
+    """
+
+    record: Record
+    event: SessionEvent
+    key: bytes
+    user: User
+    origin: Origin
 
 
 class AheadRecord(msgspec.Struct):

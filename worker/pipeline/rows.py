@@ -22,11 +22,10 @@ from worker.sessions.state import Contexts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schemas.event import SessionEvent
     from schemas.feedback import Feedback
     from schemas.incident import Incident
     from worker.enrich.model import Enrichment
-    from worker.pipeline.ports import Origin
+    from worker.pipeline.ports import PlacedEvent
     from worker.sessions.limits import Limits
     from worker.sessions.reorder import Applied
     from worker.sessions.state import Context, Session, User
@@ -40,16 +39,10 @@ def _row(*values: Any) -> bytes:
 
 
 def event_row(
-    event: SessionEvent,
-    known: Enrichment,
-    user: User,
-    applied: Applied,
-    limits: Limits,
-    detections: tuple[str, ...],
-    origin: Origin,
-    record_time: int,
+    placed: PlacedEvent, known: Enrichment, applied: Applied, limits: Limits, detections: tuple[str, ...]
 ) -> bytes:
     """Return the enriched row of one event in `session_events`, after the event was applied to its user."""
+    record, event, _, user, origin = placed
     network, place, device = known
     time, session = event.event_time, user.current.sessions.get(event.session_uid)
     # Applying the newest event of a session has just computed the user's risk at its time.
@@ -68,7 +61,7 @@ def event_row(
                     event.future_by,
                     session_risk(session, time, limits), risk, detections,
                     session.started if session else None, session.events if session else 0,
-                    session.findings if session else 0, user.applied * 2, record_time, *origin,
+                    session.findings if session else 0, user.applied * 2, record.timestamp, *origin,
                 )
             )[3:],
             # Structs of fewer than 16 columns each, less the header of their arrays: one byte.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.finding import Activity, Finding, Severity, Status
@@ -249,6 +249,7 @@ def test_the_title_says_once_where_something_was_seen() -> None:
         (found,) = Run().take(finding("n", detection="new-network", summary=summary, evidence=evidence))
         assert said in found.title
         assert found.title.count("203.0.113.7") == 1
+        assert found.timeline[0].what == "Somebody: " + detections()["new-network"].title.lower()
 
 
 def test_a_network_without_a_user_is_an_incident_of_its_own() -> None:
@@ -332,6 +333,7 @@ def standing(shard: MemoryShard) -> dict[str, Any]:
     return {uid: record.material() for uid, record in records.items() if record.exists}
 
 
+@settings(deadline=None)
 @given(states_of_findings(), st.data())
 def test_incidents_depend_neither_on_order_nor_on_batches(found: list[Finding], data: st.DataObject) -> None:
     one, other = MemoryShard(), MemoryShard()
@@ -349,6 +351,7 @@ def test_incidents_depend_neither_on_order_nor_on_batches(found: list[Finding], 
     assert {uid: first[uid].severity for uid in live} == {uid: second[uid].severity for uid in live}
 
 
+@settings(deadline=None)
 @given(states_of_findings(), st.data())
 def test_a_batch_computed_again_publishes_no_state_twice(found: list[Finding], data: st.DataObject) -> None:
     """After a kill batches are cut otherwise: a receiver that skips revisions not above its last loses nothing."""
@@ -433,3 +436,6 @@ def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known
     assert moments[away].startswith("The intruder (")
     assert moments[home].startswith("The user (")
     assert "before: " in moments[away]
+    told = {entry.after.ip: entry.what for entry in last.timeline if entry.after}
+    assert told[away].startswith("The intruder: ")
+    assert told[home] == "The user is back in the session"
