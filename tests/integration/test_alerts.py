@@ -179,12 +179,12 @@ def test_a_destination_that_is_back_gets_at_once_what_waited(
     with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http, concurrency=1)}, more) as alerts:
         alerts.start()
         alerts.publish([incident(f"a{number}") for number in range(4)])
-        until(lambda: "is left alone" in alerts.logged(), "an open breaker")
+        until(lambda: "circuit breaker is open" in alerts.logged(), "an open breaker")
         attempts = len(http.seen)
         assert attempts < 8, "the breaker spares a destination that fails"
         http.behave = lambda _: 200
         until(lambda: len(ids(http)) == 4, "all, long before their next time")
-        assert "takes messages again" in alerts.logged()
+        assert "accepts messages again" in alerts.logged()
 
 
 def test_retry_after_is_followed(embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver) -> None:
@@ -230,7 +230,7 @@ def test_a_message_that_is_refused_does_not_stop_the_others(
             [incident(f"bad{number}") for number in range(10)] + [incident(f"a{number}") for number in range(10)]
         )
         until(lambda: len(ids(http)) == 10, "the good ones")
-        assert "is left alone" not in alerts.logged()
+        assert "circuit breaker is open" not in alerts.logged()
 
 
 def test_records_that_are_no_incidents_are_skipped(
@@ -621,7 +621,8 @@ def test_redirects_are_not_followed(embedded_broker: EmbeddedBroker, tmp_path: P
 
 def test_secrets_are_nowhere(embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver) -> None:
     path = "S3cr3tPath0f51ack"
-    http.behave = lambda got: (500, {"X-Echo": got.path})
+    # The end of the secret lies where errors are cut.
+    http.behave = lambda got: (500, {"X-Echo": got.path}, "x" * 275 + got.path)
     chat = {"kind": "slack", "url": f"{http.url}/services/{path}", **LOCAL}
     away = {"kind": "slack", "url": f"http://127.0.0.1:{free_port()}/services/{path}", **LOCAL}
     wrong = {"kind": "slack", "url": f"http://nosuch.invalid/services/{path}", **LOCAL}
@@ -637,11 +638,11 @@ def test_secrets_are_nowhere(embedded_broker: EmbeddedBroker, tmp_path: Path, ht
         doctor = alerts.command("doctor")
         command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         for text in (alerts.logged(), metrics, waiting.stdout.decode(), doctor.stdout.decode(), command_line.decode()):
-            assert path not in text
+            assert path[:6] not in text
         for name in destinations:
             done = alerts.command("alerts", "test", name)
             assert done.returncode == 1
-            assert path not in (done.stderr + done.stdout).decode()
+            assert path[:6] not in (done.stderr + done.stdout).decode()
 
 
 def test_without_a_destination_the_log_says_so(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person is told about an incident: pure values, in plain text; channels escape and lay them out."""
+"""The message about an incident, as values in plain text; each channel escapes and formats them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from schemas.finding import SEVERITIES, Activity
 from schemas.incident import Resolution, Side
+from schemas.text import truncate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 _SPEED = re.compile(r"[\d,]+ km in [^:]{1,40}: [\d,]+ km/h")
 LONGEST = 300
-"""Characters of one text that comes from outside."""
+"""Most characters of one text from outside."""
 MOST_CHANGES, MOST_FINDINGS, MOST_NAMES = 6, 6, 5
 MARGIN_MS = 3_600_000
-"""How much before the incident begins and after it ends a linked view shows."""
+"""Milliseconds before and after the incident that a linked view shows."""
 RESOLUTIONS = {
     Resolution.QUIET: "nothing more was found for the quiet time",
     Resolution.WITHDRAWN: "late records took its findings back",
@@ -40,7 +41,7 @@ SIDES = {Side.USER: "the user", Side.INTRUDER: "probably the intruder", Side.UNK
 
 
 class Links(NamedTuple):
-    """Where links lead: address of Grafana, and an address template of another console; empty: none."""
+    """Targets of links: the address of Grafana, and the address template of another console; empty: no link."""
 
     grafana: str = ""
     console: str = ""
@@ -145,12 +146,7 @@ def clean(text: str, longest: int = LONGEST) -> str:
     """
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in text)
-    return cut(" ".join(text.split()), longest)
-
-
-def cut(text: str, longest: int) -> str:
-    """Return text of at most `longest` characters."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return truncate(" ".join(text.split()), longest)
 
 
 def moment(milliseconds: int) -> str:

@@ -21,7 +21,7 @@ from worker.alerts.documents import Documents
 from worker.alerts.journal import JournalReader, JournalWriter
 from worker.alerts.message import Links, build_message
 from worker.alerts.outbox import Outbox, Standing
-from worker.alerts.outcome import Outcome, Result, scrubbed
+from worker.alerts.outcome import Outcome, Result, scrubbed, spellings
 from worker.alerts.pages import serve_pages
 from worker.alerts.prepared import PreparedStates
 from worker.alerts.record import DeliveryRecorder
@@ -35,7 +35,7 @@ from worker.apps.topics import create_topics
 from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, parse_policy
 from worker.observe.writer import StoreObserver
-from worker.stream.connection import aiokafka_options
+from worker.stream.connection import aiokafka_options, explained
 from worker.stream.policies import PolicyReader
 
 if TYPE_CHECKING:
@@ -156,10 +156,8 @@ def _sink(settings: Settings) -> ClickHouseWriter | None:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """Return what errors must not contain: secrets, and the paths of secret addresses."""
-    found = settings.alerts.secret_texts()
-    paths = [text.partition("://")[2].partition("/")[2] for text in found if "://" in text]
-    return sorted({*found, *filter(None, paths)}, key=len, reverse=True)
+    """Return what errors must not contain."""
+    return spellings(settings.alerts.secret_texts())
 
 
 def _say_hello(settings: Settings, addresses: list[Any]) -> None:
@@ -277,8 +275,10 @@ def deliveries(settings: Settings, *, failed: bool = False) -> list[AlertDeliver
 
 
 async def _journal(settings: Settings) -> list[AlertDelivery]:
-    reader = JournalReader(aiokafka_options(settings.kafka), settings.topics.deliveries)
-    found, _ = await reader.load(range(settings.topics.partitions))
+    options = aiokafka_options(settings.kafka)
+    reader = JournalReader(options, settings.topics.deliveries)
+    async with explained(options):
+        found, _ = await reader.load(range(settings.topics.partitions))
     return found
 
 

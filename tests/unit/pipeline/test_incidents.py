@@ -192,6 +192,15 @@ def test_feedback_acknowledges_an_incident_until_it_says_that_all_is_false() -> 
     assert (over.activity, over.resolution, over.acknowledged_at) == (Activity.CLOSE, Resolution.FALSE_POSITIVE, 0)
 
 
+def test_feedback_on_a_resolved_incident_is_kept_and_tells_nobody() -> None:
+    run = Run()
+    run.take(finding("a"))
+    run.advance(T0 + LIMITS.quiet)
+    assert run.verdict("a", "true_positive", T0 + LIMITS.quiet + 1) == []
+    (again,) = run.take(finding("b", detection="new-country", event_time=T0 + DAY, detected_at=T0 + DAY))
+    assert (again.state, again.acknowledged_at) == (IncidentState.UPDATED, T0 + LIMITS.quiet + 1)
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_the_latest_verdict_counts_in_whatever_order_they_arrive(order: tuple[int, ...]) -> None:
     run, given = Run(), ("false_positive", "investigating", "true_positive")
