@@ -129,8 +129,9 @@ def memory(result: Mapping[str, Any]) -> str:
     found = result["memory"]
     return (
         f"A session takes {found['state_bytes_per_session']:,} bytes encoded and "
-        f"{found['resident_bytes_per_session']:,} bytes of resident memory in the worker ({found['active_sessions']:,} sessions of {found['users']:,} users, "
-        "busy; the pipeline and its memory store alone).\n"
+        f"{found['resident_bytes_per_session']:,} bytes of resident memory in the worker "
+        f"({found['active_sessions']:,} sessions of {found['users']:,} users, busy; the pipeline and its memory store "
+        "alone).\n"
     )
 
 
