@@ -51,7 +51,8 @@ def _forgotten(tracker: IncidentTracker, record: IncidentRecord, about: Callable
     return Incident(
         uid=record.uid, revision=record.revision, activity=Activity.CLOSE, state=record.state,
         resolution=record.resolution, merged_into=record.merged_into, tenant_id=tracker.tenant_id,
-        user_id=tracker.user_id, subject=tracker.subject, title=clip(f"{who}: {_lower(about(leading).title)}"),
+        user_id=tracker.user_id, subject=tracker.subject, key=tracker.key,
+        title=clip(f"{who}: {_lower(about(leading).title)}"),
         severity=Severity(record.severity), risk_score=0, started_at=record.resolved_at,
         last_event_at=record.resolved_at, detected_at=record.changed_at, resolved_at=record.resolved_at,
         leading=leading, runbook=about(leading).runbook, detections=record.detections, attacks=about(leading).attacks,
@@ -99,6 +100,7 @@ class _Report:
             tenant_id=tracker.tenant_id,
             user_id=tracker.user_id,
             subject=tracker.subject,
+            key=tracker.key,
             title=clip(self._title()),
             severity=Severity(record.severity),
             risk_score=self._risk(),
