@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from schemas.finding import SEVERITIES, Activity
 from schemas.incident import Resolution, Side
+from schemas.text import truncate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,12 +146,7 @@ def clean(text: str, longest: int = LONGEST) -> str:
     """
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in text)
-    return cut(" ".join(text.split()), longest)
-
-
-def cut(text: str, longest: int) -> str:
-    """Return text of at most `longest` characters."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return truncate(" ".join(text.split()), longest)
 
 
 def moment(milliseconds: int) -> str:
