@@ -49,12 +49,14 @@ def resident(process: int | str = "self") -> int:
 
 def heart(cache_size: int = 1 << 17) -> Pipeline:
     """Return the pipeline with all detections, of one partition, without geo databases."""
-    enricher = build_enricher(None, None, cache_size)
+    enricher = build_enricher(None, None, cache_size=cache_size)
     enricher.warm()
     return Pipeline(
         reader=KafkaReader(enricher),
         engine_for=Policies(detections().values()).engine_for,
-        topics=SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v"),
+        topics=SimpleNamespace(
+            events="events", by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v"
+        ),
         partition_of=lambda _key: 0,
         limits=Limits(),
     )
