@@ -58,7 +58,7 @@ class Budget(msgspec.Struct, array_like=True):
         return True
 
     def admit(self, uid: str, user: bytes, time: int, per_thousand: float) -> bool:
-        """Tell whether a finding may alert: there is still room on its day, or it has alerted before.
+        """Return whether a finding may alert: there is still room on its day, or it has alerted before.
 
         Args:
             uid: of the finding.

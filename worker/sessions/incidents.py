@@ -414,7 +414,7 @@ def _record(
 
 
 def _state(active: Sequence[TrackedFinding]) -> IncidentState:
-    """Tell whether a later event than the first added anything to it."""
+    """Return whether a later event than the first added anything to it."""
     start = active[0].first
     first = [each for each in active if each.first == start]
     severity, kinds = max(each.severity for each in first), {each.detection for each in first}
