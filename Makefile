@@ -16,8 +16,8 @@ help: ## show this
 demo: $(RUNTIME) ## broker, store, worker and labelled traffic; ARGS="--duration 20 --json" passes arguments on
 	@$(BIN)/sessionwatch demo $(ARGS)
 
-test: $(DEV) ## all tests that need no Java
-	$(BIN)/pytest $(ARGS)
+test: $(DEV) ## all tests that need no Java, a file at a time on each core, on four at most
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 kafka: $(DEV) ## the tests on Apache Kafka; needs Java 17 and Maven
 	$(BIN)/pytest -m kafka $(ARGS)

@@ -1,4 +1,4 @@
-"""`Feedback`: what somebody made of a finding. One JSON document a record on the feedback topic."""
+"""`Feedback`: an analyst's verdict on findings. One JSON document a record on the feedback topic."""
 
 from __future__ import annotations
 
@@ -12,17 +12,31 @@ def _fold(value: object) -> object:
     return value.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else value
 
 
+MOST_FINDINGS = 256
+"""Findings that one document can name beside `finding_uid`: as many as are kept of a user."""
+
+
 class Feedback(BaseModel):
-    """A verdict on a finding. Whoever says something of it again replaces what they said before."""
+    """A verdict on a finding, or on several. A later verdict of the same author replaces the earlier one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     finding_uid: str = Field(min_length=1, max_length=128, description="`finding_info.uid` of the finding.")
-    verdict: Annotated[Literal["true_positive", "false_positive"], BeforeValidator(_fold)] = Field(
-        description="Whether it was right."
+    more_findings: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field(
+        (),
+        max_length=MOST_FINDINGS,
+        description="Further findings of the same user, such as the others of an incident.",
+    )
+    verdict: Annotated[Literal["investigating", "true_positive", "false_positive"], BeforeValidator(_fold)] = Field(
+        description="Whether it was right; `investigating` while this is being found out."
     )
     tenant_id: str = Field("", max_length=256, description="Its tenant.")
     user_id: str = Field("", max_length=256, description="Its user; without it the verdict changes no incident.")
     detection: str = Field("", max_length=128, description="Its detection; counted under it in the metrics.")
     author: str = Field("", max_length=256, description="Who says so.")
     comment: str = Field("", max_length=4096, description="Why.")
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Ids of all findings it is about, each once."""
+        return tuple(dict.fromkeys((self.finding_uid, *self.more_findings)))

@@ -158,7 +158,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             **({"actor": self._actor()} if self.user_id else {}),
             "evidences": [{"data": orjson.loads(self.evidence)}],
             "remediation": {"desc": " ".join(f"{n}. {step}" for n, step in enumerate(self.runbook, 1))},
-            "unmapped": {"suppressed_by": self.suppressed_by, "shadow": self.shadow},
+            "unmapped": {"suppressed_by": self.suppressed_by, "shadow": self.shadow, "subject": self.subject},
         }
 
     def _metadata(self) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Resolution(StrEnum):
     """A late finding showed that it belongs to the incident `merged_into`."""
 
 
-INCIDENT_STATUS_ID = {IncidentState.OPEN: 1, IncidentState.UPDATED: 2, IncidentState.RESOLVED: 4}
+IN_PROGRESS = 2
+INCIDENT_STATUS_ID = {IncidentState.OPEN: 1, IncidentState.UPDATED: IN_PROGRESS, IncidentState.RESOLVED: 4}
 """OCSF `status_id` of an Incident Finding."""
 INCIDENT_STATUS = {1: "New", 2: "In Progress", 4: "Resolved"}
 """OCSF `status`: the caption of `status_id`."""
@@ -138,7 +139,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         activity: CREATE when this uid is published for the first time, else UPDATE, or CLOSE when it is resolved.
             A resolved incident can be opened again by a late or a new finding, as an UPDATE.
         merged_into: uid of the incident it became part of; empty for others.
-        user_id: empty when the findings are about a network; then `subject` names it.
+        user_id: empty when the findings are about no single user; then `subject` names the network or client.
         title: one sentence: who, what, from where to where, since when.
         severity: the highest of its alerting findings.
         risk_score: the scores of its alerting findings combined, 0 to 100.
@@ -147,6 +148,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         leading: the detection of the finding that `title` and `runbook` come from.
         detections: kinds of the alerting findings, the leading one first.
         suppressed: findings that were suppressed or closed, and why.
+        acknowledged_at: when feedback first said that somebody looks into it, or that it is right; 0 when none did.
+        acknowledged_by: author of that feedback; empty when they gave no name.
         not_judged: what could not be judged, and why, one sentence each.
         runbook: steps of the leading finding.
         started_at, last_event_at: event times of the first and last occurrence among its findings.
@@ -188,6 +191,14 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     not_judged: tuple[str, ...] = ()
+    acknowledged_at: int = 0
+    acknowledged_by: str = ""
+
+    @property
+    def status_id(self) -> int:
+        """OCSF `status_id`: an acknowledged incident is in progress."""
+        number = INCIDENT_STATUS_ID[self.state]
+        return IN_PROGRESS if self.acknowledged_at and number < IN_PROGRESS else number
 
     @property
     def is_resolved(self) -> bool:
@@ -196,7 +207,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
     def ocsf(self) -> dict[str, Any]:
         """Render the OCSF Incident Finding; `unmapped` holds the incident in full."""
-        status_id, activity = INCIDENT_STATUS_ID[self.state], int(self.activity)
+        status_id, activity = self.status_id, int(self.activity)
         return {
             "class_uid": INCIDENT_CLASS_UID,
             "class_name": CLASS_NAME,

@@ -35,7 +35,7 @@ PREFIX, NESTING = "SESSIONWATCH_", "__"
 CONFIG_VARIABLE = "SESSIONWATCH_CONFIG"
 DEFAULT_FILE = Path("sessionwatch.toml")
 LEAST_KEY = 32
-"""Characters of the pseudonyms' key: 128 bits when they are hexadecimal."""
+"""Characters of the key of pseudonyms: 128 bits when they are hexadecimal digits."""
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -93,8 +93,8 @@ class TopicSettings(BaseModel):
     dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
     findings: str = Field("session.findings", description="Findings (OCSF).")
     incidents: str = Field("session.incidents", description="Incidents (OCSF).")
-    deliveries: str = Field("session.deliveries", description="What became of each delivery, compacted.")
-    feedback: str = Field("session.feedback", description="Feedback on findings: true or false positives.")
+    deliveries: str = Field("session.deliveries", description="State of each delivery, compacted.")
+    feedback: str = Field("session.feedback", description="Feedback: investigating, true or false positive.")
     policies: str = Field("session.policies", description="Tenant policies, compacted.")
     partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input, forward and changelog topics.")
     replication: int = Field(1, ge=1, description="Replicas of each partition.")
@@ -102,7 +102,7 @@ class TopicSettings(BaseModel):
 
 
 class ClickHouseSettings(SettingsGroup):
-    """Where rows go."""
+    """Connection to ClickHouse, and the layout of its tables."""
 
     dsn: SecretStr | None = None
     """`clickhouse://user:password@host:8123/database`, or `chdb:///directory` for an embedded store; no default."""
@@ -186,11 +186,11 @@ class GeoSettings(SettingsGroup):
     asn_db: Path | None = None
     """ASN database (`.mmdb`); unset: networks are their /24 or /64."""
     networks: Path | None = None
-    """CSV of networks whose kind is known (`match,kind,name,source`); its lines come before the shipped ones."""
+    """CSV of networks with a known kind (`match,kind,name,source`); its lines take precedence over the shipped ones."""
     threat_lists: tuple[Path, ...] = ()
     """Files of networks, addresses or AS numbers known for attacks, one a line; `listed-network` names them."""
     reload_interval_s: Positive = 60
-    """Seconds between looks for geo files and threat lists that were replaced."""
+    """Seconds between checks for geo files and threat lists that were replaced."""
 
 
 class WebSettings(SettingsGroup):
@@ -205,7 +205,7 @@ class WebSettings(SettingsGroup):
     token: SecretStr | None = None
     """Bearer token for metrics and live views; required to listen on anything but loopback."""
     forward_over_http: bool = False
-    """Let workers send the token to one another over plain HTTP, to answer for users that another worker keeps."""
+    """Workers may send the token to one another over plain HTTP, to answer requests about users of other workers."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names that requests may use, beside addresses, `localhost`, `host`, `advertised_host` and the machine's."""
 
@@ -239,18 +239,18 @@ def _is_any(host: str) -> bool:
 
 
 class DeliverySettings(SettingsGroup):
-    """SettingsGroup commits into ClickHouse."""
+    """Group commits into ClickHouse."""
 
     max_rows: Positive = 20_000
     """Rows at which a group commit is inserted at once."""
     max_delay_ms: Positive = 150
-    """Milliseconds that the first row of a group commit waits at most."""
+    """Longest time that a row waits for a group commit, milliseconds."""
     max_inflight_rows: Positive = 60_000
-    """Rows and messages not durable yet at which the worker stops reading."""
+    """Rows and messages that are not durable yet at which the worker pauses consumption."""
     max_inflight_bytes: Positive = 67_108_864
-    """Bytes of records whose outputs are not durable yet at which the worker stops reading."""
+    """Bytes of records whose outputs are not durable yet at which the worker pauses consumption."""
     stall_s: Seconds = 15.0
-    """Seconds the oldest of them may be in flight before the worker is not ready."""
+    """Seconds after which the worker reports unready because outputs are not durable yet."""
     retry_max_delay_s: Seconds = 5.0
     """Longest delay between two attempts of an insert, seconds; the first retry comes after a fraction of a second."""
 
@@ -261,11 +261,11 @@ class StateSettings(SettingsGroup):
     store: Literal["memory", "rocksdb"] = "memory"
     """`memory`, or `rocksdb` (extra `rocksdb`) on disk below `data_dir`."""
     allowed_lateness_minutes: Positive = 120
-    """Minutes an event may be later than the user's newest and still be judged; see `window_events`."""
+    """Allowed lateness: minutes behind the user's newest event within which events are judged; see `window_events`."""
     window_events: Annotated[int, Field(ge=4)] = 256
     """Newest events per user among which late events are put in order; at least a quarter is always available."""
     grouping_minutes: Positive = 60
-    """Minutes, of event time, within which repeats are one finding with a count."""
+    """Minutes, of event time, within which repeated findings are one finding with a count."""
     clock_skew_s: NotNegative = 60
     """Tolerated difference between clocks, seconds."""
     revocation_grace_s: NotNegative = 30
@@ -275,7 +275,7 @@ class StateSettings(SettingsGroup):
     idle_ttl_days: Positive = 400
     """Days that a user without events is kept in the state; also the longest dormancy that can be detected."""
     quarantine_hours: NotNegative = 24
-    """Hours in which what a session shows is not learned, after a finding that casts doubt on who holds it."""
+    """Hours after a finding that casts doubt on who holds a session in which nothing is learned from the session."""
     sessions: Positive = 64
     """Sessions kept per user; ended and oldest ones are evicted first."""
 
@@ -298,7 +298,7 @@ class IncidentSettings(SettingsGroup):
     """Which findings of a user are one incident."""
 
     quiet_minutes: Positive = 240
-    """Minutes between alerting findings of a user within which they are one incident; after them it is resolved."""
+    """Minutes without an alerting finding of the user after which an incident is resolved."""
     retention_days: Positive = 7
     """Days a resolved incident is kept in the state; until then another finding of the same session reopens it."""
 
@@ -334,11 +334,11 @@ class DetectionSettings(SettingsGroup):
     """The catalogue of detections."""
 
     broken_plugins: Literal["fail", "skip"] = "fail"
-    """What to do about a plug-in that cannot be imported: refuse to start, or log a warning and go on without it."""
+    """If a plug-in cannot be imported: refuse to start, or log a warning and continue without it."""
 
 
 class InputSettings(SettingsGroup):
-    """What records on the input topic look like; see docs/input.md."""
+    """Format of the records on the input topic; see docs/input.md."""
 
     mapping: str = "auto"
     """How records that do not have the native schema are read: `auto` (recognised by each record), `none`, the name of
@@ -346,7 +346,7 @@ class InputSettings(SettingsGroup):
     tenant_id: str = ""
     """Tenant of records whose source does not name one; unset: such records are rejected."""
     end_words: tuple[str, ...] = ()
-    """Words of a CloudEvents `type` that mean the end of a session, beside the built-in ones."""
+    """Words in a CloudEvents `type` that mean the end of a session, in addition to the built-in ones."""
     unavailable_placeholder: str = "__debezium_unavailable_value"
     """Debezium's `unavailable.value.placeholder`: a property with this value is unknown."""
 
@@ -357,7 +357,7 @@ class PrivacySettings(SettingsGroup):
     key: SecretStr | None = None
     """Secret key of pseudonyms, at least 32 characters (`openssl rand -hex 32`); another key gives other pseudonyms."""
     users: bool = False
-    """User ids are replaced by pseudonyms."""
+    """Replace user ids by pseudonyms."""
     addresses: Addresses = "keep"
     """`address` replaces addresses and keeps their /24 or /64; `network` replaces these as well."""
     meta_data: Literal["keep", "drop"] = "keep"
@@ -366,7 +366,7 @@ class PrivacySettings(SettingsGroup):
     @model_validator(mode="after")
     def _keyed(self) -> Self:
         if (self.users or self.addresses != "keep") and len(self._secret()) < LEAST_KEY:
-            raise ValueError(f"privacy.key of {LEAST_KEY} characters at least is needed for pseudonyms")
+            raise ValueError(f"pseudonyms require a privacy.key of at least {LEAST_KEY} characters")
         return self
 
     def _secret(self) -> str:
@@ -390,17 +390,19 @@ class LogSettings(SettingsGroup):
 
 
 class CorrelationSettings(SettingsGroup):
-    """What is compared across users."""
+    """Comparison across users."""
 
     across_tenants: bool = False
     """Session uids are unique over all tenants: one uid in two tenants is a finding of `operator_tenant`."""
     operator_tenant: str = ""
-    """Tenant of findings that concern several tenants: the operator's own, since its readers see users of all."""
+    """Tenant of findings that concern several tenants; its readers see users of all tenants."""
 
     @model_validator(mode="after")
     def _has_a_tenant(self) -> Self:
         if self.across_tenants and not self.operator_tenant:
-            raise ValueError("correlation.across_tenants needs correlation.operator_tenant, whose the findings are")
+            raise ValueError(
+                "correlation.across_tenants requires correlation.operator_tenant, the tenant of such findings"
+            )
         return self
 
     def operator(self) -> str:
@@ -447,7 +449,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the environment over what the constructor is given, which is the file."""
+        """Give the environment precedence over the constructor's arguments, which come from the file."""
         del env_settings, dotenv_settings, file_secret_settings
         return _KnownEnvironment(settings_cls), init_settings
 
@@ -475,7 +477,7 @@ class Settings(BaseSettings):
             return None
         path = dsn.removeprefix("chdb://")
         if not path.startswith("/") or "?" in path:
-            raise SettingsError(f"clickhouse.dsn {dsn!r} names no directory: chdb:///directory does")
+            raise SettingsError(f"clickhouse.dsn {dsn!r} does not name a directory; use chdb:///directory")
         return Path(path)
 
     def with_embedded_store(self, name: str) -> Settings:
@@ -485,7 +487,7 @@ class Settings(BaseSettings):
             SettingsError: there is a `clickhouse.dsn`.
         """
         if self.clickhouse.dsn is not None:
-            raise SettingsError("clickhouse.dsn is set, and an embedded store asked for: leave one of them out")
+            raise SettingsError("clickhouse.dsn is set: unset it, or do not ask for an embedded store")
         dsn = SecretStr(f"chdb://{(self.data_dir / name / 'store').resolve()}")
         return self.model_copy(update={"clickhouse": self.clickhouse.model_copy(update={"dsn": dsn})})
 
@@ -494,7 +496,7 @@ class Settings(BaseSettings):
         return self.clickhouse.options()
 
     def manages_access(self) -> bool:
-        """Tell whether migrations about users are to be applied: the embedded store has no users."""
+        """Return whether migrations about users are to be applied; the embedded store has no users."""
         return self.embedded_directory() is None and self.clickhouse.manage_access
 
     def effective(self) -> dict[str, str]:
@@ -557,7 +559,7 @@ def _value(model: BaseModel, path: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    from worker.observe.logs import MASK, masked  # noqa: PLC0415  structlog is dear and seldom needed here
+    from worker.observe.logs import MASK, masked  # noqa: PLC0415  structlog is slow to import and seldom needed here
 
     if isinstance(value, SecretStr):
         text = value.get_secret_value()
@@ -572,7 +574,7 @@ def _shown(value: Any) -> str:
 
 
 class _KnownEnvironment(EnvSettingsSource):
-    """The variables that settings read. Another variable with our prefix is an error, as it is in the file."""
+    """The variables of settings; any other variable with the prefix is an error, as an unknown key of the file is."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)

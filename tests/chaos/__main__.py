@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -37,6 +38,8 @@ log.cleaner.min.compaction.lag.ms=0
 MORE_MIB, MORE_PER_STATE = 300, 4_000
 """How much more memory than undisturbed a fault may take, and bytes for each state that a flood brings about."""
 MIB = 1 << 20
+LEAST_INCIDENTS = 20
+"""Incidents of the undisturbed run: with fewer of them, a fault would not show what it does to incidents."""
 
 
 class Setup(NamedTuple):
@@ -145,6 +148,8 @@ def _suite(setup: Setup, broker: Any, names: list[str], kind: str) -> dict[str, 
     _say(f"{source.records:,} records, {source.accepted:,} of them events, on {kind}")
     reference, figures = quiet.run(source)
     _check(reference, source)
+    states = Counter(dict(row)["resolution"] for row in reference.tables["incidents"].values())
+    _say(f"{len(reference.tables['incidents'])} incidents, resolved as {dict(states)}")
     _say(" | ".join(HEAD))
     results = {}
     for name in names:
@@ -187,6 +192,7 @@ def _check(reference: Everything, source: Input) -> None:
     assert events == source.accepted, f"the undisturbed run has {events} of {source.accepted} events"
     assert len(reference.letters) == source.records - source.accepted
     assert reference.tables["findings"]
+    assert len(reference.tables["incidents"]) >= LEAST_INCIDENTS, f"{len(reference.tables['incidents'])} incidents"
     assert not reference.rollups
     assert {key[0] for key in reference.tables["findings"]} == reference.published
 

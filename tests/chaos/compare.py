@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.chaos.feed import EVENTS, FLOOD, LIMIT
 from worker.clickhouse.rollups import differences
 from worker.clickhouse.writer import connect
+from worker.detections.registry import detections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +29,12 @@ KEYS = {
 ACROSS = ("owner-change", "network-many-users")
 UNORDERED = ("revision", "detected_at", "kafka_topic", "kafka_partition", "kafka_offset", "status", "status_id",
              "activity_id")  # fmt: skip
-# When an incident is resolved for being quiet depends on when the whole input was processed, and of how many states its
-# findings were read on the order of arrival. Which findings make which incident depends on neither.
-TIMED = ("status", "status_id", "resolution", "resolved_at", "detected_at", "last_event_at", "document", "revision",
-         "version")  # fmt: skip
+# Findings that users of a tenant may share are written by the second stage, which tells one again when others join it:
+# how often depends on the order of announcements, see decision 10.
+RETOLD = frozenset(uid for uid, each in detections().items() if each.tenant_wide)
+# Repeats of a finding are published when their number has doubled, so the newest state that incidents know of a finding
+# depends on the order of arrival, and with it when an incident last changed. Its findings, severity and state do not.
+TIMED = ("detected_at", "last_event_at", "document", "revision", "version")
 # Incidents that were merged into others or lost all findings to late records came and went with the order of arrival.
 STANDING = {"incidents": " AND resolution NOT IN ('merged', 'withdrawn')"}
 
@@ -121,10 +124,12 @@ def _placed(row: dict[str, Any], source: Input) -> dict[str, Any]:
 
 
 def _comparable(table: str, row: dict[str, Any]) -> tuple[Any, ...]:
-    left_out = (
-        UNORDERED if table == "findings" and row["detection"] in ACROSS else TIMED if table == "incidents" else ()
-    )
+    left_out = TIMED if table == "incidents" else _unordered(row["detection"]) if table == "findings" else ()
     return tuple((name, _plain(value)) for name, value in row.items() if name not in left_out)
+
+
+def _unordered(detection: str) -> tuple[str, ...]:
+    return UNORDERED if detection in ACROSS else ("revision",) if detection in RETOLD else ()
 
 
 def _plain(value: Any) -> Any:

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PARTITIONS = 4
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 AGE_DAYS = 40
+HOURS = 4
+"""Event time that the traffic covers, however many events it has."""
+ATTACK_SECONDS = 120
+"""Event time from one labelled attack to the next: a hundred of them, and some fifty incidents."""
 BAD = (b"{bad", b"\xff\xfe", b'{"user_id": 5}', b'{"tenant_id": "t", "user_id": "u", "user_agent": "x", "ip": "y"}')
 FLOOD = "flood"
 """Tenant, or beginning of the tenant's name, of what floods."""
@@ -73,11 +78,11 @@ def traffic(count: int, seed: int, start: int) -> Iterator[Sent]:
     """Yield simulated events of the past, from `start`, milliseconds, on.
 
     Every fifth user's lie in a partition that is not theirs, every hundredth record is bad, every fiftieth event comes
-    again after some hundred others, every twentieth comes that much too late.
+    again after some hundred others, every twentieth comes that much too late. There are labelled attacks all along.
     """
     chance, held = Random(seed), deque[tuple[int, Sent]]()
-    config = profile("demo", seed=seed, start_ms=start, users=max(count // 100, 50), rate=200.0,
-                     warmup_days=0.0, max_events=count)  # fmt: skip
+    config = profile("demo", seed=seed, start_ms=start, users=max(count // 100, 50), rate=count / (HOURS * 3_600),
+                     warmup_days=0.0, max_events=count, attack_interval_ms=ATTACK_SECONDS * 1_000)  # fmt: skip
     for number, event in enumerate(Simulator(config).events()):
         while held and held[0][0] <= number:
             yield held.popleft()[1]
@@ -130,7 +135,7 @@ def _claim(number: int, sent: Sent) -> bytes:
     named = dict(_NAMED.findall(sent.value))
     uid = named.get(b"uid", b"own-%d" % number).decode()
     user = named.get(b"user_id", b"one").decode() if number % 2 else f"thief-{number % 5}"
-    return _event(f"{FLOOD}-{number % 7}", user, uid, sent.time - number % 3 * 3_600_000)
+    return _event(f"{FLOOD}-{number % 7}", user, uid, sent.time - number % 3 * HOUR_MS)
 
 
 _NAMED = re.compile(rb'"(uid|user_id)": ?"([^"\\]+)"')

@@ -23,6 +23,8 @@ from tests.chaos.proxy import Proxy
 from tests.support.brokers import free_port
 from worker.clickhouse.writer import connect
 from worker.embedded.access import DATABASE, Role
+from worker.sessions.incidents import IncidentLimits
+from worker.sessions.limits import MINUTE
 from worker.settings import KafkaSettings, TopicSettings
 from worker.simulator import write_geo
 from worker.stream.connection import aiokafka_options
@@ -39,6 +41,14 @@ SECONDS_OF_POISON = 0.002
 STALL_SECONDS = 3.0
 """After which workers have to say that they are not ready: less than the shortest outage."""
 SAMPLE_SECONDS = 0.5
+QUIET_MINUTES = IncidentLimits().quiet // MINUTE + 5
+TIMERS = {
+    "the end of expired sessions": "SELECT count() FROM sessions FINAL"
+    " WHERE status = 'active' AND expires_at < now() - INTERVAL 5 MINUTE",
+    "the end of quiet incidents": "SELECT count() FROM incidents FINAL"  # noqa: S608  ours
+    f" WHERE status != 'resolved' AND last_event_at < now() - INTERVAL {QUIET_MINUTES} MINUTE",
+}
+"""What time alone brings about, and how much of it is still to come."""
 TOPICS = ("by_user", "starts", "dlq", "findings", "incidents", "feedback", "policies")
 
 
@@ -252,9 +262,9 @@ class World:
         more = self.source.floods * SECONDS_OF_POISON
         self.until(self.done, "the end of the input", PATIENCE_SECONDS + more)
         took = time.monotonic() - self.over
-        query = "SELECT countIf(status = 'active' AND expires_at < now() - INTERVAL 5 MINUTE) FROM sessions FINAL"
         with closing(connect(self.dsn(direct=True, database=True))) as client:
-            self.until(lambda: client.query(query).result_rows[0][0] == 0, "the end of expired sessions", 60 + more)
+            for what, query in TIMERS.items():
+                self.until(lambda query=query: client.query(query).result_rows[0][0] == 0, what, 60 + more)  # type: ignore[misc]
         for worker in list(self.workers):
             self.stop(worker)
         return took

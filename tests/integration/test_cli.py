@@ -17,13 +17,13 @@ from aiokafka.errors import KafkaConnectionError, NoBrokersAvailable
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from rich.console import Console
 
-from worker.cli import checks, run
-from worker.cli.checks import Check
+from worker.apps import doctor
+from worker.apps.doctor import Check, exit_code
+from worker.apps.errors import UNREACHABLE, CheckFailedError, UnreachableError, UsageError, error_line, exit_status
+from worker.apps.live import LiveView, render, sparkline
+from worker.cli import run
 from worker.cli.common import show_progress
 from worker.cli.demo import _Announcer
-from worker.cli.doctor import exit_code
-from worker.cli.errors import UNREACHABLE, CheckFailedError, UnreachableError, UsageError, ending, told
-from worker.cli.live import LiveView, render, sparkline
 from worker.observe.snapshot import IncidentLine, Snapshot, Summary
 from worker.settings import Settings, SettingsError
 from worker.simulator import write_geo
@@ -124,19 +124,22 @@ def named(module: str, name: str, base: type[Exception] = Exception) -> Exceptio
     ],
 )
 def test_exceptions_have_exit_codes(error: Any, code: Any, expected: Any) -> None:
-    assert ending(error) == (code, expected)
+    assert exit_status(error) == (code, expected)
 
 
 def test_the_libraries_exceptions_have_exit_codes() -> None:
     for error in (KafkaConnectionError(), NoBrokersAvailable(), OperationalError("x")):
-        assert ending(error) == (UNREACHABLE, True)
-    assert ending(DatabaseError("syntax error")).code == 2
+        assert exit_status(error) == (UNREACHABLE, True)
+    assert exit_status(DatabaseError("syntax error")).code == 2
 
 
 def test_an_error_is_told_in_one_line_without_secrets() -> None:
-    assert told(ConnectionError("cannot\n reach clickhouse://a:hunter2@b/c")) == "cannot reach clickhouse://a:***@b/c"
-    assert told(ModuleNotFoundError("No module named 'chdb'", name="chdb")).endswith("'sessionwatch[embedded]'")
-    assert told(ValueError()) == "ValueError"
+    assert (
+        error_line(ConnectionError("cannot\n reach clickhouse://a:hunter2@b/c"))
+        == "cannot reach clickhouse://a:***@b/c"
+    )
+    assert error_line(ModuleNotFoundError("No module named 'chdb'", name="chdb")).endswith("'sessionwatch[embedded]'")
+    assert error_line(ValueError()) == "ValueError"
 
 
 def test_detections_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,12 +202,12 @@ def of(checks: list[Check]) -> dict[str, Check]:
 def test_doctor_looks_at_geo_databases(tmp_path: Path) -> None:
     city, asn = write_geo(tmp_path)
     settings = Settings(geo={"city_db": city, "asn_db": asn})
-    assert {each.status for each in checks._geo(settings, NOW)} == {"ok"}
-    old = of(checks._geo(settings, NOW + timedelta(days=60)))
+    assert {each.status for each in doctor._geo(settings, NOW)} == {"ok"}
+    old = of(doctor._geo(settings, NOW + timedelta(days=60)))
     assert old["geo.city_db"].status == "warn"
     assert "days old" in old["geo.city_db"].message
     (tmp_path / "broken.mmdb").write_bytes(b"no database")
-    broken = of(checks._geo(Settings(geo={"city_db": tmp_path / "broken.mmdb"}), NOW))
+    broken = of(doctor._geo(Settings(geo={"city_db": tmp_path / "broken.mmdb"}), NOW))
     assert broken["geo.city_db"].status == "fail"
     assert broken["geo.asn_db"].status == "warn"
     assert all(each.advice for each in broken.values())
@@ -214,14 +217,14 @@ def test_doctor_looks_at_geo_databases(tmp_path: Path) -> None:
     ("version", "status"), [("23.8.2.7", "fail"), ("24.3.1.1", "ok"), ("24.12.1.1", "ok"), ("26.9.1", "ok")]
 )
 def test_doctor_looks_at_the_version(version: Any, status: Any) -> None:
-    assert checks._version(SimpleNamespace(server_version=version)).status == status
+    assert doctor._version(SimpleNamespace(server_version=version)).status == status
 
 
 def test_doctor_survives_what_it_finds() -> None:
     def broken() -> list[Check]:
         raise ConnectionRefusedError("nobody at clickhouse://a:hunter2@b/c")
 
-    (check,) = checks._guarded("clickhouse", broken, "start it")
+    (check,) = doctor._guarded("clickhouse", broken, "start it")
     assert check == Check("clickhouse", "fail", "nobody at clickhouse://a:***@b/c", "start it", unreachable=True)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from schemas.text import printable_lines
 from worker.apps.directories import DEMOS, NoDirectoryError, demo_directory, find_store
+from worker.apps.query import without_commands
 from worker.cli import run
-from worker.cli.query import _safe
 from worker.clickhouse.query import QueryAnswer, spreadsheet_safe
 from worker.embedded.store import EmbeddedStore
 
@@ -121,12 +121,12 @@ def test_there_is_an_end_of_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_csv_is_safe_to_open(csv: bytes, safe: bytes) -> None:
     assert spreadsheet_safe(csv) == safe
-    assert _safe(QueryAnswer(csv, "CSVWithNames"), terminal=False) == safe
-    assert _safe(QueryAnswer(csv, "TabSeparated"), terminal=False) == csv
+    assert without_commands(QueryAnswer(csv, "CSVWithNames"), terminal=False) == safe
+    assert without_commands(QueryAnswer(csv, "TabSeparated"), terminal=False) == csv
 
 
 def test_a_terminal_is_not_steered() -> None:
     hostile = "a\tb\x1b[2J\x1b]0;x\x07\x9b1m\u202e\u2066é┌\r\n"
     assert printable_lines(hostile) == "a\tb?[2J?]0;x??1m??é┌?\n"
-    assert _safe(QueryAnswer(b"\x1b\xff\n", "Vertical"), terminal=True) == "?\ufffd\n".encode()
-    assert _safe(QueryAnswer(b"\x1b\xff\n", "Vertical"), terminal=False) == b"\x1b\xff\n"
+    assert without_commands(QueryAnswer(b"\x1b\xff\n", "Vertical"), terminal=True) == "?\ufffd\n".encode()
+    assert without_commands(QueryAnswer(b"\x1b\xff\n", "Vertical"), terminal=False) == b"\x1b\xff\n"

@@ -195,7 +195,7 @@ def test_a_dsn_names_a_server_or_a_directory(dsn: str, directory: Path | None) -
 
 @pytest.mark.parametrize("dsn", ["chdb://", "chdb:", "chdb://a/b", "chdb:///a?config-file=/x", "chdb::memory:"])
 def test_an_embedded_store_is_an_absolute_directory(dsn: str) -> None:
-    with pytest.raises(SettingsError, match="names no directory"):
+    with pytest.raises(SettingsError, match="does not name a directory"):
         Settings(clickhouse=module.ClickHouseSettings(dsn=SecretStr(dsn))).embedded_directory()
 
 

@@ -40,19 +40,19 @@ class Destination(Group):
     min_severity: Severity = "medium"
     """Incidents below this severity are not delivered here."""
     enabled: bool = True
-    """Off: nothing is delivered here, and nothing waits."""
+    """`false`: nothing is delivered here, and no delivery is queued."""
     timeout_s: Seconds = 15
-    """Seconds one attempt may take in all."""
+    """Time-out of one attempt, seconds."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
-    """Attempts under way at once; those of one incident never are."""
+    """Concurrent attempts; those of one incident are made one after another."""
     rate_per_s: Annotated[float, Field(gt=0)] = 50
     """Messages per second, on average."""
     burst: Annotated[int, Field(ge=1)] = 50
-    """Messages that may leave at once after a pause."""
+    """Messages that may be sent at once after a pause."""
     allow_private: bool = False
-    """Connect to private and loopback addresses, too. Link-local and metadata addresses need `allowed_networks`."""
+    """Allow private and loopback addresses. Link-local and metadata addresses need `allowed_networks`."""
     allowed_networks: tuple[str, ...] = ()
-    """Networks (CIDR) that may be connected to although they are not public."""
+    """Networks (CIDR) that are allowed although they are not public."""
     template: Path | None = None
     """A Jinja2 template of your own for the text of the message."""
 
@@ -65,7 +65,7 @@ class HttpDestination(Destination):
     """What every destination reached by HTTP has."""
 
     allow_http: bool = False
-    """Send over plain HTTP, too."""
+    """Allow plain HTTP."""
     ca_cert: Path | None = None
     """CA certificates (PEM) to verify the server with; unset: the system's."""
 
@@ -130,7 +130,7 @@ class Alertmanager(HttpDestination):
     labels: dict[str, str] = {}
     """Further labels of every alert, for Alertmanager's routes."""
     hold_hours: Annotated[float, Field(gt=0)] = 24
-    """Hours after which Alertmanager considers an alert resolved that nobody resolved."""
+    """Hours after which Alertmanager resolves an alert by itself."""
     allow_private: bool = True
 
 
@@ -169,9 +169,9 @@ class Syslog(Destination):
     port: Annotated[int, Field(gt=0, lt=65_536)] = 6514
     """Its port."""
     transport: Literal["tls", "tcp", "udp"] = "tls"
-    """TCP and TLS frame messages by octet counting (RFC 6587, RFC 5425); UDP does not notice losses."""
+    """TCP and TLS frame messages by octet counting (RFC 6587, RFC 5425); with UDP, losses go unnoticed."""
     format: Literal["cef", "json", "text"] = "cef"
-    """What the message holds: CEF, the OCSF document, or one line of text."""
+    """Format of the message: CEF, the OCSF document, or one line of text."""
     facility: Annotated[int, Field(ge=0, le=23)] = 10
     """Syslog facility; 10 is security."""
     ca_cert: Path | None = None
@@ -225,7 +225,7 @@ class SharedSignals(HttpDestination):
     subject_issuer: str = ""
     """`iss` of the user's subject; empty: `issuer`."""
     dialect: Literal["caep", "okta"] = "caep"
-    """How a change of risk is told: CAEP's `risk-level-change`, or Okta's `user-risk-change`."""
+    """Event type of a change of risk: CAEP's `risk-level-change`, or Okta's `user-risk-change`."""
 
 
 class Revoke(HttpDestination):
@@ -279,17 +279,17 @@ class Route(Group):
     tenants: Tenants = ()
     """Tenants, `*` for any part of a name; empty: all."""
     min_severity: Severity = "informational"
-    """Severity from which it matches."""
+    """Lowest severity that matches."""
     detections: tuple[str, ...] = ()
     """Detections, one of which must be in the incident; empty: any."""
     networks: tuple[str, ...] = ()
     """Networks (CIDR, or `AS` and a number), one of which must be in the incident; empty: any."""
     proceed: bool = False
-    """Look at the routes after this one, too."""
+    """Also evaluate the routes after this one."""
 
 
 class AlertSettings(Group):
-    """AlertDelivery of incidents; `sessionwatch alerts` reads these."""
+    """Delivery of incidents; `sessionwatch alerts` reads these."""
 
     group_id: str = "sessionwatch-alerts"
     """Consumer group; processes of one group share the partitions."""
@@ -300,29 +300,29 @@ class AlertSettings(Group):
     routes: tuple[Route, ...] = ()
     """Which incidents go where; none: every incident goes to every destination."""
     silences: tuple[Silence, ...] = ()
-    """What is not delivered, until when and why; tenants have their own in their policies."""
+    """Silences: what is not delivered, until when and why; tenants have their own in their policies."""
     retry_delays_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=32)] = (
         5, 30, 120, 600, 1_800, 2 * HOUR, 8 * HOUR, 20 * HOUR, 36 * HOUR
     )  # fmt: skip
-    """Seconds between attempts; with these there are ten attempts over some 67 hours."""
+    """Seconds between attempts; the defaults make ten attempts over about 67 hours."""
     breaker_failures: Annotated[int, Field(ge=1)] = 5
-    """Failures in a row after which a destination is left alone for a while."""
+    """Consecutive failures after which the circuit breaker of a destination opens."""
     breaker_s: Seconds = 15
-    """Seconds a destination is left alone at first; doubled with each failed probe, up to `breaker_max_s`."""
+    """Seconds before an open circuit breaker allows a probe; doubled with each failed probe, up to `breaker_max_s`."""
     breaker_max_s: Seconds = 300
-    """Seconds a destination is left alone at most."""
+    """Longest time between two probes, seconds."""
     digest_after: Annotated[int, Field(ge=2)] = 20
-    """Messages that wait for a chat or mail destination at which those below critical become one digest."""
+    """Waiting messages of a chat or mail destination above which those below critical become one digest."""
     max_waiting_states: Annotated[int, Field(ge=2)] = 8
-    """States of one incident that wait for one destination; of more, those between first and last are left out."""
+    """Most states of one incident that wait for one destination; of more, those between first and last are dropped."""
     retention_days: Annotated[int, Field(ge=4)] = 14
-    """Days an incident's deliveries are remembered after the last of them."""
+    """Days after an incident's last delivery that its deliveries are kept in the journal."""
     max_age_hours: Annotated[float, Field(gt=0)] = 72
-    """Hours after which an incident that was never read is not delivered any more."""
+    """Hours after which an incident that was not read yet is not delivered."""
     web_port: Annotated[int, Field(ge=0, le=65_535)] = 6067
-    """Port of metrics and health of `sessionwatch alerts`; 0 takes a free one. Host and token are those of `web`."""
+    """Port of metrics and health of `sessionwatch alerts`; 0: a free one. Host and token are those of `web`."""
     grafana_url: str = ""
-    """Base address of Grafana for links; empty: messages have none."""
+    """Base address of Grafana for links; empty: messages have no such link."""
     console_url: str = ""
     """Address template with `{incident}`, `{tenant}` and `{user}` of another console to link to."""
 
@@ -334,7 +334,7 @@ class AlertSettings(Group):
         return self
 
     def secret_texts(self) -> list[str]:
-        """Return every secret in here as text, longest first, so that none shows in an error or a log."""
+        """Return every secret in these settings as text, longest first, to remove them from errors and logs."""
         return sorted(set(secret_texts(self)), key=len, reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""AlertDelivery to one destination: its own queue, breaker, limit and attempts, so that it holds up no other."""
+"""Delivery to one destination: its own queue, breaker, limit and attempts, so that it holds up no other."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from schemas.finding import Severity
-from schemas.incident import decode_incident
 from worker.alerts.alert import Alert
 from worker.alerts.breaker import Breaker
 from worker.alerts.digest import build_digest
 from worker.alerts.limiter import Limiter
-from worker.alerts.message import AlertMessage, Links, build_message
 from worker.alerts.outbox import Standing
 from worker.alerts.outcome import Outcome, Result, scrubbed
 from worker.alerts.routing import CONDITIONAL, PEOPLE, kind_of
@@ -28,12 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from schemas.alerting import AlertingPolicy
-    from schemas.incident import Incident
     from worker.alerts.alert import Digest, Sender
     from worker.alerts.config import AlertSettings, Destination
     from worker.alerts.documents import Documents
     from worker.alerts.journal import JournalWriter
+    from worker.alerts.message import AlertMessage
     from worker.alerts.outbox import AlertDelivery, Line, Outbox
+    from worker.alerts.prepared import PreparedStates
     from worker.alerts.record import DeliveryRecorder
 
 log = structlog.get_logger(__name__)
@@ -59,6 +58,7 @@ class DispatcherContext(NamedTuple):
     outbox: Outbox
     journal: JournalWriter
     documents: Documents
+    states: PreparedStates
     recorder: DeliveryRecorder
     clock: Callable[[], int]
     policy_of: Callable[[str], AlertingPolicy]
@@ -86,7 +86,6 @@ class Dispatcher:
             settings.breaker_failures, int(settings.breaker_s * 1000), int(settings.breaker_max_s * 1000)
         )
         self._limiter = Limiter(config.rate_per_s, config.burst)
-        self._links = Links(settings.grafana_url, settings.console_url)
         self._under_way: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._gone = self._paused = False
@@ -215,13 +214,13 @@ class Dispatcher:
         document = await self._document(delivery)
         if document is None:
             return None
+        place = delivery.partition, delivery.offset
         try:
-            incident = decode_incident(document)
+            state = self._shared.states.get(place, document, delivery.replaced)
         except msgspec.MsgspecError:
             return None
-        message = _message(incident, self._links, delivery.replaced)
         policy = self._shared.policy_of(delivery.tenant_id)
-        return Alert(delivery.message_id, incident, document, message, policy, self._shared.clock())
+        return Alert(delivery.message_id, state.incident, document, state.message, policy, self._shared.clock())
 
     async def _document(self, delivery: AlertDelivery) -> bytes | None:
         while True:
@@ -366,17 +365,3 @@ def bare(message: AlertMessage) -> AlertMessage:
     """Return a message with nothing but what it is about."""
     note = "This message could not be laid out as usual."
     return message._replace(facts=(), changes=(), findings=(), steps=(), notes=(note,), links=())
-
-
-def _message(incident: Incident, links: Links, replaced: int) -> AlertMessage:
-    """Return the message about an incident, whatever is wrong with it."""
-    try:
-        return build_message(incident, links, replaced=replaced)
-    except Exception as error:  # noqa: BLE001  no field may keep an alert from going out
-        log.error(  # noqa: TRY400  the same
-            "a message could not be made in full", incident=incident.uid, why=repr(type(error))
-        )
-    trimmed = msgspec.structs.replace(
-        incident, timeline=(), sightings=(), attacks=(), not_judged=(), findings=(), started_at=0, last_event_at=0
-    )
-    return build_message(trimmed, Links(), replaced=replaced)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -27,6 +28,13 @@ RESOLUTIONS = {
     Resolution.WITHDRAWN: "late records took its findings back",
     Resolution.FALSE_POSITIVE: "its findings were marked as false positives",
     Resolution.MERGED: "it is part of another incident",
+}
+ACKNOWLEDGED = "ACKNOWLEDGED"
+_HEADINGS = {
+    Activity.CREATE.name: "New incident",
+    Activity.UPDATE.name: "Incident updated",
+    ACKNOWLEDGED: "Incident acknowledged",
+    Activity.CLOSE.name: "Incident resolved",
 }
 SIDES = {Side.USER: "the user", Side.INTRUDER: "probably the intruder", Side.UNKNOWN: ""}
 
@@ -63,7 +71,8 @@ class AlertMessage(NamedTuple):
         changes: what changed from what to what, in order of time.
         findings: what was found, one sentence each. `steps`: what to do.
         notes: what the reader should know about this message and its gaps.
-        feedback, sql: a command and a query to go on with.
+        acknowledge: a command that tells others that somebody looks into it; empty when that is known, or over.
+        feedback, sql: a command that says that it is a false alarm, and a query for its events.
     """
 
     id: str
@@ -82,6 +91,7 @@ class AlertMessage(NamedTuple):
     steps: tuple[str, ...]
     notes: tuple[str, ...]
     links: tuple[Link, ...]
+    acknowledge: str
     feedback: str
     sql: str
 
@@ -111,15 +121,20 @@ def build_message(incident: Incident, links: Links, *, replaced: int = 0) -> Ale
         steps=tuple(clean(step) for step in incident.runbook),
         notes=tuple(_notes(incident, replaced)),
         links=tuple(_links(incident, links)),
-        feedback=_feedback(incident),
+        acknowledge="" if incident.is_resolved or incident.acknowledged_at else _feedback(incident, "investigating"),
+        feedback=_feedback(incident, "false-positive"),
         sql=_sql(incident),
     )
 
 
 def heading(incident: Incident) -> str:
     """Return the state and the severity of an incident in two words."""
-    state = {Activity.CREATE: "New incident", Activity.UPDATE: "Incident updated", Activity.CLOSE: "Incident resolved"}
-    return f"{state[incident.activity]}, {SEVERITIES[incident.severity]}"
+    return f"{_HEADINGS[_news(incident)]}, {SEVERITIES[incident.severity]}"
+
+
+def _news(incident: Incident) -> str:
+    is_acknowledged = incident.acknowledged_at and incident.acknowledged_at == incident.detected_at
+    return ACKNOWLEDGED if is_acknowledged and incident.activity is Activity.UPDATE else incident.activity.name
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
@@ -147,9 +162,12 @@ def moment(milliseconds: int) -> str:
 
 
 def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
-    who = incident.user_id or incident.subject or "no user (a network)"
+    who = incident.user_id or incident.subject or "no single user"
     yield "Who", f"{clean(who)} of tenant {clean(incident.tenant_id)}"
     yield "When", f"{moment(incident.started_at)} to {moment(incident.last_event_at)}"
+    if incident.acknowledged_at:
+        by = clean(incident.acknowledged_by, 80)
+        yield "Acknowledged", f"{moment(incident.acknowledged_at)}{f' by {by}' if by else ''}"
     for label, side in (("Seen as the user", Side.USER), ("Seen as the intruder", Side.INTRUDER)):
         if found := [each for each in incident.sightings if each.side is side]:
             yield label, _several([_place(each) for each in found])
@@ -279,20 +297,34 @@ def _filled(template: str, named: dict[str, str]) -> str:
     return template
 
 
-def _feedback(incident: Incident) -> str:
-    finding = next((each.uid for each in incident.findings if each.is_alert), incident.uid)
-    words = ["sessionwatch", "feedback", finding, "false-positive", "--tenant", clean(incident.tenant_id)]
-    return shlex.join(words)
+def _feedback(incident: Incident, verdict: str) -> str:
+    return shlex.join(["sessionwatch", "feedback", incident.uid, verdict, "--tenant", clean(incident.tenant_id)])
+
+
+def commands(message: AlertMessage) -> list[tuple[str, str]]:
+    """Return what a reader can do with commands, as question and command."""
+    found = [("You look into it?", message.acknowledge), ("False alarm?", message.feedback)]
+    return [(question, command) for question, command in found if command]
 
 
 def _sql(incident: Incident) -> str:
-    column, value = ("user_id", incident.user_id) if incident.user_id else ("prefix", incident.subject)
+    about = "".join(f"AND {column} = {_quoted(value)} " for column, value in _named(incident))
     return (
         f"SELECT * FROM session_events FINAL WHERE tenant_id = {_quoted(incident.tenant_id)} "  # noqa: S608  a query to show, with its values quoted
-        f"AND {column} = {_quoted(value)} AND event_time BETWEEN "
+        f"{about}AND event_time BETWEEN "
         f"fromUnixTimestamp64Milli(toInt64({incident.started_at - MARGIN_MS})) AND "
         f"fromUnixTimestamp64Milli(toInt64({incident.last_event_at + MARGIN_MS})) ORDER BY event_time"
     )
+
+
+def _named(incident: Incident) -> list[tuple[str, str]]:
+    """Return the columns of `session_events` that tell the events of an incident, with their values."""
+    if incident.user_id:
+        return [("user_id", incident.user_id)]
+    try:
+        return [("prefix", str(ip_network(incident.subject)))]
+    except ValueError:
+        return []
 
 
 def _quoted(text: str) -> str:

@@ -9,6 +9,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from worker.alerts import escaping
+from worker.alerts.message import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,8 @@ def _lines(message: AlertMessage) -> list[str]:
     lines += ["", "What to do:", *(f"{n}. {step}" for n, step in enumerate(message.steps, 1))] if message.steps else []
     lines += ["", *message.notes] if message.notes else []
     lines += ["", *(f"{link.label}: {link.url}" for link in message.links)] if message.links else []
-    return [*lines, "", f"False alarm? {message.feedback}", f"Events: {message.sql}", f"Incident {message.id}"]
+    lines += ["", *(f"{question} {command}" for question, command in commands(message))]
+    return [*lines, f"Events: {message.sql}", f"Incident {message.id}"]
 
 
 def change_text(change: Change) -> str:

@@ -21,23 +21,25 @@ from worker.alerts.documents import Documents
 from worker.alerts.journal import JournalReader, JournalWriter
 from worker.alerts.message import Links, build_message
 from worker.alerts.outbox import Outbox, Standing
-from worker.alerts.outcome import Result, scrubbed
+from worker.alerts.outcome import Outcome, Result, scrubbed
 from worker.alerts.pages import serve_pages
+from worker.alerts.prepared import PreparedStates
 from worker.alerts.record import DeliveryRecorder
 from worker.alerts.routing import route
 from worker.alerts.runner import AlertService, Kafka
 from worker.alerts.sample import sample_incident
 from worker.alerts.tenants import own_destinations
 from worker.apps.embedded import served
+from worker.apps.errors import CheckFailedError
+from worker.apps.topics import create_topics
 from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, parse_policy
 from worker.observe.writer import StoreObserver
 from worker.stream.connection import aiokafka_options
 from worker.stream.policies import PolicyReader
-from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
 
     from schemas.incident import Incident
     from worker.alerts.config import Destination
@@ -101,7 +103,7 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> None:
     stop = _on_stop()
     options = aiokafka_options(settings.kafka)
-    await create(options, specs(settings.topics, settings.stream.group_id))
+    await create_topics(settings)
     policies = AlertingPolicies()
     reader = PolicyReader(options, settings.topics.policies, policies.set)
     await reader.start()
@@ -125,6 +127,7 @@ def build_service(settings: Settings, policy_of: Callable[[str], AlertingPolicy]
         outbox=Outbox(alerts.max_waiting_states),
         journal=JournalWriter(options, topics.deliveries),
         documents=Documents(options, topics.incidents),
+        states=PreparedStates(Links(alerts.grafana_url, alerts.console_url)),
         recorder=DeliveryRecorder(_sink(settings)),
         clock=wall_clock,
         policy_of=policy_of,
@@ -189,10 +192,11 @@ def _on_stop() -> asyncio.Event:
 # --- What operators ask ---
 
 
-def send_test(settings: Settings, name: str) -> Result:
-    """Send a sample incident to a destination now, past routes, silences and the journal.
+def send_test(settings: Settings, name: str) -> str:
+    """Send a sample incident to a destination now, without routes, silences and the journal; return what happened.
 
     Raises:
+        CheckFailedError: the destination did not accept it; the message says why.
         NoDestinationError: there is none of that name.
         BadDestinationError: it cannot be used as it is set.
     """
@@ -200,7 +204,12 @@ def send_test(settings: Settings, name: str) -> Result:
     if destination is None:
         known = ", ".join(sorted(settings.alerts.destinations)) or "none is set"
         raise NoDestinationError(f"there is no destination {name!r}; there are: {known}")
-    return asyncio.run(_send_test(settings, name, destination))
+    result = asyncio.run(_send_test(settings, name, destination))
+    if result.outcome is Outcome.NOTHING:
+        return f"{name}: a test incident holds nothing for this destination; its settings can be used"
+    if result.outcome is not Outcome.DELIVERED:
+        raise CheckFailedError(f"{name} did not take the sample incident: {result.error}")
+    return f"{name} took the sample incident{f' ({result.error})' if result.error else ''}"
 
 
 async def _send_test(settings: Settings, name: str, destination: Destination) -> Result:
@@ -256,13 +265,13 @@ def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tupl
     return incident, [*routes, *(RouteDecision(name, "", f"refused: {why}") for name, why in refused.items())]
 
 
-def deliveries(settings: Settings, standings: Iterable[Standing]) -> list[AlertDelivery]:
-    """Return the deliveries that the journal has, the newest first.
+def deliveries(settings: Settings, *, failed: bool = False) -> list[AlertDelivery]:
+    """Return the deliveries in the journal that wait or failed for good, or only the latter; the newest first.
 
     Raises:
         KafkaError: Kafka does not answer.
     """
-    wanted = set(standings)
+    wanted = {Standing.FAILED} if failed else {Standing.FAILED, Standing.WAITING}
     found = asyncio.run(_journal(settings))
     return sorted((each for each in found if each.standing in wanted), key=lambda each: -each.changed_at)
 
@@ -273,13 +282,29 @@ async def _journal(settings: Settings) -> list[AlertDelivery]:
     return found
 
 
-def replay(settings: Settings, chosen: list[AlertDelivery]) -> None:
-    """Have deliveries made again by the running process, or by the next one.
+def delivery_json(delivery: AlertDelivery) -> dict[str, Any]:
+    """Return a delivery and its key, for JSON."""
+    return {"key": delivery.key, **msgspec.to_builtins(delivery)}
+
+
+def replay(settings: Settings, keys: Collection[str], destination: str) -> int:
+    """Request failed deliveries again from the running process, or from the next one; return how many.
+
+    Args:
+        settings: where Kafka is.
+        keys: keys of deliveries; none: all.
+        destination: only deliveries to this destination, unless empty.
 
     Raises:
         KafkaError: Kafka does not answer.
     """
+    chosen = [
+        each
+        for each in deliveries(settings, failed=True)
+        if (not keys or each.key in keys) and destination in ("", each.destination)
+    ]
     asyncio.run(_replay(settings, chosen))
+    return len(chosen)
 
 
 async def _replay(settings: Settings, chosen: list[AlertDelivery]) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
 
 from worker.apps.build import usable_detections
-from worker.apps.embedded import served
+from worker.apps.store import store_client
 from worker.apps.stored_events import StoredEventReader, enabling, find_retroactively
 from worker.clickhouse import migrations
-from worker.clickhouse.writer import connect
 from worker.detections.policies import BadPolicyError, Policies, parse_policy, read_policies
 from worker.detections.registry import detection, detections
 from worker.enrich.threat_lists import ThreatLists
@@ -60,7 +58,7 @@ def backfill(
         limits=settings.state.limits(),
         operator=settings.correlation.operator(),
     )
-    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+    with store_client(settings) as (ready, client):
         migrations.up(client, dry_run=dry_run, layout=migrations.layout_of(ready))
         return find_retroactively(
             client, LocalPipeline(pipeline, MemoryShard(), (settings.topics.starts,)), asked, dry_run=dry_run

@@ -28,7 +28,6 @@ from worker.stream.app import create_app
 from worker.stream.connection import aiokafka_options
 from worker.stream.inflight import DeliveryLimits
 from worker.stream.options import TABLE, StreamOptions
-from worker.stream.topics import create, specs
 
 if TYPE_CHECKING:
     import socket
@@ -276,8 +275,3 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 1000)
-
-
-async def create_topics(settings: Settings) -> None:
-    """Create the topics that are missing."""
-    await create(aiokafka_options(settings.kafka), specs(settings.topics, settings.stream.group_id))

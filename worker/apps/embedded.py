@@ -110,7 +110,7 @@ def embedded(settings: Settings) -> Iterator[Servers]:
         broker = stack.enter_context(EmbeddedBroker(data_dir / "broker.log"))
         changed = at_address(_at_broker(settings, broker.bootstrap_servers, data_dir), store.address)
         tables = stack.enter_context(ThreadPoolExecutor(1)).submit(_make_tables, store, changed)
-        from worker.apps.build import create_topics  # noqa: PLC0415  dear: imported while the store starts
+        from worker.apps.topics import create_topics  # noqa: PLC0415  slow: imported while the store starts
 
         asyncio.run(create_topics(changed))
         yield Servers(changed, {"sql": store.address.shown, "kafka": broker.bootstrap_servers}, tables)
@@ -130,7 +130,7 @@ def _at_broker(settings: Settings, bootstrap_servers: str, data_dir: Path) -> Se
 
 def _make_tables(store: EmbeddedStore, settings: Settings) -> None:
     """Wait until a store that was launched serves, and apply the migrations."""
-    from worker.clickhouse import migrations  # noqa: PLC0415  dear: imported while the store starts
+    from worker.clickhouse import migrations  # noqa: PLC0415  slow: imported while the store starts
     from worker.clickhouse.writer import connect  # noqa: PLC0415
 
     store.wait_ready()

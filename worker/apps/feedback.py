@@ -1,13 +1,12 @@
-"""`feedback`: a verdict on a finding, published to the feedback topic."""
+"""`feedback`: a verdict on a finding or an incident, published to the feedback topic."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.apps.embedded import served
-from worker.clickhouse.writer import connect
+from schemas.feedback import MOST_FINDINGS
+from worker.apps.store import store_client
 from worker.stream.produce import produce
 
 if TYPE_CHECKING:
@@ -15,32 +14,38 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 _FIND = """
-SELECT tenant_id, user_id, detection FROM findings FINAL
+SELECT tenant_id, user_id, detection, [finding_uid] AS uids FROM findings FINAL
 WHERE finding_uid = {uid:String} AND (tenant_id = {tenant:String} OR {tenant:String} = '')
+UNION ALL
+SELECT tenant_id, user_id, detection, findings AS uids FROM incidents FINAL
+WHERE incident_uid = {uid:String} AND (tenant_id = {tenant:String} OR {tenant:String} = '') AND notEmpty(findings)
 LIMIT 2
 """
 
 
 class UnknownFindingError(Exception):
-    """The finding does not exist, or is not the one that is described; the message says what to do."""
+    """The finding or incident does not exist, or is of another user or detection; the message says what to do."""
 
 
 class _About(NamedTuple):
     tenant_id: str
     user_id: str
     detection: str
+    uids: list[str]
 
 
 def publish(settings: Settings, feedback: Feedback, *, force: bool = False) -> Feedback:
-    """Publish feedback, completed with the finding's tenant, user and detection; return it.
+    """Publish feedback, completed with tenant, user and detection of the finding; return it.
+
+    When the id is an incident's, the feedback is about each of its alerting findings.
 
     Args:
         settings: where Kafka and ClickHouse are.
         feedback: what is given.
-        force: publish it as it is, without asking ClickHouse for the finding.
+        force: publish it as it is, without looking the id up in ClickHouse.
 
     Raises:
-        UnknownFindingError: there is no such finding, or it is of another user or detection.
+        UnknownFindingError: see there.
         StoreUnreachableError: ClickHouse cannot be reached.
         KafkaError: Kafka cannot be reached.
     """
@@ -52,14 +57,23 @@ def publish(settings: Settings, feedback: Feedback, *, force: bool = False) -> F
 
 def _completed(settings: Settings, feedback: Feedback) -> Feedback:
     uid, tenant = feedback.finding_uid, feedback.tenant_id
-    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+    with store_client(settings) as (_, client):
         found = [_About(*row) for row in client.query(_FIND, parameters={"uid": uid, "tenant": tenant}).result_rows]
     if len(found) != 1:
         of = f" of tenant {tenant!r}" if tenant else ""
-        what = "several findings have the id" if found else "there is no finding"
+        what = "several findings or incidents have the id" if found else "there is no finding or incident"
         raise UnknownFindingError(f"{what} {uid}{of}; correct the id or --tenant, or use --force")
-    for name, value in found[0]._asdict().items():
-        given = getattr(feedback, name)
+    (about,) = found
+    for name in ("tenant_id", "user_id", "detection"):
+        given, value = getattr(feedback, name), getattr(about, name)
         if given and given != value:
-            raise UnknownFindingError(f"finding {uid} has {name} {value!r}, not {given!r}; correct it, or use --force")
-    return feedback.model_copy(update=found[0]._asdict())
+            raise UnknownFindingError(f"{uid} has {name} {value!r}, not {given!r}; correct it, or use --force")
+    return feedback.model_copy(update=_update(about))
+
+
+def _update(about: _About) -> dict[str, object]:
+    first, *others = about.uids
+    # The detection of an incident is that of its leading finding: the others are counted without one.
+    detection = "" if others else about.detection
+    named = {"tenant_id": about.tenant_id, "user_id": about.user_id, "detection": detection}
+    return {**named, "finding_uid": first, "more_findings": tuple(others[:MOST_FINDINGS])}

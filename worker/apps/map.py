@@ -1,4 +1,4 @@
-"""What a mapping makes of records: each property of a session, where it is known, and why it is not."""
+"""`map`: what a mapping reads from records: each property of a session, or why it is unknown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import orjson
 
 from schemas.decoding import Ignored, Rejected
 from schemas.decoding.mapping import PROPERTIES
+from schemas.mappings import builtin
+from worker.apps.build import build_decoder, find_mapping, wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from schemas.decoding import Decoder
     from schemas.decoding.mapping import Mapping as InputMapping
     from schemas.event import SessionEvent
+    from worker.settings import Settings
 
 MOST_SHOWN = 200
 """Characters of a value that are shown."""
@@ -30,7 +33,7 @@ class Property(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What became of one record.
+    """The result of decoding one record.
 
     Attributes:
         result: `created`, `refreshed`, `changed`, `deleted`, `ignored` or `rejected`.
@@ -64,8 +67,29 @@ def documents(text: bytes) -> Iterator[bytes]:
         yield orjson.dumps(each)
 
 
+def check_document(settings: Settings, document: bytes, mapping: str | None, tenant: str | None) -> list[Checked]:
+    """Decode the records of a file as the worker would; return the result of each.
+
+    Args:
+        settings: of the input.
+        document: the file.
+        mapping: name of a built-in mapping, or path of another, in place of the settings'.
+        tenant: tenant of sessions whose source names none, in place of the settings'.
+
+    Raises:
+        BadMappingError: the mapping does not exist or cannot be used.
+    """
+    given = {name: value for name, value in {"mapping": mapping, "tenant_id": tenant}.items() if value is not None}
+    settings = settings.model_copy(update={"input": settings.input.model_copy(update=given)})
+    known = dict(builtin())
+    if settings.input.mapping not in ("auto", "none", *known):
+        own = find_mapping(settings.input.mapping)
+        known[own.name] = own
+    return list(check(documents(document), build_decoder(settings), known, wall_clock()))
+
+
 def check(records: Iterable[bytes], decoder: Decoder, known: Mapping[str, InputMapping], now: int) -> Iterator[Checked]:
-    """Decode records as the worker would, and tell what became of each.
+    """Decode records as the worker would, and yield the result of each.
 
     Args:
         records: values of records.

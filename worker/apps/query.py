@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from schemas.text import printable_lines
 from worker.apps.directories import NoDirectoryError, StoredAt, find_store
-from worker.clickhouse.query import QueryAnswer, run_query
+from worker.clickhouse.query import QueryAnswer, run_query, spreadsheet_safe
 from worker.embedded.access import Role
 from worker.embedded.store import StoreProcessError, running
 
@@ -40,6 +41,12 @@ def run(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write
     if found.address is not None:
         return run_query(found.address.dsn(role), sql, form, {}, write=write)
     return _run_here(found.directory, sql, form, role)
+
+
+def without_commands(answer: QueryAnswer, *, terminal: bool) -> bytes:
+    """Return an answer without text that a spreadsheet, or a terminal, would execute."""
+    body = spreadsheet_safe(answer.body) if answer.format.startswith("CSV") else answer.body
+    return printable_lines(body.decode(errors="replace")).encode() if terminal else body
 
 
 def _embedded(settings: Settings, data_dir: Path | None) -> StoredAt | None:

@@ -79,7 +79,7 @@ class BackfillRange(NamedTuple):
         history: how long before `since` the state begins, milliseconds.
         tenant: one tenant; `""` is all.
         detections: ids; none is all that the policies enable.
-        late: engine events as well that came too late to be judged live.
+        late: also evaluate events that arrived too late for the worker.
     """
 
     since: int

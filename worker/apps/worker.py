@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker.apps.build import build_worker, create_topics, settle_memory
+from worker.apps.build import build_worker, settle_memory
 from worker.apps.directories import writable
 from worker.apps.embedded import served, web_listener
+from worker.apps.topics import create_topics
 from worker.clickhouse import migrations
 from worker.clickhouse.writer import connect, masked
 from worker.detections.registry import catalogue

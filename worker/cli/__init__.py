@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from worker.apps.errors import USAGE, error_line, exit_status
 from worker.cli import (
     alerts,
     backfill,
@@ -35,7 +36,6 @@ from worker.cli import (
 )
 from worker.cli import map as mapping
 from worker.cli.common import GlobalOptions, say
-from worker.cli.errors import USAGE, ending, told
 
 app = typer.Typer(
     name="sessionwatch",
@@ -101,11 +101,11 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()  # type: ignore[attr-defined]  # see above
         return USAGE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last line of defence; it hides nothing
-        end = ending(error)
-        if state.debug or not end.expected:
+        status = exit_status(error)
+        if state.debug or not status.expected:
             sys.excepthook(type(error), error, error.__traceback__)
-        say(f"error: {told(error)}")
-        return end.code
+        say(f"error: {error_line(error)}")
+        return status.code
     return code if isinstance(code, int) else 0
 
 

@@ -10,21 +10,22 @@ import typer
 
 from worker.cli.common import Json, print_json, say, settings_of
 
+DAY_MS = 86_400_000
 FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
 def backfill(
     context: typer.Context,
     *,
-    since: Annotated[datetime, typer.Option("--from", formats=FORMATS, help="Begin of the range, UTC.")],
-    until: Annotated[datetime, typer.Option("--to", formats=FORMATS, help="End of the range, UTC; not part of it.")],
+    since: Annotated[datetime, typer.Option("--from", formats=FORMATS, help="Start of the range, UTC.")],
+    until: Annotated[datetime, typer.Option("--to", formats=FORMATS, help="End of the range, UTC, exclusive.")],
     detection: Annotated[
         list[str] | None, typer.Option(help="Only this one, even where policies disable it; may be repeated.")
     ] = None,
     tenant: Annotated[str, typer.Option(help="Only this one.")] = "",
     history_days: Annotated[float, typer.Option(min=0, help="Days before the range that the state is built on.")] = 30,
     late: Annotated[
-        bool, typer.Option("--late", help="RuleEngine events that came too late to be judged, too.")
+        bool, typer.Option("--late", help="Also evaluate events that arrived too late for the worker.")
     ] = False,
     policy: Annotated[
         Path | None, typer.Option(help="JSON policy with its tenant_id, or a list of them; by default those in force.")
@@ -32,15 +33,14 @@ def backfill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find in stored events what a new or changed detection would have found."""
+    """Evaluate stored events with the current detections, and store the new findings."""
     from worker.apps import backfill as program  # noqa: PLC0415  `--help` needs none of it
-    from worker.apps.stored_events import BackfillRange  # noqa: PLC0415  the same
-    from worker.sessions.limits import DAY  # noqa: PLC0415  the same
+    from worker.apps.stored_events import BackfillRange  # noqa: PLC0415
 
     if since >= until:
         raise typer.BadParameter("--from must lie before --to")
     asked = BackfillRange(
-        _milliseconds(since), _milliseconds(until), int(history_days * DAY), tenant, tuple(detection or ()), late
+        _milliseconds(since), _milliseconds(until), int(history_days * DAY_MS), tenant, tuple(detection or ()), late
     )
     done = program.backfill(settings_of(context), asked, policies=policy, dry_run=dry_run)
     if as_json:

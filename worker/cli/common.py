@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from schemas.text import printable_json, printable_lines
-from worker.cli.errors import INTERRUPTED, CheckFailedError
+from worker.apps.errors import INTERRUPTED, CheckFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

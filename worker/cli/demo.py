@@ -42,7 +42,7 @@ def demo(
 
 
 def _run(settings: Settings, console: Console, duration: float | None, rate: float) -> Summary:
-    from worker.cli.live import LiveView  # noqa: PLC0415  as above
+    from worker.apps.live import LiveView  # noqa: PLC0415  as above
     from worker.observe.snapshot import Snapshot  # noqa: PLC0415
 
     with LiveView(console) as view:

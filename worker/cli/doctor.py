@@ -1,4 +1,4 @@
-"""`sessionwatch doctor`: is everything there that the worker needs, and what to do if not."""
+"""`sessionwatch doctor`: checks everything the worker needs, and says how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 import typer
 
 from schemas.text import printable
+from worker.apps.errors import OK
 from worker.cli.common import Json, output, print_json, settings_of
-from worker.cli.errors import FAILED, OK, UNREACHABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from worker.cli.checks import Check
+    from worker.apps.doctor import Check
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
 def doctor(context: typer.Context, *, as_json: Json = False) -> None:
     """Check everything the worker needs."""
-    from worker.cli.checks import run_checks  # noqa: PLC0415  `--help` needs none of it
+    from worker.apps.doctor import exit_code, run_checks  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     found = []
@@ -35,14 +33,6 @@ def doctor(context: typer.Context, *, as_json: Json = False) -> None:
     else:
         _show_settings(settings.effective())
     raise typer.Exit(code)
-
-
-def exit_code(checks: Sequence[Check]) -> int:
-    """Return 0 when nothing failed, 3 when something could not be reached, else 1."""
-    failed = [check for check in checks if check.status == "fail"]
-    if not failed:
-        return OK
-    return UNREACHABLE if any(check.unreachable for check in failed) else FAILED
 
 
 def _plain(check: Check) -> dict[str, str]:

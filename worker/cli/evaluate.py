@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.apps.errors import CheckFailedError
 from worker.cli.common import Json, output, print_json, say, settings_of
-from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from worker.apps.evaluate import Report

@@ -1,4 +1,4 @@
-"""`sessionwatch feedback`: a verdict on a finding, published to the feedback topic."""
+"""`sessionwatch feedback`: a verdict on a finding or an incident, published to the feedback topic."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from worker.cli.common import say, settings_of
 
 
 class FeedbackVerdict(enum.StrEnum):
-    """What a finding was."""
+    """What a finding is."""
 
+    INVESTIGATING = "investigating"
     TRUE_POSITIVE = "true-positive"
     FALSE_POSITIVE = "false-positive"
 
@@ -21,8 +22,8 @@ class FeedbackVerdict(enum.StrEnum):
 def feedback(
     context: typer.Context,
     *,
-    finding_uid: Annotated[str, typer.Argument(help="Id of the finding.")],
-    verdict: Annotated[FeedbackVerdict, typer.Argument(help="Whether the finding was right.")],
+    finding_uid: Annotated[str, typer.Argument(help="Id of the finding, or of the incident.")],
+    verdict: Annotated[FeedbackVerdict, typer.Argument(help="Whether it is right.")],
     tenant: Annotated[str, typer.Option("--tenant", help="Its tenant; looked up when not given.")] = "",
     user: Annotated[str, typer.Option(help="Its user, whose incident follows; looked up when not given.")] = "",
     detection: Annotated[str, typer.Option(help="Its detection; looked up when not given.")] = "",
@@ -30,7 +31,11 @@ def feedback(
     comment: Annotated[str, typer.Option(help="Reason.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Do not look the finding up in ClickHouse.")] = False,
 ) -> None:
-    """Say whether a finding was right; counted per detection, and kept in ClickHouse."""
+    """Record whether a finding, or each finding of an incident, is right.
+
+    Verdicts are counted per detection and kept in ClickHouse. `investigating` and `true-positive` acknowledge the
+    incident, also in PagerDuty; `false-positive` for all of its findings resolves it.
+    """
     from schemas.feedback import Feedback  # noqa: PLC0415  `--help` needs none of it
     from worker.apps import feedback as program  # noqa: PLC0415
 
@@ -38,5 +43,6 @@ def feedback(
         {"finding_uid": finding_uid, "verdict": verdict.value, "tenant_id": tenant, "user_id": user,
          "detection": detection, "author": getpass.getuser() if author is None else author, "comment": comment}
     )  # fmt: skip
-    program.publish(settings_of(context), given, force=force)
-    say(f"{finding_uid} was a {verdict.value}")
+    complete = program.publish(settings_of(context), given, force=force)
+    many = f" ({len(complete.findings)} findings)" if complete.more_findings else ""
+    say(f"recorded for {finding_uid}{many}: {verdict.value}")

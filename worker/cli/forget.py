@@ -1,8 +1,7 @@
-"""`sessionwatch forget`: the erasure of a user from the state and the store."""
+"""`sessionwatch forget`: erase a user from the state and the store."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -18,30 +17,14 @@ def forget(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the workers.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Erase a user from the workers' state and from ClickHouse, and say what stays, and for how long."""
-    from worker.apps.embedded import served  # noqa: PLC0415  `--help` needs none of it
-    from worker.clickhouse.erasure import erase  # noqa: PLC0415  `--help` needs none of it
-    from worker.clickhouse.migrations import layout_of  # noqa: PLC0415
-    from worker.stream import erasure  # noqa: PLC0415
-    from worker.stream.connection import aiokafka_options  # noqa: PLC0415
+    """Erase a user from the workers' state and from ClickHouse; print what stays, and for how long."""
+    from worker.apps import forget as program  # noqa: PLC0415  `--help` needs none of it
 
-    settings = settings_of(context)
-    options, pseudonyms = aiokafka_options(settings.kafka), settings.privacy.pseudonyms()
-    names = pseudonyms.names(tenant, user) if pseudonyms else [user]
-    done = asyncio.run(erasure.forget(options, settings.topics, settings.stream.group_id, tenant, names, wait))
-    with served(settings) as ready:
-        counts = erase(ready.store_dsn(), ready.store_options(), tenant, names, layout_of(ready))
-    topics, days = settings.topics, settings.topics.retention_days
-    stays = {
-        f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": f"{days} days at most",
-        "changelog": "until the broker compacts it",
-        "who else used a session's uid, or came from a network": "8 and 30 days at most",
-        "logs and backups of your own": "as you keep them",
-    }
+    done = program.forget(settings_of(context), tenant, user, wait)
     if as_json:
-        print_json({"state": "erased" if done else "asked for", "rows": counts, "stays": stays})
+        print_json({"state": "erased" if done.state_erased else "asked for", "rows": done.rows, "stays": done.stays})
         return
-    say("state: erased" if done else "state: no worker has got to it yet; it is erased when one does")
-    say("rows: " + ", ".join(f"{count:,} of {table}" for table, count in counts.items()))
-    for what, how_long in stays.items():
+    say("state: erased" if done.state_erased else "state: requested; a worker erases it when it reads the request")
+    say("rows: " + ", ".join(f"{count:,} of {table}" for table, count in done.rows.items()))
+    for what, how_long in done.stays.items():
         say(f"stays: {what}: {how_long}")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from worker.apps.errors import CheckFailedError
 from worker.cli.common import Json, output, print_json, say, settings_of
-from worker.cli.errors import CheckFailedError
 
 app = typer.Typer(help="Incidents: findings of a user that belong together.", no_args_is_help=True)
 DataDir = Annotated[Path | None, typer.Option(help="Where `demo` or `replay` kept the store.")]
@@ -37,8 +37,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List incidents, one a line, the newest first."""
+    from worker.apps.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
     from worker.apps.incidents import list_incidents  # noqa: PLC0415
-    from worker.pipeline.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
 
     found = list_incidents(
         settings_of(context), data_dir, tenant=tenant, user=user, severity=severity.value, resolved=everything,
@@ -61,8 +61,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show all of an incident: who, what changed, where and when, what was suppressed, and what to do."""
+    from worker.apps.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
     from worker.apps.incidents import find_incident  # noqa: PLC0415
-    from worker.pipeline.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
 
     found = find_incident(settings_of(context), data_dir, incident)
     if found is None:

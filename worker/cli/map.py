@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path  # noqa: TC003  typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.apps.errors import CheckFailedError
 from worker.cli.common import Json, output, print_json, settings_of
-from worker.cli.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from worker.apps.map import Checked
@@ -45,31 +44,21 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Show what each field of a source becomes and what is missing; ends with 1 when a record is rejected."""
-    from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
-    from worker.apps.build import build_decoder, find_mapping  # noqa: PLC0415  as above
-    from worker.apps.map import check as checked  # noqa: PLC0415  as above
-    from worker.apps.map import documents  # noqa: PLC0415  as above
+    from worker.apps import map as program  # noqa: PLC0415  `--help` needs none of it
 
-    settings = settings_of(context)
-    given = {name: value for name, value in {"mapping": mapping, "tenant_id": tenant}.items() if value is not None}
-    settings = settings.model_copy(update={"input": settings.input.model_copy(update=given)})
-    known = dict(builtin())
-    if settings.input.mapping not in ("auto", "none", *known):
-        own = find_mapping(settings.input.mapping)
-        known[own.name] = own
-    text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    found = list(checked(documents(text), build_decoder(settings), known, time.time_ns() // 1_000_000))
+    document = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    found = program.check_document(settings_of(context), document, mapping, tenant)
     rejected = sum(each.result == "rejected" for each in found)
     if as_json:
         print_json({"ok": not rejected, "records": [each.as_json() for each in found]})
     else:
         for each in found:
-            output(_told(each))
+            output(_text(each))
     if rejected:
         raise CheckFailedError(f"{rejected} of {len(found)} records cannot be used")
 
 
-def _told(record: Checked) -> str:
+def _text(record: Checked) -> str:
     head = f"record {record.number}: {record.result}"
     if record.reason:
         return f"{head}, {record.reason}{f' ({record.field})' if record.field else ''}"

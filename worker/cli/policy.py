@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from worker.apps.errors import CheckFailedError
 from worker.cli.common import Json, output, print_json, say, settings_of
-from worker.cli.errors import CheckFailedError
 
 app = typer.Typer(help="Tenant policies.", no_args_is_help=True)
 Tenant = Annotated[str, typer.Option("--tenant", help="Tenant id.")]

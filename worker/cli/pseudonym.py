@@ -1,4 +1,4 @@
-"""`sessionwatch pseudonym`: what a user or an address is called in ClickHouse, findings and state."""
+"""`sessionwatch pseudonym`: the pseudonym of a user or an address in ClickHouse, findings and state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from worker.cli.common import Json, output, print_json, settings_of
-from worker.cli.errors import UsageError
 
 
 def pseudonym(
@@ -18,23 +17,12 @@ def pseudonym(
     ip: Annotated[str, typer.Option("--ip", help="Address.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Tell the pseudonym of a user (--tenant, --user) or an address (--ip), by `privacy.key`."""
-    from worker.enrich.networks import network_of  # noqa: PLC0415  `--help` needs none of it
+    """Print the pseudonym of a user (--tenant, --user) or an address (--ip), by `privacy.key`."""
+    from worker.apps import pseudonym as program  # noqa: PLC0415  `--help` needs none of it
 
     if not (user and tenant) and not ip:
         raise typer.BadParameter("name --tenant and --user, or --ip")
-    pseudonyms = settings_of(context).privacy.pseudonyms()
-    if pseudonyms is None:
-        raise UsageError("there are no pseudonyms: privacy.users and privacy.addresses are off")
-    found = {}
-    if user:
-        found["user"] = pseudonyms.user(tenant, user)
-    if ip:
-        try:
-            address, prefix = network_of(ip)
-        except ValueError as error:
-            raise UsageError(f"--ip {error}") from None
-        found |= {"ip": pseudonyms.address(address), "prefix": pseudonyms.prefix(prefix)}
+    found = program.pseudonyms_of(settings_of(context), tenant, user, ip)
     if as_json:
         print_json(found)
         return

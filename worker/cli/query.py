@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003  typer reads annotations at run time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from schemas.text import printable_lines
 from worker.cli.common import settings_of
-
-if TYPE_CHECKING:
-    from worker.clickhouse.query import QueryAnswer
 
 
 def query(
@@ -34,12 +30,4 @@ def query(
     chosen = form or ("PrettyCompact" if sys.stdout.isatty() else "TabSeparatedWithNames")
     text = sys.stdin.read() if sql == "-" else sql
     answer = program.run(settings_of(context), data_dir, text, chosen, write=write)
-    sys.stdout.buffer.write(answer.body if raw else _safe(answer, terminal=sys.stdout.isatty()))
-
-
-def _safe(answer: QueryAnswer, *, terminal: bool) -> bytes:
-    """Return an answer that neither a spreadsheet nor a terminal takes for commands."""
-    from worker.clickhouse.query import spreadsheet_safe  # noqa: PLC0415  as above
-
-    body = spreadsheet_safe(answer.body) if answer.format.startswith("CSV") else answer.body
-    return printable_lines(body.decode(errors="replace")).encode() if terminal else body
+    sys.stdout.buffer.write(answer.body if raw else program.without_commands(answer, terminal=sys.stdout.isatty()))

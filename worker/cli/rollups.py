@@ -1,30 +1,21 @@
-"""`sessionwatch rollups`: rollups held against the events, and filled from them."""
+"""`sessionwatch rollups`: compare the rollups with the stored events, and fill them."""
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
-
 import typer
 
+from worker.apps.errors import CheckFailedError
 from worker.cli.common import Json, output, print_json, say, settings_of
-from worker.cli.errors import CheckFailedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from clickhouse_connect.driver.client import Client
 
 app = typer.Typer(help="Check and fill the rollups.", no_args_is_help=True)
 
 
 @app.command()
 def check(context: typer.Context, *, as_json: Json = False) -> None:
-    """Hold the rollups against the stored events, all of them; fails when one differs."""
-    from worker.clickhouse.rollups import differences  # noqa: PLC0415  `--help` needs none of it
+    """Compare the rollups with all stored events; fails when one differs."""
+    from worker.apps import rollups as program  # noqa: PLC0415  `--help` needs none of it
 
-    with _store(context) as client:
-        found = differences(client)
+    found = program.differences(settings_of(context))
     if as_json:
         print_json({"differing": found})
     else:
@@ -33,27 +24,14 @@ def check(context: typer.Context, *, as_json: Json = False) -> None:
     wrong = [name for name, count in found.items() if count]
     if wrong:
         raise CheckFailedError(
-            f"not what the events say: {', '.join(wrong)}; `sessionwatch rollups fill` adds what lacks"
+            f"rollups differ from the stored events: {', '.join(wrong)}; `sessionwatch rollups fill` adds missing rows"
         )
 
 
 @app.command()
 def fill(context: typer.Context) -> None:
-    """Put events into the rollups that were stored before these were made; harmless when repeated."""
-    from worker.clickhouse import rollups  # noqa: PLC0415  `--help` needs none of it
+    """Add events to the rollups that were stored before the rollups existed; running it again changes nothing."""
+    from worker.apps import rollups as program  # noqa: PLC0415  `--help` needs none of it
 
-    with _store(context) as client:
-        for name in rollups.fill(client):
-            say(f"filled {name}")
-
-
-@contextmanager
-def _store(context: typer.Context) -> Iterator[Client]:
-    from worker.apps.embedded import served  # noqa: PLC0415  `--help` needs none of it
-    from worker.clickhouse.writer import connect  # noqa: PLC0415
-
-    with (
-        served(settings_of(context)) as ready,
-        closing(connect(ready.store_dsn(), **ready.store_options())) as client,
-    ):
-        yield client
+    for name in program.fill(settings_of(context)):
+        say(f"filled {name}")

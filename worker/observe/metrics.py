@@ -1,4 +1,4 @@
-"""Every metric there is, declared once, on a registry of its own.
+"""All metrics, declared once, on a registry of their own.
 
 Names follow Prometheus' rules (https://prometheus.io/docs/practices/naming/): one prefix, base units,
 `_total` on counters. A label's values are bounded: no tenant, user or session ever becomes one.
@@ -68,7 +68,7 @@ FAILED = Counter(
 )
 DETECTION_FAILURES = Counter(
     "sessionwatch_detection_failures_total",
-    "Evaluations in which a detection raised; the event was judged by the others. Each is a bug of the detection.",
+    "Evaluations in which a detection raised an exception; the other detections ran. Each is a bug of the detection.",
     ["detection"],
     registry=REGISTRY,
 )
@@ -80,11 +80,11 @@ LAG = Gauge(
 )
 WATERMARK_LAG = Gauge(
     "sessionwatch_watermark_lag_seconds",
-    "Age of the watermark: the whole group has processed all input older than this. A few seconds are usual.",
+    "Age of the watermark: the consumer group has processed all input older than this. A few seconds are normal.",
     registry=REGISTRY,
 )
 
-# --- What the worker makes of it ---
+# --- Results ---
 
 FINDINGS = Counter("sessionwatch_findings_total", "New findings.", ["detection", "severity"], registry=REGISTRY)
 INCIDENTS = Counter(
@@ -93,11 +93,11 @@ INCIDENTS = Counter(
 )  # fmt: skip
 FINDINGS_CORRELATED = Counter(
     "sessionwatch_findings_correlated_total",
-    "States of findings read to find what belongs to one incident.",
+    "States of findings that the incident stage processed.",
     registry=REGISTRY,
 )
 OVER_BUDGET = Counter(
-    "sessionwatch_over_budget_total", "New findings stored and not alerted: their tenant's alert budget was spent.",
+    "sessionwatch_over_budget_total", "New findings stored without an alert: the tenant's alert budget was used up.",
     ["detection"], registry=REGISTRY,
 )  # fmt: skip
 FEEDBACK = Counter(
@@ -134,7 +134,7 @@ CLAMPED = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 TRUNCATED = Counter(
-    "sessionwatch_states_truncated_total", "Users' states cut because they were over their bound in bytes.",
+    "sessionwatch_states_truncated_total", "User states that were truncated because they exceeded their size limit.",
     registry=REGISTRY,
 )  # fmt: skip
 BATCH_RECORDS = Histogram("sessionwatch_batch_records", "Records in a batch.", buckets=SIZE_BUCKETS, registry=REGISTRY)
@@ -142,7 +142,7 @@ BATCH_SECONDS = Histogram(
     "sessionwatch_batch_seconds", "Time to compute a batch: decode, enrich, judge, encode.",
     buckets=LATENCY_BUCKETS, registry=REGISTRY,
 )  # fmt: skip
-# A counter key without a metric is a mistake in the code; it is counted here instead of being dropped.
+# A counter key without a metric is a bug; it is counted here and not dropped.
 UNKNOWN_COUNTS = Counter(
     "sessionwatch_unknown_counts_total", "Counts without a metric of their own.", ["name"], registry=REGISTRY
 )
@@ -158,9 +158,9 @@ INSERT_SECONDS = Histogram(
     registry=REGISTRY,
 )
 SINK_RETRIES = Counter("sessionwatch_sink_retries_total", "Inserts that were retried.", ["error"], registry=REGISTRY)
-# At its limit the worker stops consuming until ClickHouse has caught up.
+# At its limit the worker pauses consumption until ClickHouse has caught up.
 IN_FLIGHT_ROWS = Gauge(
-    "sessionwatch_in_flight_rows", "Rows and messages computed and not durable yet.", registry=REGISTRY
+    "sessionwatch_in_flight_rows", "Computed rows and messages that are not durable yet.", registry=REGISTRY
 )
 OVERSIZE = Counter(
     "sessionwatch_oversize_total",
@@ -183,7 +183,7 @@ ROW_LATENCY = Histogram(
     registry=REGISTRY,
 )
 
-# --- Alerts: what becomes of incidents (`sessionwatch alerts`) ---
+# --- Delivery of incidents (`sessionwatch alerts`) ---
 
 ALERT_READY = Gauge(
     "sessionwatch_alert_ready",
@@ -194,13 +194,13 @@ ALERT_READY = Gauge(
 # A tenant's own destinations share the label `tenant`.
 ALERT_DELIVERIES = Counter(
     "sessionwatch_alert_deliveries_total",
-    "What became of deliveries: delivered, retry, failed, left-out.",
+    "Attempts and deliveries by result: delivered, retry, failed, left-out.",
     ["destination", "result"],
     registry=REGISTRY,
 )
 ALERT_LATENCY = Histogram(
     "sessionwatch_alert_latency_seconds",
-    "From the timestamp of the record that changed an incident to the delivery of that state.",
+    "Time from the timestamp of the record that changed an incident to the delivery of that state.",
     ["destination"],
     buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
@@ -216,13 +216,13 @@ ALERT_OLDEST = Gauge(
 )
 ALERT_BREAKER_OPEN = Gauge(
     "sessionwatch_alert_breaker_open",
-    "1 while a destination is left alone because it failed.",
+    "1 while the circuit breaker of a destination is open, 0 otherwise.",
     ["destination"],
     registry=REGISTRY,
 )
 ALERT_RENDERING_FAILURES = Counter(
     "sessionwatch_alert_rendering_failures_total",
-    "Messages that were sent as plain text or bare because they could not be rendered.",
+    "Messages that were sent as plain text, or with the title only, because they could not be rendered.",
     ["destination"],
     registry=REGISTRY,
 )
@@ -231,7 +231,7 @@ ALERT_UNREADABLE = Counter(
 )
 ALERT_ROWS_DROPPED = Counter(
     "sessionwatch_alert_rows_dropped_total",
-    "Attempts not written to ClickHouse because it was away for too long.",
+    "Attempts not written to ClickHouse because it was unavailable for too long.",
     registry=REGISTRY,
 )
 
@@ -268,7 +268,7 @@ RECOVERY_SECONDS = Gauge(
 READY = Gauge(
     "sessionwatch_ready", "1 when the worker is ready, 0 otherwise; /health/ready gives the reason.", registry=REGISTRY
 )
-# Geo data ages: places move between networks. Weekly updates are usual.
+# Addresses move between networks: update the databases weekly.
 GEO_AGE_SECONDS = Gauge(
     "sessionwatch_geo_age_seconds", "Age of a geo database, by its own build time.", ["database"],
     registry=REGISTRY,

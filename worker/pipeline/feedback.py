@@ -52,10 +52,11 @@ def process_feedback(
             continue
         # Only ids of the catalogue become labels, so that the number of label values is bounded.
         named = feedback.detection if feedback.detection in known else "unnamed"
-        result.counters["feedback", named, feedback.verdict] += 1
+        result.counters["feedback", named, feedback.verdict] += len(feedback.findings)
         if feedback.tenant_id and feedback.user_id:
             result.messages.append(_forwarded(feedback, record, topics.starts, partition_of))
-        rows.append(feedback_row(feedback, (record.topic, record.partition, record.offset), record.timestamp))
+        origin = (record.topic, record.partition, record.offset)
+        rows += [feedback_row(feedback, uid, origin, record.timestamp) for uid in feedback.findings]
     if rows:
         result.rows["feedback"] = rows
     return result

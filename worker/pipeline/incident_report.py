@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity, Attack, Severity
 from schemas.incident import Incident, IncidentFinding, IncidentState, Side, Sighting, TimelineEntry
-from worker.sessions.incidents import DEVICE, NETWORK
+from worker.sessions.incidents import DEVICE, NETWORK, GivenVerdict, acknowledgement
 from worker.sessions.risk import raised
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class _Report:
 
     def __init__(self, tracker: IncidentTracker, record: IncidentRecord, about: Callable[[str], About]) -> None:
         self._tracker, self._record, self._about = tracker, record, about
-        false = frozenset(tracker.false_positives)
+        false = frozenset(uid for uid, verdict in tracker.verdicts.items() if verdict.is_false)
         self._members = [tracker.findings[uid] for uid in record.members if uid in tracker.findings]
         self._attached = [tracker.findings[uid] for uid in record.attached if uid in tracker.findings]
         self._all = sorted([*self._members, *self._attached], key=lambda each: (each.first, each.uid))
@@ -86,6 +86,7 @@ class _Report:
         tracker, record, leading = self._tracker, self._record, self._leading
         kinds = list(dict.fromkeys([leading.detection, *record.detections]))
         sightings, timeline = self._sightings(), self._timeline()
+        acknowledged = acknowledgement(tracker, record.members) or GivenVerdict(0, "")
         shown = timeline if len(timeline) <= MOST else [*timeline[: MOST // 2], *timeline[-MOST // 2 :]]
         return Incident(
             uid=record.uid,
@@ -119,6 +120,8 @@ class _Report:
             devices=_unique(each.device for each in sightings),
             places=_unique(each.place for each in sightings),
             not_judged=_not_judged(self._all),
+            acknowledged_at=acknowledged.time,
+            acknowledged_by=acknowledged.author,
         )
 
     def _activity(self) -> Activity:
@@ -165,7 +168,7 @@ class _Report:
         if before and after:
             what = f"{_lower(leading.title)}, {change_name(before, after)}"
         else:
-            what = f"{leading.summary}, at {context_name(after)}" if after else leading.summary
+            what = leading.summary if after is None else f"{leading.summary}{_at(after, leading.summary)}"
         return f"{who}: {what}, since {_time(self._members[0].first)}"
 
     def _from_to(self) -> tuple[ObservedContext | None, ObservedContext | None]:
@@ -283,6 +286,13 @@ def change_name(before: ObservedContext, after: ObservedContext) -> str:
     if before.device and after.device and where_name(before) == where_name(after):
         return f"from {before.device} to {after.device}, both at {where_name(after)}"
     return f"from {context_name(before)} to {context_name(after)}"
+
+
+def _at(context: ObservedContext, summary: str) -> str:
+    """Return where something was seen, without what the summary says of it."""
+    if (context.network or context.ip) not in summary:
+        return f", at {context_name(context)}"
+    return f", {context.place}" if context.place and context.place not in summary else ""
 
 
 def clip(text: str) -> str:

@@ -23,6 +23,7 @@ from worker.sessions.incidents import (
     COUNTRY,
     DEVICE,
     NETWORK,
+    GivenVerdict,
     IncidentLimits,
     IncidentTracker,
     ObservedContext,
@@ -45,6 +46,8 @@ INCIDENT_PREFIX = b"/incident/"
 """Begins the keys of the state kept here. Users' keys begin with no slash: tenants have names."""
 FEEDBACK_PREFIX = b"/feedback/"
 """Begins the keys of feedback on findings, as forwarded to the partition of the finding's user."""
+MOST_AUTHOR = 80
+"""Characters kept of the author of feedback."""
 _STATUS = {number: str(status) for status, number in STATUS_ID.items()}
 _CHANGES = {Activity.CREATE: "created", Activity.UPDATE: "updated", Activity.CLOSE: "resolved"}
 _BITS = {"network": NETWORK, "country": COUNTRY, "device": DEVICE}
@@ -113,7 +116,8 @@ class _Batch:
     def _feedback(self, key: bytes, value: bytes, time: int) -> None:
         feedback = Feedback.model_validate_json(value)
         tracker = self._load(INCIDENT_PREFIX + key.removeprefix(FEEDBACK_PREFIX))
-        mark(tracker, feedback.finding_uid, time, self._limits, is_false=feedback.verdict == "false_positive")
+        verdict = GivenVerdict(time, feedback.verdict, feedback.author[:MOST_AUTHOR])
+        mark(tracker, feedback.findings, verdict, self._limits)
 
     def advance(self, key: bytes, now: int) -> None:
         """Do what time alone asks for with one state."""
@@ -210,6 +214,7 @@ class _Evidence(msgspec.Struct):
 
 class _Unmapped(msgspec.Struct):
     suppressed_by: tuple[str, ...] = ()
+    subject: str = ""
 
 
 class FindingMessage(msgspec.Struct):
@@ -237,7 +242,7 @@ def _name(tracker: IncidentTracker, message: FindingMessage) -> None:
     if not tracker.tenant_id:
         tracker.tenant_id, tracker.user_id = message.metadata.tenant_uid, message.actor.user.uid
         if not tracker.user_id:
-            tracker.subject = str(message.evidences[0].data.get("observed", {}).get("network", ""))
+            tracker.subject = message.unmapped.subject or message.finding_info.title
 
 
 def tracked(message: FindingMessage) -> TrackedFinding:

@@ -13,7 +13,6 @@ import msgspec
 import orjson
 
 from schemas.finding import SEVERITIES, STATUS_ID, Finding
-from schemas.incident import INCIDENT_STATUS_ID
 from worker.enrich.geodesy import distance_km
 from worker.sessions.fold import deadline
 from worker.sessions.reorder import user_risk
@@ -156,7 +155,7 @@ def incident_row(incident: Incident, version: int, findings: Sequence[str], rela
     """Return the row of one state of one incident in `incidents`."""
     return _row(
         incident.uid, incident.tenant_id, incident.user_id, incident.subject,
-        incident.state, INCIDENT_STATUS_ID[incident.state], incident.resolution, incident.merged_into,
+        incident.state, incident.status_id, incident.resolution, incident.merged_into,
         SEVERITIES[incident.severity], incident.severity + 1, incident.risk_score, incident.title,
         incident.started_at, incident.last_event_at, incident.detected_at, incident.resolved_at or None,
         incident.leading, incident.detections, [attack.uid for attack in incident.attacks], findings, related,
@@ -165,7 +164,7 @@ def incident_row(incident: Incident, version: int, findings: Sequence[str], rela
     )  # fmt: skip
 
 
-def feedback_row(feedback: Feedback, source: tuple[str, int, int], record_time: int) -> bytes:
-    """Return the row of a verdict in `feedback`."""
-    said = (feedback.finding_uid, feedback.author, feedback.tenant_id, feedback.detection, feedback.verdict)
+def feedback_row(feedback: Feedback, finding_uid: str, source: tuple[str, int, int], record_time: int) -> bytes:
+    """Return the row of a verdict on one finding in `feedback`."""
+    said = (finding_uid, feedback.author, feedback.tenant_id, feedback.detection, feedback.verdict)
     return b"".join(map(_encode, (*said, feedback.comment, record_time, *source)))

@@ -92,6 +92,19 @@ class TrackedFinding(msgspec.Struct, frozen=True, array_like=True, gc=False):
     after: ObservedContext | None
 
 
+class GivenVerdict(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
+    """What feedback says of a finding: `schemas.feedback.Feedback`'s verdict, given at `time` by `author`."""
+
+    time: int
+    verdict: str
+    author: str = ""
+
+    @property
+    def is_false(self) -> bool:
+        """Whether it says that the finding is a false positive."""
+        return self.verdict == "false_positive"
+
+
 class IncidentRecord(msgspec.Struct, array_like=True, gc=False):
     """An incident as of the last change.
 
@@ -101,6 +114,7 @@ class IncidentRecord(msgspec.Struct, array_like=True, gc=False):
         members: its alerting findings, in order of time. `attached`: the others that belong to it.
         due: when it is resolved if nothing more is found.
         digest: of everything it consists of. `published`: the revision last published, 0 for none.
+        acknowledged: somebody looks into one of its alerting findings, or confirmed one.
     """
 
     uid: str
@@ -118,6 +132,7 @@ class IncidentRecord(msgspec.Struct, array_like=True, gc=False):
     due: int = 0
     digest: bytes = b""
     published: int = 0
+    acknowledged: bool = False
 
     @property
     def exists(self) -> bool:
@@ -126,7 +141,7 @@ class IncidentRecord(msgspec.Struct, array_like=True, gc=False):
 
     def material(self) -> tuple[object, ...]:
         """Return what makes a new revision when it changes."""
-        return self.severity, self.detections, self.state, self.resolution, self.merged_into
+        return self.severity, self.detections, self.state, self.resolution, self.merged_into, self.acknowledged
 
 
 class IncidentTracker(msgspec.Struct, array_like=True):
@@ -135,7 +150,7 @@ class IncidentTracker(msgspec.Struct, array_like=True):
     Attributes:
         user_id: empty for findings about a network; `subject` names it then.
         findings: by uid. `records`: incidents by uid, also those that were published and exist no more.
-        false_positives: uids of findings that somebody marked so.
+        verdicts: the latest feedback on a finding, by the finding's uid.
         clock: up to when nothing more is to come, milliseconds.
         dropped: findings put out for want of room.
     """
@@ -145,7 +160,7 @@ class IncidentTracker(msgspec.Struct, array_like=True):
     subject: str = ""
     findings: dict[str, TrackedFinding] = msgspec.field(default_factory=dict)
     records: dict[str, IncidentRecord] = msgspec.field(default_factory=dict)
-    false_positives: list[str] = msgspec.field(default_factory=list)
+    verdicts: dict[str, GivenVerdict] = msgspec.field(default_factory=dict)
     clock: int = 0
     dropped: int = 0
 
@@ -189,26 +204,37 @@ def track(tracker: IncidentTracker, finding: TrackedFinding, limits: IncidentLim
     return True
 
 
-def mark(tracker: IncidentTracker, uid: str, time: int, limits: IncidentLimits, *, is_false: bool) -> bool:
-    """Take in a verdict on a finding, given at `time`; False when it changes nothing."""
-    if uid not in tracker.findings or (uid in tracker.false_positives) is is_false:
+def mark(tracker: IncidentTracker, uids: Iterable[str], verdict: GivenVerdict, limits: IncidentLimits) -> bool:
+    """Apply a verdict to findings; return False when it changes nothing.
+
+    Of several verdicts on a finding the latest counts, in whatever order they arrive.
+    """
+    known = tracker.verdicts
+    changed = [uid for uid in uids if uid in tracker.findings and (uid not in known or known[uid] < verdict)]
+    if not changed:
         return False
-    others = [each for each in tracker.false_positives if each != uid]
-    tracker.false_positives = sorted([*others, uid]) if is_false else others
-    _refresh(tracker, time, limits)
+    known.update(dict.fromkeys(changed, verdict))
+    _refresh(tracker, verdict.time, limits)
     return True
 
 
 def advance(tracker: IncidentTracker, now: int, limits: IncidentLimits) -> None:
-    """Take in that nothing more is to come up to `now`: resolve what was quiet, forget what is over."""
+    """Advance the clock up to which the input is complete: resolve quiet incidents, forget those resolved long ago.
+
+    An incident that is quiet and old at once, as after a long outage, is resolved now and forgotten the next time.
+    """
     tracker.clock = max(tracker.clock, now)
-    over = {uid for uid, record in tracker.records.items() if record.due + limits.retention <= tracker.clock}
+    over = {uid for uid, record in tracker.records.items() if _is_over(record, tracker.clock - limits.retention)}
     gone = {*_held(tracker.records[uid] for uid in over), *_loose(tracker, limits)}
     gone -= _held(each for each in tracker.records.values() if each.uid not in over and each.exists)
     tracker.records = {uid: record for uid, record in tracker.records.items() if uid not in over}
     tracker.findings = {uid: each for uid, each in tracker.findings.items() if uid not in gone}
-    tracker.false_positives = [uid for uid in tracker.false_positives if uid in tracker.findings]
+    tracker.verdicts = {uid: each for uid, each in tracker.verdicts.items() if uid in tracker.findings}
     _refresh(tracker, 0, limits)
+
+
+def _is_over(record: IncidentRecord, before: int) -> bool:
+    return record.state is IncidentState.RESOLVED and record.due <= before
 
 
 def _loose(tracker: IncidentTracker, limits: IncidentLimits) -> set[str]:
@@ -226,11 +252,19 @@ def _held(records: Iterable[IncidentRecord]) -> set[str]:
 
 
 def _put_out(tracker: IncidentTracker, limits: IncidentLimits) -> None:
-    """Put out a finding that does not alert, or else one of the middle, so that the first and the newest stay."""
+    """Drop a finding that does not alert, or else one of the middle: the first ones and the newest are kept."""
     ordered = sorted(tracker.findings.values(), key=lambda each: (each.first, each.uid))
     others = [each for each in ordered if not each.is_alert]
-    del tracker.findings[(others[0] if others else ordered[limits.first]).uid]
+    uid = (others[0] if others else ordered[limits.first]).uid
+    del tracker.findings[uid]
+    tracker.verdicts.pop(uid, None)
     tracker.dropped += 1
+
+
+def acknowledgement(tracker: IncidentTracker, members: Iterable[str]) -> GivenVerdict | None:
+    """Return the first verdict on one of these findings that does not say that it is false."""
+    found = (tracker.verdicts[uid] for uid in members if uid in tracker.verdicts)
+    return min((each for each in found if not each.is_false), default=None)
 
 
 def next_due(tracker: IncidentTracker, limits: IncidentLimits) -> int:
@@ -274,7 +308,7 @@ def _update(record: IncidentRecord, new: IncidentRecord, cause: int) -> None:
     if record.material() != new.material() or not record.revision:
         record.revision, record.changed_at = max(record.revision + 1, at), at
     record.severity, record.detections, record.state = new.severity, new.detections, new.state
-    record.resolution, record.merged_into = new.resolution, ""
+    record.resolution, record.merged_into, record.acknowledged = new.resolution, "", new.acknowledged
     record.resolved_at = new.resolved_at or (at if new.state is IncidentState.RESOLVED else 0)
     record.members, record.attached, record.due, record.digest = new.members, new.attached, new.due, new.digest
 
@@ -299,8 +333,8 @@ def _alive(tracker: IncidentTracker, limits: IncidentLimits) -> dict[str, Incide
         for members in _clusters([each for each in tracker.findings.values() if each.is_alert], limits.quiet)
     }
     attached = _attached(tracker, clusters, limits.quiet)
-    false, clock = frozenset(tracker.false_positives), tracker.clock
-    return {uid: _record(uid, each, attached[uid], (false, clock, limits.quiet)) for uid, each in clusters.items()}
+    known = tracker.verdicts, tracker.clock, limits.quiet
+    return {uid: _record(uid, each, attached[uid], known) for uid, each in clusters.items()}
 
 
 def _clusters(alerts: Iterable[TrackedFinding], quiet: int) -> list[list[TrackedFinding]]:
@@ -368,10 +402,10 @@ def _record(
     uid: str,
     members: Sequence[TrackedFinding],
     attached: Sequence[TrackedFinding],
-    known: tuple[frozenset[str], int, int],
+    known: tuple[Mapping[str, GivenVerdict], int, int],
 ) -> IncidentRecord:
-    false, clock, quiet = known
-    active = [each for each in members if each.uid not in false]
+    verdicts, clock, quiet = known
+    active = [each for each in members if each.uid not in verdicts or not verdicts[each.uid].is_false]
     due = max(max(each.first, each.detected_at) for each in members) + quiet
     resolution = Resolution.FALSE_POSITIVE if not active else Resolution.QUIET if due <= clock else Resolution.NONE
     record = IncidentRecord(
@@ -384,8 +418,9 @@ def _record(
         members=tuple(each.uid for each in members),
         attached=tuple(each.uid for each in attached),
         due=due,
+        acknowledged=any(each.uid in verdicts for each in active),
     )
-    states = [(each.uid, each.revision, each.uid in false) for each in (*members, *attached)]
+    states = [(each.uid, each.revision, verdicts.get(each.uid)) for each in (*members, *attached)]
     record.digest = blake2b(_encode([record.material(), states]), digest_size=8).digest()
     return record
 

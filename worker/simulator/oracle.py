@@ -72,7 +72,7 @@ class OracleVerdict:
 
 
 def judge_move(user: SimulatedUser, past: Sequence[TrailPoint], now: TrailPoint) -> OracleVerdict:
-    """RuleEngine activity in a session against what was seen in it before (at least its start)."""
+    """Judge activity in a session against what was seen in it before (at least its start)."""
     verdict = OracleVerdict()
     last = past[-1].spot
     same = next((seen.spot for seen in reversed(past) if seen.spot.family == now.spot.family), None)
@@ -127,7 +127,7 @@ def _km(a: Spot, b: Spot) -> float:
 
 
 def judge_travel(tenant: SimulatedTenant, past: Sequence[TrailPoint], now: TrailPoint) -> OracleVerdict:
-    """RuleEngine the way from the user's last trusted place to this one."""
+    """Judge the way from the user's last trusted place to this one."""
     verdict = OracleVerdict()
     trusted = [seen for seen in past if seen.spot.trusted and seen.at <= now.at]
     if not (trusted and now.spot.trusted and _located(tenant, now.spot)):
@@ -157,7 +157,7 @@ def _radius(tenant: SimulatedTenant, spot: Spot) -> float:
 def judge_start(
     user: SimulatedUser, others: Sequence[TrailPoint], now: TrailPoint, *, experienced: bool
 ) -> OracleVerdict:
-    """RuleEngine a sign-in by someone else: `others` are the last sights of the user's other sessions."""
+    """Judge a sign-in by someone else: `others` are the last sights of the user's other sessions."""
     verdict = OracleVerdict()
     _newness(verdict, user, now.spot, experienced=experienced)
     _elsewhere(verdict, others, now)
@@ -204,7 +204,7 @@ def _policy(verdict: OracleVerdict, tenant: SimulatedTenant, now: Spot) -> None:
 
 
 def judge_sign_in(user: SimulatedUser, doc: dict[str, object], *, experienced: bool) -> OracleVerdict:
-    """RuleEngine how a session was authenticated and what it may do."""
+    """Judge how a session was authenticated and what it may do."""
     verdict, tenant = OracleVerdict(), user.tenant
     weak = doc.get("amr") in WEAK_AMR
     scopes = doc.get("scopes")

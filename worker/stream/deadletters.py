@@ -50,11 +50,16 @@ class DeadLetter(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
 
+    @property
+    def uid(self) -> str:
+        """The id of the dead letter: its partition and offset on the topic of dead letters."""
+        return f"{self.partition}:{self.offset}"
+
     def as_json(self) -> dict[str, Any]:
         """Return all but key and value, which may be anything."""
         topic, partition, offset = self.origin
         return {
-            "id": f"{self.partition}:{self.offset}",
+            "id": self.uid,
             "time": self.time,
             "reason": self.reason,
             "field": self.field,

@@ -240,14 +240,14 @@ def test_webhooks_stay_below_twenty_kilobytes(made: Incident) -> None:
 
 def test_pagerduty_triggers_updates_and_resolves_under_one_key() -> None:
     opened, closed = (
-        pagerduty.event(alert_of(EVERY["usual"]), "key"),
-        pagerduty.event(alert_of(EVERY["resolved"]), "key"),
+        *pagerduty.events(alert_of(EVERY["usual"]), "key"),
+        *pagerduty.events(alert_of(EVERY["resolved"]), "key"),
     )
     assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
     assert opened["dedup_key"] == closed["dedup_key"] == "a" * 32
     assert opened["payload"]["severity"] == "error"
-    assert len(pagerduty.event(alert_of(EVERY["large"]), "key")["payload"]["summary"]) <= 1_024
-    json.dumps(pagerduty.event(alert_of(EVERY["large"]), "key"))
+    assert len(pagerduty.events(alert_of(EVERY["large"]), "key")[0]["payload"]["summary"]) <= 1_024
+    json.dumps(pagerduty.events(alert_of(EVERY["large"]), "key"))
 
 
 def test_alertmanager_ends_an_incident_under_its_other_severities() -> None:

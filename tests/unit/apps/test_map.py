@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
+from worker.apps.errors import CheckFailedError
 from worker.cli import run
 from worker.cli.common import finish
-from worker.cli.errors import CheckFailedError
 from worker.observe.snapshot import Summary
 
 if TYPE_CHECKING:

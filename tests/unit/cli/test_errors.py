@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from worker.cli.errors import _CODES
+from worker.apps.errors import _CODES
 
 
 @pytest.mark.parametrize("name", sorted(_CODES))

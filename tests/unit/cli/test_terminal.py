@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from worker.apps.errors import error_line
 from worker.cli.common import output, print_json, say
-from worker.cli.errors import told
 from worker.observe.logs import configure
 
 HOSTILE = "eve\x1b]0;owned\x07\x9b2J\u202egnp.exe\rdone"
@@ -23,7 +23,7 @@ def test_lines_are_cleaned(capsys: pytest.CaptureFixture[str]) -> None:
     found = capsys.readouterr()
     assert not HARMFUL & set(found.out + found.err)
     assert found.out.startswith("a\teve?")
-    assert not HARMFUL & set(told(ValueError(HOSTILE)))
+    assert not HARMFUL & set(error_line(ValueError(HOSTILE)))
 
 
 def test_json_is_escaped_and_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import msgspec
@@ -77,8 +78,10 @@ class Run:
     def take(self, *findings: Finding) -> list[Incident]:
         return self._told(self.stage.process(taken(*findings), self.shard))
 
-    def verdict(self, uid: str, verdict: str, time: int = T0) -> list[Incident]:
-        document = orjson.dumps({"finding_uid": uid, "verdict": verdict, "tenant_id": "acme", "user_id": "alice"})
+    def verdict(self, uid: str, verdict: str, time: int = T0, **more: Any) -> list[Incident]:
+        document = orjson.dumps(
+            {"finding_uid": uid, "verdict": verdict, "tenant_id": "acme", "user_id": "alice", **more}
+        )
         return self._told(self.stage.process([Taken(document, FEEDBACK_PREFIX + KEY, timestamp=time)], self.shard))
 
     def advance(self, now: int) -> list[Incident]:
@@ -167,6 +170,48 @@ def test_an_incident_is_resolved_when_it_was_quiet_and_opened_again_by_its_sessi
     assert len(run.shard) == 0
 
 
+def test_an_incident_is_resolved_before_it_is_forgotten_however_late_its_timer_fires() -> None:
+    run = Run()
+    run.take(finding("a"))
+    (closed,) = run.advance(T0 + LIMITS.quiet + LIMITS.retention + DAY)
+    assert (closed.activity, closed.resolution) == (Activity.CLOSE, Resolution.QUIET)
+    assert run.advance(T0 + LIMITS.quiet + LIMITS.retention + DAY) == []
+    assert len(run.shard) == 0
+
+
+def test_feedback_acknowledges_an_incident_until_it_says_that_all_is_false() -> None:
+    run = Run()
+    (first,) = run.take(finding("a"))
+    assert (first.acknowledged_at, first.ocsf()["status_id"]) == (0, 1)
+    (taken_up,) = run.verdict("a", "investigating", T0 + 1)
+    assert (taken_up.activity, taken_up.state) == (Activity.UPDATE, IncidentState.OPEN)
+    assert taken_up.acknowledged_at == T0 + 1
+    assert taken_up.ocsf()["status_id"] == 2
+    assert run.verdict("a", "true_positive", T0 + 2) == [], "it is acknowledged already"
+    (over,) = run.verdict("a", "false_positive", T0 + 3)
+    assert (over.activity, over.resolution, over.acknowledged_at) == (Activity.CLOSE, Resolution.FALSE_POSITIVE, 0)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_latest_verdict_counts_in_whatever_order_they_arrive(order: tuple[int, ...]) -> None:
+    run, given = Run(), ("false_positive", "investigating", "true_positive")
+    run.take(finding("a"))
+    for number in order:
+        run.verdict("a", given[number], T0 + number)
+    (state,) = [decode_tracker(state) for _, state in run.shard.items()]
+    assert {uid: each.verdict for uid, each in state.verdicts.items()} == {"a": "true_positive"}
+    (incident,) = run.live().values()
+    assert not incident.is_resolved
+    assert incident.acknowledged_at
+
+
+def test_one_verdict_on_all_findings_resolves_an_incident_in_one_step() -> None:
+    run = Run()
+    run.take(finding("a"), finding("b", detection="new-country", event_time=T0 + 1))
+    (over,) = run.verdict("a", "false_positive", T0 + 2, more_findings=["b", "unknown"])
+    assert over.resolution is Resolution.FALSE_POSITIVE
+
+
 def test_false_positives_resolve_an_incident_and_are_taken_back() -> None:
     run = Run()
     run.take(finding("a"), finding("b", severity=Severity.MEDIUM, detection="new-country", event_time=T0 + 1))
@@ -187,10 +232,30 @@ def test_findings_that_come_again_change_nothing() -> None:
     assert dict(run.shard.items()) == states
 
 
+def test_every_finding_without_a_user_names_what_it_is_about() -> None:
+    for subject, named in (("Firefox/Linux/desktop", "Firefox/Linux/desktop (acme)"), ("", "(acme)")):
+        (found,) = Run().take(finding("n", user_id="", session_uid="", subject=subject, detection="shared-agent"))
+        assert found.title.startswith(named if subject else detections()["shared-agent"].title)
+
+
+def test_the_title_says_once_where_something_was_seen() -> None:
+    context = {"ip": "203.0.113.7", "asn": 64500, "as_org": "Example", "network_kind": "isp", "country": "FR",
+               "city": "Lyon", "ua_family": "Firefox", "ua_major": 138, "os_family": "Linux"}  # fmt: skip
+    evidence = orjson.dumps({"observed": {}, "after": context})
+    where = "Firefox 138 on Linux at 203.0.113.7 (AS64500 Example, isp), Lyon, FR"
+    for summary, said in ((f"new network: {where}", f"new network: {where}, since"),
+                          ("used from 203.0.113.7 (AS64500 Example, isp)", "(AS64500 Example, isp), Lyon, FR, since"),
+                          ("weak sign-in", f"weak sign-in, at {where}, since")):  # fmt: skip
+        (found,) = Run().take(finding("n", detection="new-network", summary=summary, evidence=evidence))
+        assert said in found.title
+        assert found.title.count("203.0.113.7") == 1
+
+
 def test_a_network_without_a_user_is_an_incident_of_its_own() -> None:
     run = Run()
     evidence = orjson.dumps({"observed": {"network": "198.51.100.0/24", "users": ["a", "b"]}})
-    (found,) = run.take(finding("n", user_id="", session_uid="", detection="network-many-users", evidence=evidence))
+    (found,) = run.take(finding("n", user_id="", session_uid="", subject="198.51.100.0/24",
+                                detection="network-many-users", evidence=evidence))  # fmt: skip
     assert (found.user_id, found.subject) == ("", "198.51.100.0/24")
     assert "198.51.100.0/24 (acme)" in found.title
 

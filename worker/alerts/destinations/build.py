@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worker.alerts.destinations.alertmanager import AlertmanagerSender
 from worker.alerts.destinations.apprise import AppriseSender
+from worker.alerts.destinations.chat import ChatSender
 from worker.alerts.destinations.file import FileSender
 from worker.alerts.destinations.mail import EmailSender
 from worker.alerts.destinations.pagerduty import PagerDutySender
 from worker.alerts.destinations.revoke import RevokeSender
 from worker.alerts.destinations.shared_signals import SharedSignalsSender
-from worker.alerts.destinations.slack import SlackSender
 from worker.alerts.destinations.syslog import SyslogSender
-from worker.alerts.destinations.teams import TeamsSender
 from worker.alerts.destinations.topic import TopicSender
 from worker.alerts.destinations.webhook import WebhookSender
 from worker.alerts.routing import kind_of
@@ -45,8 +44,8 @@ class BadDestinationError(ValueError):
 
 _SENDERS: dict[str, Callable[[Any, SenderContext, str | None], Sender]] = {
     "webhook": lambda config, given, _: WebhookSender(config, given.clock),
-    "slack": lambda config, given, template: SlackSender(config, given.clock, template),
-    "teams": lambda config, given, template: TeamsSender(config, given.clock, template),
+    "slack": lambda config, given, template: ChatSender(config, given.clock, template),
+    "teams": lambda config, given, template: ChatSender(config, given.clock, template),
     "pagerduty": lambda config, given, _: PagerDutySender(config, given.clock),
     "alertmanager": lambda config, given, _: AlertmanagerSender(config, given.clock),
     "email": lambda config, given, template: EmailSender(config, given.clock, template),

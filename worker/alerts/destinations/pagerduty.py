@@ -1,4 +1,4 @@
-"""PagerDuty, Events API v2: an incident is triggered, updated and resolved under one deduplication key."""
+"""PagerDuty, Events API v2: an incident is triggered, acknowledged and resolved under one deduplication key."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.finding import Activity
 from worker.alerts.destinations.base import HttpSender, json_request
+from worker.alerts.message import commands
 from worker.alerts.rendering import change_text
 
 if TYPE_CHECKING:
@@ -29,22 +30,28 @@ class PagerDutySender(HttpSender):
         self._key = config.routing_key.get_secret_value()
 
     def requests(self, alert: Alert) -> Sequence[Request]:
-        """Return the event."""
-        return [json_request(self._url, event(alert, self._key))]
+        """Return the events."""
+        return [json_request(self._url, each) for each in events(alert, self._key)]
 
 
-def event(alert: Alert, routing_key: str) -> dict[str, Any]:
-    """Return the JSON of an event."""
-    incident, message = alert.incident, alert.message
-    head = {
-        "routing_key": routing_key,
-        "event_action": "resolve" if incident.activity is Activity.CLOSE else "trigger",
-        "dedup_key": incident.uid[:LONGEST_KEY],
-    }
+def events(alert: Alert, routing_key: str) -> list[dict[str, Any]]:
+    """Return the JSON of the events that bring PagerDuty to the state of an incident.
+
+    An acknowledged incident is triggered first: PagerDuty drops the acknowledgement of an alert that it does not know,
+    and adds a repeated trigger to the log of the alert that it knows, without notifying anybody.
+    """
+    incident = alert.incident
+    head = {"routing_key": routing_key, "dedup_key": incident.uid[:LONGEST_KEY]}
     if incident.activity is Activity.CLOSE:
-        return head
+        return [{**head, "event_action": "resolve"}]
+    triggered = {**head, **_trigger(alert)}
+    return [triggered, {**head, "event_action": "acknowledge"}] if incident.acknowledged_at else [triggered]
+
+
+def _trigger(alert: Alert) -> dict[str, Any]:
+    incident, message = alert.incident, alert.message
     return {
-        **head,
+        "event_action": "trigger",
         "client": "sessionwatch",
         "links": [{"href": link.url, "text": link.label} for link in message.links],
         "payload": {
@@ -68,7 +75,7 @@ def _details(alert: Alert) -> dict[str, Any]:
         "What was found": list(message.findings),
         "What to do": list(message.steps),
         "Notes": list(message.notes),
-        "False alarm?": message.feedback,
+        **dict(commands(message)),
         "Events": message.sql,
         "Message": message.id,
     }

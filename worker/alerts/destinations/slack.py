@@ -1,42 +1,22 @@
-"""Slack incoming webhooks, with Block Kit."""
+"""Messages for Slack incoming webhooks, in Block Kit."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.alerts.destinations.base import HttpSender, json_request
 from worker.alerts.escaping import slack, unaddressed
-from worker.alerts.message import cut
+from worker.alerts.message import commands, cut
 from worker.alerts.rendering import change_text, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from worker.alerts.alert import Alert, Digest
-    from worker.alerts.config import Slack
-    from worker.alerts.http import Request
+    from worker.alerts.alert import Digest
     from worker.alerts.message import AlertMessage, Link
 
 SECTION, FIELD, HEADER, BUTTON_URL = 3_000, 2_000, 150, 3_000
 """Characters that Block Kit allows in a section, one of its fields, a header and a button's address."""
 MARKS = {"critical": ":red_circle:", "high": ":large_orange_circle:", "medium": ":large_yellow_circle:"}
-
-
-class SlackSender(HttpSender):
-    """Posts messages to a channel."""
-
-    def __init__(self, config: Slack, clock: Callable[[], int], template: str | None) -> None:
-        super().__init__(config, clock)
-        self._url = config.url.get_secret_value()
-        self._template = template
-
-    def requests(self, alert: Alert) -> Sequence[Request]:
-        """Return the message."""
-        return [json_request(self._url, payload(alert.message, self._template))]
-
-    def digest_requests(self, digest: Digest) -> Sequence[Request]:
-        """Return the digest."""
-        return [json_request(self._url, digest_payload(digest))]
 
 
 def payload(message: AlertMessage, template: str | None = None) -> dict[str, Any]:
@@ -79,7 +59,8 @@ def _blocks(message: AlertMessage) -> Iterable[dict[str, Any]]:
         yield _context(" ".join(map(slack, message.notes)))
     if buttons := [_button(link) for link in message.links if len(link.url) <= BUTTON_URL]:
         yield {"type": "actions", "elements": buttons}
-    yield _context(f"False alarm? `{_code(message.feedback)}`\nIncident {slack(message.id)}")
+    asked = [f"{question} `{_code(command)}`" for question, command in commands(message)]
+    yield _context("\n".join([*asked, f"Incident {slack(message.id)}"]))
 
 
 def _header(text: str) -> dict[str, Any]:

@@ -1,19 +1,18 @@
-"""Microsoft Teams, through a webhook of Workflows that takes Adaptive Cards."""
+"""Messages for Microsoft Teams webhooks made by Workflows, as Adaptive Cards."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.alerts.destinations.base import HttpSender, as_json, json_request
+from worker.alerts.destinations.base import as_json
 from worker.alerts.escaping import teams
+from worker.alerts.message import commands
 from worker.alerts.rendering import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
-    from worker.alerts.alert import Alert, Digest
-    from worker.alerts.config import Teams
-    from worker.alerts.http import Request
+    from worker.alerts.alert import Digest
     from worker.alerts.message import AlertMessage, Change
 
 LARGEST = 27_000
@@ -21,23 +20,6 @@ LARGEST = 27_000
 VERSION = "1.4"
 COLORS = {"critical": "Attention", "high": "Attention", "medium": "Warning"}
 Element = dict[str, Any]
-
-
-class TeamsSender(HttpSender):
-    """Posts cards to a channel or chat."""
-
-    def __init__(self, config: Teams, clock: Callable[[], int], template: str | None) -> None:
-        super().__init__(config, clock)
-        self._url = config.url.get_secret_value()
-        self._template = template
-
-    def requests(self, alert: Alert) -> Sequence[Request]:
-        """Return the card."""
-        return [json_request(self._url, payload(alert.message, self._template))]
-
-    def digest_requests(self, digest: Digest) -> Sequence[Request]:
-        """Return the digest."""
-        return [json_request(self._url, digest_payload(digest))]
 
 
 def payload(message: AlertMessage, template: str | None = None) -> Element:
@@ -84,7 +66,8 @@ def _body(message: AlertMessage) -> Iterable[Element]:
         yield _group("What was found", [_text(f"- {teams(each)}") for each in message.findings])
     for note in message.notes:
         yield _text(teams(note), isSubtle=True)
-    yield _text(f"False alarm? {teams(message.feedback)}", fontType="Monospace", size="Small")
+    for question, command in commands(message):
+        yield _text(f"{question} {teams(command)}", fontType="Monospace", size="Small")
     yield _text(teams(f"Incident {message.id}"), isSubtle=True, size="Small")
 
 

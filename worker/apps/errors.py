@@ -1,4 +1,4 @@
-"""Exit codes, and the one place where an exception becomes one of them and a line on stderr."""
+"""Exit codes, and the one place that maps an exception to an exit code and a message."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class CheckFailedError(Exception):
-    """A check the user asked for did not pass."""
+    """A check that the user asked for failed."""
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the message says what can."""
+    """The request cannot be carried out; the message says what can be requested instead."""
 
 
 class UnreachableError(Exception):
-    """Something this needs (Kafka, ClickHouse, an extra) is not there."""
+    """A dependency (Kafka, ClickHouse, an extra) is not available."""
 
 
 class ExitStatus(NamedTuple):
-    """How the process ends: its exit code, and whether the exception was expected (no traceback)."""
+    """The exit code of the process, and whether the exception was expected (then no traceback is printed)."""
 
     code: int
     expected: bool
 
 
-# By name, so that no command pays for importing what it does not use.
+# By name, so that a command does not import the modules of exceptions it never raises.
 _CODES = {
-    "worker.cli.errors.CheckFailedError": FAILED,
-    "worker.cli.errors.UsageError": USAGE,
-    "worker.cli.errors.UnreachableError": UNREACHABLE,
+    "worker.apps.errors.CheckFailedError": FAILED,
+    "worker.apps.errors.UsageError": USAGE,
+    "worker.apps.errors.UnreachableError": UNREACHABLE,
     "worker.settings.SettingsError": USAGE,
     "worker.detections.registry.UnknownDetectionError": USAGE,
     "worker.detections.policies.BadPolicyError": USAGE,
@@ -81,8 +81,8 @@ _EXTRAS = {
 }
 
 
-def ending(error: BaseException) -> ExitStatus:
-    """Return how the process ends for an exception; what nobody expected is a failure with its traceback."""
+def exit_status(error: BaseException) -> ExitStatus:
+    """Return the exit status for an exception; one that is not listed here is a failure with a traceback."""
     if isinstance(error, ModuleNotFoundError) and _extra(error):
         return ExitStatus(UNREACHABLE, expected=True)
     for kind in type(error).__mro__:
@@ -92,22 +92,22 @@ def ending(error: BaseException) -> ExitStatus:
     return ExitStatus(FAILED, expected=False)
 
 
-def told(error: BaseException) -> str:
-    """Return one line about an exception, without secrets and control characters."""
+def error_line(error: BaseException) -> str:
+    """Return the message of an exception on one line, without secrets and control characters."""
     from schemas.text import printable  # noqa: PLC0415
-    from worker.observe.logs import masked  # noqa: PLC0415  structlog is dear and only needed when things fail
+    from worker.observe.logs import masked  # noqa: PLC0415  structlog is slow to import, and needed only for an error
 
     if isinstance(error, ModuleNotFoundError) and _extra(error):
         return f"{error.name} is not installed; {install_hint(_extra(error))}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    # aiokafka puts the name of its class before what it says.
+    # aiokafka puts the class name before the message.
     text = printable(" ".join(masked(str(error)).removeprefix(f"{type(error).__name__}: ").split()))
     return text or type(error).__name__
 
 
 def install_hint(extra: str) -> str:
-    """Return how to install an extra into the environment that this command runs in.
+    """Return the command that installs an extra into the environment of this process.
 
     >>> install_hint("embedded").startswith("this command needs the extra `embedded`: ")
     True

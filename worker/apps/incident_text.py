@@ -29,7 +29,7 @@ def as_line(incident: Incident) -> str:
 
 
 def as_text(incident: Incident) -> str:
-    """Return everything a person needs to engine an incident, on lines that cannot steer a terminal."""
+    """Return everything a person needs to judge an incident, on lines that cannot steer a terminal."""
     return "\n".join(printable(line) for line in _lines(incident))
 
 
@@ -38,6 +38,9 @@ def _lines(incident: Incident) -> Iterator[str]:
     yield ""
     yield f"Incident   {incident.uid}, revision {incident.revision}"
     yield f"State      {_state(incident)}"
+    if incident.acknowledged_at:
+        by = f" by {incident.acknowledged_by}" if incident.acknowledged_by else ""
+        yield f"Taken up   {_time(incident.acknowledged_at)} UTC{by}"
     yield f"Severity   {SEVERITIES[incident.severity]}, risk {incident.risk_score} of 100"
     yield f"Time       {_time(incident.started_at)} to {_time(incident.last_event_at)} UTC"
     yield f"Tenant     {incident.tenant_id}"

@@ -1,17 +1,21 @@
-"""What `doctor` looks at: each check says ok, warn or fail, and what to do about it."""
+"""`doctor`: checks of everything the worker needs; each is ok, warn or fail, and says what to do."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import closing
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from worker.cli.errors import UNREACHABLE, ending, told
+from worker.apps.directories import writable
+from worker.apps.errors import FAILED, OK, UNREACHABLE, error_line, exit_status
+from worker.apps.store import store_client
+from worker.apps.topics import check as check_topics
+from worker.apps.topics import required_topics
+from worker.clickhouse import migrations
+from worker.detections.registry import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from clickhouse_connect.driver.client import Client
@@ -20,18 +24,18 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "warn", "fail"]
 OLDEST_CLICKHOUSE = (24, 3)
-"""The oldest long-term release whose `FINAL` and Arrow input the tests have been held to."""
+"""The oldest long-term release that the tests of `FINAL` and Arrow input ran on."""
 GEO_AGE_DAYS = 45
-"""MaxMind and its like publish weekly; after this places have moved noticeably."""
+"""Providers of geo databases publish weekly; an older database is wrong about many addresses."""
 KAFKA_SECONDS = 10.0
 
 
 class Check(NamedTuple):
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
         advice: what to do about it; empty when it is ok.
-        unreachable: it failed because nobody answered.
+        unreachable: the check failed because Kafka or ClickHouse did not answer.
     """
 
     name: str
@@ -56,19 +60,15 @@ def _guarded(name: str, look: Callable[[], list[Check]], advice: str) -> list[Ch
     """Turn what `look` raises into a failed check."""
     try:
         return look()
-    except Exception as error:  # noqa: BLE001  a doctor does not die of what the patient has
-        return [Check(name, "fail", told(error), advice, ending(error).code == UNREACHABLE)]
+    except Exception as error:  # noqa: BLE001  the report names every error
+        return [Check(name, "fail", error_line(error), advice, exit_status(error).code == UNREACHABLE)]
 
 
 def _data_directory(settings: Settings) -> Check:
-    from worker.apps.directories import writable  # noqa: PLC0415  no other check needs it
-
     return Check("data_dir", "ok", f"{writable(settings.data_dir)} can be written")
 
 
 def _plugins(settings: Settings) -> Check:
-    from worker.detections.registry import catalogue  # noqa: PLC0415  no other check needs it
-
     broken, skip = catalogue().broken, settings.detections.broken_plugins == "skip"
     if not broken:
         return Check("detections", "ok", f"{len(catalogue().detections)} detections")
@@ -100,7 +100,7 @@ def _geo(settings: Settings, now: datetime) -> Iterator[Check]:
 
 
 def _database(name: str, path: Path | None, unset: str, now: datetime) -> Check:
-    import maxminddb  # noqa: PLC0415  no other command needs it
+    import maxminddb  # noqa: PLC0415  no other check needs it
 
     if path is None:
         return Check(name, "warn", "not set", unset)
@@ -109,7 +109,7 @@ def _database(name: str, path: Path | None, unset: str, now: datetime) -> Check:
             built = datetime.fromtimestamp(database.metadata().build_epoch, UTC)
             kind = database.metadata().database_type
     except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-        return Check(name, "fail", f"cannot be read: {told(error)}", "give the path of a readable .mmdb file")
+        return Check(name, "fail", f"cannot be read: {error_line(error)}", "give the path of a readable .mmdb file")
     days = (now - built).days
     if days > GEO_AGE_DAYS:
         return Check(name, "warn", f"{kind}, {days} days old", "update it; weekly is usual")
@@ -117,26 +117,18 @@ def _database(name: str, path: Path | None, unset: str, now: datetime) -> Check:
 
 
 def _kafka(settings: Settings) -> list[Check]:
-    from worker.stream.connection import aiokafka_options  # noqa: PLC0415  no other check needs it
-    from worker.stream.topics import check, specs  # noqa: PLC0415
-
-    wanted = specs(settings.topics, settings.stream.group_id)
-    looking = check(aiokafka_options(settings.kafka), wanted)
-    problems = asyncio.run(asyncio.wait_for(looking, KAFKA_SECONDS))
+    problems = check_topics(settings, KAFKA_SECONDS)
     reached = Check("kafka", "ok", f"{settings.kafka.bootstrap_servers} answers")
     if not problems:
-        return [reached, Check("topics", "ok", f"{len(wanted)} as they should be")]
+        return [reached, Check("topics", "ok", f"{len(required_topics(settings))} as they should be")]
     return [reached, *(Check(f"topic {each.topic}", "fail", each.what, each.advice) for each in problems)]
 
 
 def _store(settings: Settings) -> list[Check]:
-    from worker.apps.embedded import served  # noqa: PLC0415  no other check needs it
-    from worker.clickhouse.writer import connect  # noqa: PLC0415
-
     directory = settings.embedded_directory()
     if directory is not None and not directory.exists():
-        return [Check("clickhouse", "ok", "embedded; made when it is first used")]
-    with served(settings) as ready, closing(connect(ready.store_dsn(), **ready.store_options())) as client:
+        return [Check("clickhouse", "ok", "embedded; created on first use")]
+    with store_client(settings) as (ready, client):
         return [_version(client), _migrations(client, access=ready.manages_access())]
 
 
@@ -149,8 +141,6 @@ def _version(client: Client) -> Check:
 
 
 def _migrations(client: Client, *, access: bool) -> Check:
-    from worker.clickhouse import migrations  # noqa: PLC0415  no other check needs it
-
     states = migrations.status(client, access=access)
     changed = [state.migration.name for state in states if state.problem]
     pending = [state.migration.name for state in states if state.pending]
@@ -160,3 +150,11 @@ def _migrations(client: Client, *, access: bool) -> Check:
     if pending:
         return Check("migrations", "fail", f"pending: {', '.join(pending)}", "run `sessionwatch migrate up`")
     return Check("migrations", "ok", f"{sum(state.applied for state in states)} applied")
+
+
+def exit_code(checks: Sequence[Check]) -> int:
+    """Return 0 when no check failed, 3 when Kafka or ClickHouse could not be reached, else 1."""
+    failed = [check for check in checks if check.status == "fail"]
+    if not failed:
+        return OK
+    return UNREACHABLE if any(check.unreachable for check in failed) else FAILED
