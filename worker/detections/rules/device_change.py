@@ -47,7 +47,9 @@ def _severity(view: View, before: Context) -> Severity:
     if is_settled_network(view, after.network) and not after.device.scripted:
         return Severity.LOW
     had = any(view.contexts[number].device == after.device for _, number in session.trail)
-    return Severity.LOW if had or session.events == 1 else Severity.MEDIUM
+    # A browser hands its sign-in to a program by design; what a program began does not go on in a browser.
+    begun = session.events == 1 and not (before.device.scripted and not after.device.scripted)
+    return Severity.LOW if had or begun else Severity.MEDIUM
 
 
 def _is_own_program(view: View) -> bool:

@@ -117,8 +117,13 @@ def _is_elsewhere(view: View, before: Context, parameters: IpChange) -> bool:
     new = is_new_to_client(view, after) if other_system(before.network, after.network) else _is_other_line(view)
     if not new or not is_known_user(view):
         return False
-    distance = moved_km(before, after)
-    return distance > parameters.road_kmh * elapsed_ms(view) / HOUR and not is_unhurried(view, distance)
+    start, left = before, view.now - elapsed_ms(view)
+    if not is_own_place(before.network, before.place) and view.user.place[0]:
+        # What a carrier or a gateway hides of the way, the user's last known place tells.
+        number, left, *_ = view.user.place
+        start = view.contexts[number]
+    distance = moved_km(start, after)
+    return distance > parameters.road_kmh * abs(view.now - left) / HOUR and not is_unhurried(view, distance)
 
 
 def _is_other_line(view: View) -> bool:
