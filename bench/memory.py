@@ -54,7 +54,7 @@ def heart(cache_size: int = 1 << 17) -> Pipeline:
     return Pipeline(
         reader=KafkaReader(enricher),
         engine_for=Policies(detections().values()).engine_for,
-        topics=SimpleNamespace(by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v"),
+        topics=SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v"),
         partition_of=lambda _key: 0,
         limits=Limits(),
     )

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from schemas.sources import source_number
 from worker.alerts.config import AlertSettings
 from worker.pipeline.privacy import Addresses, Pseudonyms
 from worker.sessions.incidents import IncidentLimits
@@ -82,12 +83,24 @@ class KafkaSettings(BaseModel):
         return self
 
 
+class SourceTopic(BaseModel):
+    """How the records of a further input topic are read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mapping: str = Field("auto", description="As `input.mapping`.")
+    tenant_id: str = Field("", description="As `input.tenant_id`.")
+
+
 class TopicSettings(BaseModel):
     """Names and shape of the topics."""
 
     model_config = ConfigDict(extra="forbid")
 
     events: str = Field("auth.sessions", description="Input: session events.")
+    sources: dict[str, SourceTopic] = Field(
+        {}, description="Further input topics: name to `mapping` and `tenant_id`, see docs/input.md."
+    )
     by_user: str = Field("auth.sessions.by-user", description="Events forwarded to their user's partition.")
     starts: str = Field("auth.sessions.starts", description="Session starts, by uid and by network.")
     dlq: str = Field("auth.sessions.dlq", description="Dead letters.")
@@ -99,6 +112,15 @@ class TopicSettings(BaseModel):
     partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input, forward and changelog topics.")
     replication: int = Field(1, ge=1, description="Replicas of each partition.")
     retention_days: int = Field(7, ge=1, description="Days that events, findings and dead letters are kept.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        taken = {value for name, value in self if isinstance(value, str)}
+        if shared := sorted(taken & self.sources.keys()):
+            raise ValueError(f"topics.sources: {shared[0]} is the name of another topic")
+        if len({source_number(name) for name in self.sources}) != len(self.sources):
+            raise ValueError("topics.sources: two names have the same hash; rename one of the topics")
+        return self
 
 
 class ClickHouseSettings(SettingsGroup):
@@ -487,7 +509,7 @@ class Settings(BaseSettings):
             SettingsError: there is a `clickhouse.dsn`.
         """
         if self.clickhouse.dsn is not None:
-            raise SettingsError("clickhouse.dsn is set: unset it, or do not ask for an embedded store")
+            raise SettingsError("clickhouse.dsn is set: unset it to use an embedded store, or leave out --embedded")
         dsn = SecretStr(f"chdb://{(self.data_dir / name / 'store').resolve()}")
         return self.model_copy(update={"clickhouse": self.clickhouse.model_copy(update={"dsn": dsn})})
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.decoding.document import load
-from schemas.decoding.results import Envelope, Ignored, Opened, Rejected, RejectReason, joined
+from schemas.decoding.fields import Fields
+from schemas.decoding.results import DeletedRow, Envelope, Ignored, Opened, Rejected, RejectReason, joined
 from schemas.decoding.times import envelope_time
 from schemas.event import EventKind, Shape
 
@@ -45,11 +46,12 @@ def open_change(change: dict[str, Any], path: str) -> Opened | Ignored | Rejecte
         return time
     side = "before" if operation == "d" else "after"
     body, where = _row(change.get(side)), joined(path, side)
-    if operation == "d" and (body is None or body == {} or _is_key_alone(body)):
-        return Rejected(RejectReason.MISSING_FIELD, where, IDENTITY)
+    envelope = Envelope(Shape.DEBEZIUM, time, where, _KINDS.get(operation))
+    if operation == "d" and (known := _key_alone(body)) is not None:
+        return _refused(known, envelope)
     if not isinstance(body, dict):
         return Rejected(RejectReason.MISSING_FIELD, where, "the change holds no row")
-    return Opened(Envelope(Shape.DEBEZIUM, time, where, _KINDS.get(operation)), body)
+    return Opened(envelope, body)
 
 
 def open_row(row: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
@@ -62,9 +64,10 @@ def open_row(row: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
         return time
     deleted = operation == "d" or str(row.get("__deleted")).lower() in ("true", "1", "t")
     kind = EventKind.DELETED if deleted else _KINDS.get(str(operation))
-    if deleted and _is_key_alone(row):
-        return Rejected(RejectReason.MISSING_FIELD, path, IDENTITY)
-    return Opened(Envelope(Shape.DEBEZIUM, time, path, kind), row)
+    envelope = Envelope(Shape.DEBEZIUM, time, path, kind)
+    if deleted and (known := _key_alone(row)) is not None:
+        return _refused(known, envelope)
+    return Opened(envelope, row)
 
 
 def _row(side: Any) -> Any:
@@ -72,12 +75,24 @@ def _row(side: Any) -> Any:
     return load(side.encode("utf-8", "surrogatepass")) if isinstance(side, str) else side
 
 
-def _is_key_alone(row: Any) -> bool:
-    """Tell whether nothing but the row's key is known: databases log no more of it unless told to."""
+def _key_alone(row: Any) -> dict[str, Any] | None:
+    """Return what is known of a row when that is its key at most: databases log no more of it unless told to.
+
+    Debezium fills columns that are not logged with null or, where a column cannot be null, with an empty value.
+    """
+    if row is None:
+        return {}
     if not isinstance(row, dict):
-        return False
-    known = {name for name, value in row.items() if value is not None and not name.startswith("__")}
-    return not known & {"tenant_id", "user_id"} and len(known) <= 1
+        return None
+    known = {name: value for name, value in row.items() if value and not name.startswith("__")}
+    return known if not known.keys() & {"tenant_id", "user_id"} and len(known) <= 1 else None
+
+
+def _refused(known: dict[str, Any], envelope: Envelope) -> Rejected:
+    """Refuse a deletion of which the key is known at most, and name the row."""
+    uid = Fields().uid("uid", next(iter(known.values()), None))
+    row = DeletedRow(uid, envelope) if isinstance(uid, str) and uid.strip() else None
+    return Rejected(RejectReason.MISSING_FIELD, envelope.path, IDENTITY, row)
 
 
 def _time(document: dict[str, Any], path: str, prefix: str) -> int | Rejected | None:

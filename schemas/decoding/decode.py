@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from schemas.decoding.mapping import Mapping
-    from schemas.decoding.results import Opening
+    from schemas.decoding.results import DeletedRow, Opening
     from schemas.session import AuthSession
 
 MAX_BYTES = 1 << 20
@@ -119,6 +119,11 @@ class Decoder:
             return Rejected(RejectReason.NOT_AN_OBJECT, "", "the record is not a JSON object")
         opened = self.open(document, headers)
         return self._validated(opened, record_time) if isinstance(opened, Opened) else opened
+
+    def deletion_of(self, row: DeletedRow, tenant_id: str, user_id: str, record_time: int) -> SessionEvent | Rejected:
+        """Return the deletion of a row whose user is known."""
+        body = {"tenant_id": tenant_id, "user_id": user_id, "uid": row.uid}
+        return self._validated(Opened(row.envelope, body), record_time)
 
     def open(self, document: dict[str, Any], headers: Sequence[tuple[str, bytes]] = ()) -> Opening:
         """Return the session within a document, not validated yet, and what surrounds it."""

@@ -82,8 +82,9 @@ class Fields:
 
     def _is_unavailable(self, value: Any) -> bool:
         """Tell whether a value stands for one that did not change and was not sent."""
-        if isinstance(value, list) and value:
-            return all(self._is_unavailable(each) for each in value)
+        if isinstance(value, list):
+            known = [each for each in value if each is not None]
+            return bool(known) and all(self._is_unavailable(each) for each in known)
         if isinstance(value, dict) and len(value) == 1:
             return all(self._is_unavailable(each) for each in (*value, *value.values()))
         return isinstance(value, str) and value in self._unavailable
@@ -175,8 +176,10 @@ class Fields:
         return texts if len(texts) == len(words) else None
 
     def _cleaned_words(self, name: str, words: list[str], longest: int) -> list[str]:
-        kept = [clean for word in words if (clean := cleaned(word)[:longest].strip())]
-        if kept != words:
+        not_sent = self._unavailable | {PLACEHOLDER}
+        sent = [word for word in words if word not in not_sent]
+        kept = [clean for word in sent if (clean := cleaned(word)[:longest].strip()) and clean not in not_sent]
+        if kept != sent:
             self.repaired.add(name)
         return kept
 

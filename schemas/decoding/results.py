@@ -37,11 +37,25 @@ class Rejected(NamedTuple):
     Attributes:
         field: dotted path of the offending field, from the record's root; `""` for the record itself.
         message: for people; never repeats the input.
+        row: the row that was deleted, when its key is all that the record says; who knows the row's user can use it.
     """
 
     reason: RejectReason
     field: str
     message: str
+    row: DeletedRow | None = None
+
+
+class DeletedRow(NamedTuple):
+    """A row that was deleted, of which the key alone is known.
+
+    Attributes:
+        uid: the key: the session's uid.
+        envelope: what surrounds it.
+    """
+
+    uid: str
+    envelope: Envelope
 
 
 class Envelope(NamedTuple):

@@ -78,6 +78,11 @@ class Driver:
             self.outcomes["accepted"] += 1
             _check_event(result)
             assert (rows, letters) == (1, [])
+        elif isinstance(result, Rejected) and result.row is not None and not letters:
+            (forward,) = outcome.messages
+            again = Taken(value, self._offset, forward.topic, 0, timestamp, forward.key, forward.headers)
+            assert len(self._pipeline.process(0, [again], self._shard).rows["session_events"]) == 1
+            self.outcomes["forwarded"] += 1
         elif isinstance(result, Rejected):
             self.outcomes[f"rejected {result.reason}"] += 1
             assert len(letters) == 1

@@ -24,7 +24,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from tests.support.store_door import Door, ask
 from worker.clickhouse.writer import connect
 from worker.embedded.access import CEILINGS, Role
-from worker.embedded.http import BODY_BYTES
+from worker.embedded.http import BODY_BYTES, QUERIES_AT_ONCE
 from worker.embedded.store import ADDRESS_FILE, EmbeddedStore, StoreProcessError, running
 from worker.observe.connections import CONNECTIONS
 
@@ -398,6 +398,20 @@ def test_who_leaves_takes_the_query_along(reader: Door, writer: Door) -> None:
     left = [send(reader, SLOW) for _ in range(3)]
     until(lambda: running_queries(writer) == 3, "the queries run")
     for connection in left:
+        connection.close()
+    until(lambda: running_queries(writer) == 0, "they are cancelled")
+
+
+def test_slow_queries_do_not_hold_up_inserts_nor_pings(writer: Door) -> None:
+    assert ask(writer, "CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a").status == 200
+    slow = [send(writer, SLOW) for _ in range(QUERIES_AT_ONCE - 1)]
+    until(lambda: running_queries(writer) == len(slow), "the queries run")
+    for number in range(5):
+        assert ask(writer, "INSERT INTO t FORMAT CSV", body=b"%d" % number).status == 200
+        assert ask(writer, path="/ping").status == 200
+    assert ask(writer, "SELECT count() FROM t").body == b"5\n"
+    assert running_queries(writer) == len(slow)
+    for connection in slow:
         connection.close()
     until(lambda: running_queries(writer) == 0, "they are cancelled")
 

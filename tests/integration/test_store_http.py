@@ -3,8 +3,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import threading
-import time
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,6 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from tests.support.store_door import Door, Reply, ask
-from worker.embedded.http import QUERIES_AT_ONCE
 from worker.embedded.native import SINCE_REVISION, UnservedTypeError, framed
 
 if TYPE_CHECKING:
@@ -244,25 +241,20 @@ def test_only_loopback_names_are_answered(reader: Door) -> None:
         assert ask(reader, "SELECT 1", headers={"Host": host}).status == status
 
 
-def test_slow_queries_do_not_hold_up_inserts_nor_pings(writer: Door, remote: Client) -> None:
-    remote.command("CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a")
-    queries = [
-        threading.Thread(target=ask, args=(writer, SLOW), kwargs={"max_execution_time": "1.5"})
-        for _ in range(QUERIES_AT_ONCE - 1)
-    ]
-    for query in queries:
-        query.start()
-    time.sleep(0.2)
-    started = time.monotonic()
-    for number in range(5):
-        remote.insert("t", [[number]], column_names=["a"])
-        assert ask(writer, path="/ping").status == 200
-    took = time.monotonic() - started
-    assert any(query.is_alive() for query in queries)
-    for query in queries:
-        query.join()
-    assert took < 1.3
-    assert remote.command("SELECT count() FROM t") == 5
+@pytest.mark.parametrize(
+    ("name", "table", "code"),
+    [
+        ("constrained", "(a Int64, CONSTRAINT large CHECK a > 500) ENGINE = MergeTree ORDER BY a", "469"),
+        ("parted", "(a Int64) ENGINE = MergeTree ORDER BY a PARTITION BY a", "252"),
+    ],
+)
+def test_rows_that_the_table_refuses_are_an_error(writer: Door, name: str, table: str, code: str) -> None:
+    assert ask(writer, f"CREATE TABLE {name} {table}").status == 200
+    rows = "\n".join(map(str, range(500))).encode()
+    for sql in (f"INSERT INTO {name} FORMAT CSV", f"INSERT INTO {name} (a) SETTINGS max_threads = 1 FORMAT TSV"):
+        reply = ask(writer, sql, body=rows)
+        assert (reply.status >= 400, reply.code) == (True, code), reply.body
+    assert ask(writer, f"SELECT count() FROM {name}").body == b"0\n"  # noqa: S608  constants
 
 
 def native(endpoint: Door, sql: str, revision: int = 0) -> Reply:

@@ -17,7 +17,13 @@ from worker.sessions.limits import Limits
 
 T0 = 1_790_000_000_000
 TOPICS = SimpleNamespace(
-    by_user="by-user", starts="starts", dlq="dlq", findings="findings", incidents="incidents", feedback="feedback"
+    events="events",
+    by_user="by-user",
+    starts="starts",
+    dlq="dlq",
+    findings="findings",
+    incidents="incidents",
+    feedback="feedback",
 )
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"

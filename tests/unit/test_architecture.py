@@ -25,7 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "worker.simulator": {"schemas"},
     "worker.alerts.config": {"schemas"},
     "worker.alerts": {"schemas", "worker.observe", "worker.alerts.config"},
-    "worker.settings": {"worker.alerts.config", "worker.pipeline", "worker.sessions", "worker.observe"},
+    "worker.settings": {"schemas", "worker.alerts.config", "worker.pipeline", "worker.sessions", "worker.observe"},
     "worker.observe": CORE,
     "worker.clickhouse": {"schemas", "worker.pipeline", "worker.observe", "worker.settings"},
     "worker.stream": CORE | {"worker.observe", "worker.settings"},

@@ -1,1 +1,1 @@
-"""Composition: one file a program. These modules know every part; nothing below imports them."""
+"""Composition: one module per command, and what they share. Only `worker.cli` may import from here."""

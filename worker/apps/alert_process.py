@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 STOP_SECONDS = 15.0
-NONE_SET = "nobody is told: alerts.destinations is empty"
+NONE_SET = "not delivered: alerts.destinations is empty"
 
 
 @contextmanager
 def alert_process(settings: Settings, tables: Future[None] | None = None) -> Iterator[str]:
-    """Deliver the incidents on the broker that the settings lead to; yield the names of the destinations.
+    """Deliver the incidents on the broker of the settings; yield the names of the destinations.
 
     Args:
         settings: those of the process.
-        tables: the process is started once its result is there; None: the store has its tables.
+        tables: the process is started when this future is done; None: the store has its tables.
     """
     names = sorted(name for name, each in settings.alerts.destinations.items() if each.enabled)
     if not names:
@@ -56,7 +56,7 @@ def alert_process(settings: Settings, tables: Future[None] | None = None) -> Ite
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that give the process these settings, wherever they came from."""
+    """Return the environment variables that give the process these settings."""
     alerts = settings.alerts.model_copy(update={"web_port": free_port()})
     found = {
         **_variables("alerts", alerts),
@@ -68,7 +68,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _foreign() -> dict[str, str]:
-    """Return the environment without settings of ours."""
+    """Return the environment without our settings."""
     ours = {name for name in os.environ if name.upper().startswith(PREFIX)}
     return {name: value for name, value in os.environ.items() if name not in ours | {CONFIG_VARIABLE}}
 
@@ -84,7 +84,7 @@ def _variables(group: str, model: BaseModel) -> dict[str, str]:
 
 
 def revealed(value: Any) -> Any:
-    """Return a setting as JSON values, secrets as they are: for the environment of a process of ours alone."""
+    """Return a setting as JSON values, with secrets in clear text: only for the environment of our own process."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, BaseModel):

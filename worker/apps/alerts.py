@@ -1,4 +1,4 @@
-"""`sessionwatch alerts`: the process that delivers incidents, and what operators ask of it."""
+"""`sessionwatch alerts`: the process that delivers incidents, and the commands of operators."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ DEFAULT = AlertingPolicy.model_validate({})
 
 
 class NoDestinationError(ValueError):
-    """There is no destination of a name."""
+    """There is no destination with this name."""
 
 
 class RouteDecision(NamedTuple):
-    """Where an incident would go, and why not."""
+    """Whether a destination would get an incident, and why not."""
 
     destination: str
     kind: str
@@ -68,17 +68,17 @@ def wall_clock() -> int:
 
 
 class AlertingPolicies:
-    """The alerting part of tenants' policies, as their topic has them."""
+    """The alerting part of the tenants' policies on their topic."""
 
     def __init__(self) -> None:
         self._found: dict[str, AlertingPolicy] = {}
 
     def of(self, tenant_id: str) -> AlertingPolicy:
-        """Return a tenant's."""
+        """Return the alerting policy of a tenant."""
         return self._found.get(tenant_id, DEFAULT)
 
     def set(self, tenant_id: str, document: bytes | None) -> None:
-        """Put a policy in force; one that cannot be used leaves the last good one in place."""
+        """Apply a policy; if it is invalid, the last valid one stays in force."""
         if document is None:
             self._found.pop(tenant_id, None)
             return
@@ -89,7 +89,7 @@ class AlertingPolicies:
 
 
 def serve(settings: Settings) -> int:
-    """Deliver incidents until told to stop; return the exit code.
+    """Deliver incidents until SIGTERM or SIGINT; return the exit code.
 
     Raises:
         KafkaConnectionError: Kafka does not answer.
@@ -120,7 +120,7 @@ async def _serve(settings: Settings) -> None:
 
 
 def build_service(settings: Settings, policy_of: Callable[[str], AlertingPolicy]) -> AlertService:
-    """Return the service as the settings want it; call it in the loop that will run it."""
+    """Return the service that the settings describe; call it in the event loop that will run it."""
     options, topics, alerts = aiokafka_options(settings.kafka), settings.topics, settings.alerts
     shared = DispatcherContext(
         settings=alerts,
@@ -156,7 +156,7 @@ def _sink(settings: Settings) -> ClickHouseWriter | None:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """Return what must not leave in an error: secrets, and the paths of secret addresses."""
+    """Return what errors must not contain: secrets, and the paths of secret addresses."""
     found = settings.alerts.secret_texts()
     paths = [text.partition("://")[2].partition("/")[2] for text in found if "://" in text]
     return sorted({*found, *filter(None, paths)}, key=len, reverse=True)
@@ -174,7 +174,7 @@ def _say_hello(settings: Settings, addresses: list[Any]) -> None:
     )
     if not names:
         log.warning(
-            "no destination is set: incidents are read, and nobody is told; "
+            "no destination is set: incidents are read, but not delivered; "
             "set alerts.destinations, see docs/alerting.md"
         )
     if settings.clickhouse.dsn is None:
@@ -182,14 +182,14 @@ def _say_hello(settings: Settings, addresses: list[Any]) -> None:
 
 
 def _on_stop() -> asyncio.Event:
-    """Return what SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     return stop
 
 
-# --- What operators ask ---
+# --- Commands of operators ---
 
 
 def send_test(settings: Settings, name: str) -> str:
@@ -197,7 +197,7 @@ def send_test(settings: Settings, name: str) -> str:
 
     Raises:
         CheckFailedError: the destination did not accept it; the message says why.
-        NoDestinationError: there is none of that name.
+        NoDestinationError: there is none with that name.
         BadDestinationError: it cannot be used as it is set.
     """
     destination = settings.alerts.destinations.get(name)
@@ -206,10 +206,10 @@ def send_test(settings: Settings, name: str) -> str:
         raise NoDestinationError(f"there is no destination {name!r}; there are: {known}")
     result = asyncio.run(_send_test(settings, name, destination))
     if result.outcome is Outcome.NOTHING:
-        return f"{name}: a test incident holds nothing for this destination; its settings can be used"
+        return f"{name}: the sample incident has nothing to send to this destination; its settings are valid"
     if result.outcome is not Outcome.DELIVERED:
-        raise CheckFailedError(f"{name} did not take the sample incident: {result.error}")
-    return f"{name} took the sample incident{f' ({result.error})' if result.error else ''}"
+        raise CheckFailedError(f"{name} did not accept the sample incident: {result.error}")
+    return f"{name} accepted the sample incident{f' ({result.error})' if result.error else ''}"
 
 
 async def _send_test(settings: Settings, name: str, destination: Destination) -> Result:
@@ -247,7 +247,7 @@ def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tupl
     try:
         incident = decode_incident(document)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"this is no incident: {error}") from None
+        raise ValueError(f"not an incident: {error}") from None
     alerting = parse_policy(policy).alerting if policy else DEFAULT
     refused: dict[str, str] = {}
     own = own_destinations(incident.tenant_id, alerting, settings.alerts, refused.__setitem__)

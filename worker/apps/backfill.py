@@ -1,4 +1,4 @@
-"""`backfill`: detections over stored events."""
+"""`backfill`: evaluates stored events with the current detections."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ log = structlog.get_logger(__name__)
 def backfill(
     settings: Settings, asked: BackfillRange, *, policies: Path | None = None, dry_run: bool = False
 ) -> BackfillResult:
-    """Find in stored events what detections would have found; no live state is touched.
+    """Evaluate stored events with the current detections; the state of the workers is not changed.
 
     Args:
-        settings: where the store is, and the policies on their topic; the embedded store has none.
-        asked: what is looked at.
-        policies: a JSON list of policies, each with its `tenant_id`, in place of those.
+        settings: of the store, and of Kafka for the policy topic; an embedded store has no policies.
+        asked: the range.
+        policies: a JSON list of policies, each with its `tenant_id`, instead of those on the topic.
         dry_run: store nothing.
 
     Raises:
-        UnknownDetectionError: there is no detection of an id asked for.
+        UnknownDetectionError: a requested detection does not exist.
         BadPolicyError: a policy cannot be used.
         StoreUnreachableError: ClickHouse does not answer.
         KafkaConnectionError: Kafka does not answer.
@@ -66,9 +66,9 @@ def backfill(
 
 
 def _engines(documents: Mapping[str, bytes], asked: BackfillRange, *, skip_bad: bool) -> Policies:
-    """Return the tenants' engines, with the detections asked for enabled.
+    """Return the tenants' engines, with the requested detections enabled.
 
-    What cannot be used on the policy topic is skipped, as the workers do; in a file it is an error.
+    An invalid policy on the topic is skipped, as in the workers; in a file it is an error.
     """
     engines = Policies(detections().values())
     for tenant, document in documents.items():

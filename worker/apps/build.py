@@ -1,4 +1,4 @@
-"""Builds a worker from settings: the one place that knows every part."""
+"""Builds a worker and its parts from settings."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from schemas.decoding.mapping import Mapping
     from worker.detections.api import Detection
     from worker.enrich.enricher import Enricher, GeoSource
-    from worker.settings import GeoSettings, Settings
+    from worker.settings import GeoSettings, Settings, SourceTopic
     from worker.stream.app import App
 log = structlog.get_logger(__name__)
 
 
 class WorkerParts(NamedTuple):
-    """A worker's parts, wired."""
+    """The connected parts of a worker."""
 
     app: App
     writer: ClickHouseWriter
@@ -55,7 +55,7 @@ class WorkerParts(NamedTuple):
 
 
 def usable_detections(settings: Settings) -> MappingOf[str, Detection[Any]]:
-    """Return the detections in use; a plug-in that cannot be used is logged, where the settings say to skip it.
+    """Return the detections in use; an unusable plug-in is logged if the settings say to skip it.
 
     Raises:
         PluginError: a plug-in cannot be used.
@@ -63,7 +63,7 @@ def usable_detections(settings: Settings) -> MappingOf[str, Detection[Any]]:
     if settings.detections.broken_plugins == "fail":
         require_plugins()
     for reason in catalogue().broken:
-        log.warning("going on without a plug-in", why=reason)
+        log.warning("continuing without a plug-in", why=reason)
     return catalogue().detections
 
 
@@ -72,26 +72,36 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build_decoder(settings: Settings, clock_skew: int | None = None) -> Decoder:
-    """Return the decoder of the input topic.
+def build_decoder(settings: Settings, clock_skew: int | None = None, source: SourceTopic | None = None) -> Decoder:
+    """Return the decoder of an input topic.
 
     Args:
         settings: those in force.
-        clock_skew: how far ahead of its record a time may lie, milliseconds; None: as the settings say.
+        clock_skew: how far a time may be ahead of its record, milliseconds; None: as in the settings.
+        source: the further input topic that it decodes; None: the first one.
 
     Raises:
         BadMappingError: the mapping does not exist or cannot be used.
     """
-    given = settings.input
+    given, read = settings.input, source or settings.input
     return Decoder(
         skew_ms=settings.state.limits().clock_skew if clock_skew is None else clock_skew,
         max_bytes=settings.stream.max_record_bytes,
-        mappings=builtin().values() if given.mapping == "auto" else (),
-        mapping=None if given.mapping in ("auto", "none") else find_mapping(given.mapping),
-        tenant_id=given.tenant_id,
+        mappings=builtin().values() if read.mapping == "auto" else (),
+        mapping=None if read.mapping in ("auto", "none") else find_mapping(read.mapping),
+        tenant_id=read.tenant_id,
         end_words=given.end_words,
         placeholder=given.unavailable_placeholder,
     )
+
+
+def source_decoders(settings: Settings) -> dict[str, Decoder]:
+    """Return the decoders of the further input topics, by topic.
+
+    Raises:
+        BadMappingError: a mapping does not exist or cannot be used.
+    """
+    return {topic: build_decoder(settings, source=source) for topic, source in settings.topics.sources.items()}
 
 
 def find_mapping(name: str) -> Mapping:
@@ -112,9 +122,9 @@ def find_mapping(name: str) -> Mapping:
 
 
 def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -> Pipeline:
-    """Return the pure heart as the settings want it."""
+    """Return the pipeline that the settings describe."""
     return Pipeline(
-        reader=KafkaReader(enricher, build_decoder(settings)),
+        reader=KafkaReader(enricher, build_decoder(settings), source_decoders(settings)),
         engine_for=policies.engine_for,
         topics=settings.topics,
         partition_of=partial(partition_of, partitions=settings.topics.partitions),
@@ -127,7 +137,7 @@ def build_pipeline(settings: Settings, policies: Policies, enricher: Enricher) -
 
 
 def geo_enricher(geo: GeoSettings) -> Enricher:
-    """Return an enricher over the files that the settings name.
+    """Return an enricher that reads the files of the settings.
 
     Raises:
         worker.enrich.geoip.GeoFileError: one cannot be read.
@@ -136,14 +146,14 @@ def geo_enricher(geo: GeoSettings) -> Enricher:
 
 
 def _reloader(enricher: Enricher) -> Callable[[], Awaitable[None]]:
-    """Return what takes up geo files and threat lists that were replaced while the worker runs."""
+    """Return a function that reloads geo files and threat lists which were replaced while the worker runs."""
 
     async def reload_geo_files() -> None:
         try:
             if enricher.reload():
-                log.info("geo files and threat lists read anew")
+                log.info("geo files and threat lists reloaded")
         except GeoFileError as error:
-            log.warning("a geo file or threat list cannot be read, its last content stays in force", why=str(error))
+            log.warning("a geo file or threat list cannot be read; its last content stays in use", why=str(error))
 
     return reload_geo_files
 
@@ -160,12 +170,12 @@ def build_worker(
     """Return a worker that is not started yet; call it in the loop that will run it.
 
     Args:
-        settings: all of them.
+        settings: all settings.
         timer_clock: `wall`, or `stream` for event time.
         web: serve the pages.
-        web_socket: the listening socket to serve them on; None: one is bound by the settings.
+        web_socket: the listening socket of the pages; None: bind host and port of the settings.
         patience: seconds after which inserts that fail end the worker; None: it retries without limit.
-        tables: the first insert waits for its result, and what it raises ends the worker; None: the store is ready.
+        tables: the first insert waits for this future, and its error ends the worker; None: the store is ready.
 
     Raises:
         worker.enrich.geoip.GeoFileError: a geo file is given and cannot be read.
@@ -230,12 +240,13 @@ def _policy_taker(policies: Policies) -> Callable[[str, bytes | None], None]:
 def stream_options(
     settings: Settings, timer_clock: str, *, web: bool, web_socket: socket.socket | None = None
 ) -> StreamOptions:
-    """Return what the stream layer needs of the settings."""
+    """Return the options of the stream layer."""
     delivery, stream = settings.delivery, settings.stream
     return StreamOptions(
         kafka=aiokafka_options(settings.kafka),
         group=stream.group_id,
         events=settings.topics.events,
+        sources=tuple(settings.topics.sources),
         by_user=settings.topics.by_user,
         starts=settings.topics.starts,
         findings=settings.topics.findings,
@@ -268,9 +279,9 @@ def stream_options(
 
 
 def settle_memory() -> None:
-    """Take what start-up made out of the garbage collector's sight.
+    """Exclude the objects of the start-up from garbage collection, and collect seldom.
 
-    States are decoded and encoded by the million and hold no cycles; collecting them costs a third of the speed.
+    States are decoded and encoded by the million and contain no cycles; collecting them costs a third of the speed.
     """
     gc.collect()
     gc.freeze()

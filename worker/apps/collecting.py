@@ -1,4 +1,4 @@
-"""What the pipeline makes of simulated events: the last state of every finding and incident."""
+"""Collects the findings and incidents of simulated events, each in its last state."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from worker.simulator import SimEvent
 
 BEFORE_MS, AFTER_MS = 60_000, 600_000
-"""How far outside an attack, by event time, a finding or an incident may lie and still be about it."""
+"""How long before and after an attack, by event time, a finding or an incident still belongs to it, milliseconds."""
 NEVER_WAS: Final = frozenset({Resolution.MERGED, Resolution.WITHDRAWN})
-"""Resolutions of incidents that are none of their own."""
+"""Resolutions of incidents that do not count: they became part of another, or their findings were withdrawn."""
 
 
 class Collected(msgspec.Struct):
-    """Findings and incidents by uid, and how many events there were."""
+    """Findings and incidents by uid, and the number of events."""
 
     events: int = 0
     findings: dict[str, Finding] = msgspec.field(default_factory=dict)
@@ -33,7 +33,7 @@ class Collected(msgspec.Struct):
 
 
 class AttackTarget(NamedTuple):
-    """Who was attacked, from the first to the last malicious event."""
+    """The attacked user, and the times of the first and the last malicious event."""
 
     tenant_id: str
     user_id: str
@@ -42,7 +42,7 @@ class AttackTarget(NamedTuple):
 
 
 def collect(events: Iterable[SimEvent], local: LocalPipeline) -> Collected:
-    """Put simulated events through the pipeline; timers fire after every batch, as they do in a worker."""
+    """Run simulated events through the pipeline; timers fire after every batch, as in a worker."""
     found = Collected()
     for records in batches(as_records(events)):
         for result in (*local.process(records), local.fire_timers(records[-1].timestamp)):
@@ -53,7 +53,7 @@ def collect(events: Iterable[SimEvent], local: LocalPipeline) -> Collected:
 
 
 def incidents_per_attack(incidents: Iterable[Incident], targets: Iterable[AttackTarget]) -> float | None:
-    """Return how many incidents there are on average of an attack that has any; None when none has."""
+    """Return the mean number of incidents of the attacks that have any; None when none has."""
     by_user: defaultdict[tuple[str, str], list[Incident]] = defaultdict(list)
     for incident in incidents:
         if incident.severity >= Severity.MEDIUM and incident.resolution not in NEVER_WAS:

@@ -31,13 +31,13 @@ def demo(
     rate: float,
     on_tick: Callable[[Snapshot], None],
 ) -> Summary:
-    """Show everything at work in one process: broker, store, worker and labelled traffic.
+    """Run broker, store, worker and labelled traffic.
 
     Args:
         settings: `data_dir` is the demo's own directory.
         duration: seconds; None until interrupted.
         rate: events per second.
-        on_tick: shown a snapshot a few times a second.
+        on_tick: called with a snapshot a few times a second.
     """
     with (
         web_listener(demo_settings(settings)) as (placed, listener),
@@ -80,7 +80,7 @@ async def _demo(
 
 
 def _on_interrupt() -> asyncio.Event:
-    """Return what is set by the first Ctrl-C or SIGTERM; the next ends the process."""
+    """Return an event that the first Ctrl-C or SIGTERM sets; the next one ends the process."""
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def ask() -> None:

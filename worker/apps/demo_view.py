@@ -1,4 +1,4 @@
-"""The `demo`: a world of its own, simulated traffic into it, and a worker watched while it works."""
+"""The parts of `demo`: its settings, its simulated traffic, and the snapshots of its worker."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ TICK_SECONDS = 0.5
 SPEEDS = 60
 TENANTS, USERS = 6, 1_200
 WARMUP_DAYS, SESSIONS = 15.0, 3
-"""As many days as a learning period has; few sessions in them, so that the present is caught up with in seconds."""
+"""Days of history, as long as a learning period, and sessions per user in them: few, to catch up within seconds."""
 CLOSE = 500
-"""Records not read yet, or a second's worth of them, at which the present is caught up with."""
+"""The worker has caught up when fewer records than this, or than those of one second, are unread."""
 SAMPLE = 400
-"""Users looked at per tick for the active sessions by tenant; the count is scaled up from them."""
+"""Users sampled per tick to estimate the active sessions by tenant."""
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """Return settings with the simulated world's geo files, made if they are not there."""
+    """Return settings with the geo files of the simulated world, which are created if they do not exist."""
     city, asn = write_geo(settings.data_dir.resolve() / "geo")
     geo = settings.geo.model_copy(update={"city_db": city, "asn_db": asn})
     return settings.model_copy(update={"geo": geo})
 
 
 class Watcher:
-    """Makes snapshots of a running worker; latencies count once the history is read."""
+    """Takes snapshots of a running worker; latencies are measured once the history is read."""
 
     def __init__(self, parts: WorkerParts, addresses: Mapping[str, str], feed: TrafficProducer) -> None:
         self._parts = parts
@@ -50,7 +50,7 @@ class Watcher:
         self._speeds: deque[float] = deque(maxlen=SPEEDS)
 
     def snapshot(self) -> Snapshot:
-        """Look at the worker now."""
+        """Return the figures of this moment."""
         app, recorder = self._parts.app, self._parts.recorder
         now = time.perf_counter()
         read = recorder.read
@@ -80,7 +80,7 @@ class Watcher:
         )
 
     def _sessions(self) -> dict[str, int]:
-        """Count active sessions by tenant, from a sample of the users where there are many."""
+        """Return the active sessions by tenant, extrapolated from a sample when there are many users."""
         shards = list(self._parts.app.delivery.queues.values())
         states = [state for shard in shards for _, state in shard.items() if is_user(state)]
         step = max(len(states) // SAMPLE, 1)
@@ -93,7 +93,7 @@ class Watcher:
 
 
 async def watch(watcher: Watcher, on_tick: Callable[[Snapshot], None], until: asyncio.Event) -> None:
-    """Show snapshots until told to stop."""
+    """Pass on snapshots until the event is set."""
     while not until.is_set():
         on_tick(watcher.snapshot())
         try:
@@ -104,7 +104,7 @@ async def watch(watcher: Watcher, on_tick: Callable[[Snapshot], None], until: as
 
 
 def traffic_of(settings: Settings, rate: float, duration: float | None) -> TrafficProducer:
-    """Return the traffic of a demo: days of history at once, then `rate` events a second, with attacks."""
+    """Return the traffic of a demo: days of history at once, then `rate` events per second, with attacks."""
     start = time.time_ns() // 1_000_000
     config = profile(
         "demo",

@@ -1,4 +1,4 @@
-"""Where the programs of this machine keep their stores: each in a directory of its own below `data_dir`."""
+"""The directories of embedded stores: each command has one of its own below `data_dir`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 STORE, DEMO, REPLAY, WORKER = "store", "demo", "replay", "worker"
 DEMOS = 16
-"""Demos that may run at once."""
+"""Most demos that run at once."""
 _OF_A_RUN = (STORE, "state")
-"""What a demo leaves that the next one does not start from."""
+"""Directories of a finished demo that the next one deletes."""
 
 
 class NoDirectoryError(Exception):
-    """There is no directory to work in; the message says what was looked for."""
+    """There is no such store or directory; the message says what was searched."""
 
 
 class DirectoryError(Exception):
@@ -33,10 +33,10 @@ class DirectoryError(Exception):
 
 
 def writable(directory: Path) -> Path:
-    """Return a directory, made if it is missing, in which a file can be written.
+    """Return a directory after a check that files can be created in it; create it if it is missing.
 
     Raises:
-        DirectoryError: it cannot be made or written.
+        DirectoryError: it cannot be created or written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def writable(directory: Path) -> Path:
 
 
 class StoredAt(NamedTuple):
-    """A store's directory, and where it is served; None when nobody serves it."""
+    """A store's directory, and the address of its server; None when no process serves it."""
 
     directory: Path
     address: Address | None
@@ -58,14 +58,14 @@ class StoredAt(NamedTuple):
 
 @contextmanager
 def demo_directory(data_dir: Path, *, keep: bool) -> Iterator[Path]:
-    """Yield a demo's directory, which no other demo has while the context lasts.
+    """Yield a directory for a demo, which no other demo uses while the context lasts.
 
     Args:
-        data_dir: the first of its directories `demo`, `demo-2`, … that is free.
-        keep: start from what the last demo there left; otherwise that is deleted.
+        data_dir: the directory is the first of `demo`, `demo-2`, … below it that is free.
+        keep: keep the store of the last demo there; otherwise it is deleted.
 
     Raises:
-        NoDirectoryError: all are taken.
+        NoDirectoryError: all are in use.
     """
     for number in range(1, DEMOS + 1):
         directory = data_dir / (DEMO if number == 1 else f"{DEMO}-{number}")
@@ -88,17 +88,17 @@ def _empty(directory: Path) -> None:
 
 
 def find_store(data_dir: Path) -> StoredAt:
-    """Return the store in a directory, or in one of the programs' directories below it.
+    """Return the store in a directory, or in one of the commands' directories below it.
 
-    Of several, one that is served goes first, then the one that was written last.
+    Of several, one that is served takes precedence, then the one that was written last.
 
     Raises:
-        NoDirectoryError: there is none.
+        NoDirectoryError: there is no store.
     """
     candidates = [data_dir / STORE]
     if not candidates[0].is_dir():
         candidates = [path for path in data_dir.glob(f"*/{STORE}") if path.is_dir()]
     if not candidates:
-        raise NoDirectoryError(f"there is no store in {data_dir}: `demo`, `replay` and `worker --embedded` make one")
+        raise NoDirectoryError(f"there is no store in {data_dir}: `demo`, `replay` and `worker --embedded` create one")
     found = [StoredAt(path, running(path)) for path in candidates]
     return max(found, key=lambda each: (each.address is not None, each.directory.stat().st_mtime))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from worker.apps.build import build_decoder
+from worker.apps.build import build_decoder, source_decoders
 from worker.apps.errors import CheckFailedError
 from worker.stream import deadletters
 from worker.stream.connection import aiokafka_options
@@ -56,5 +56,5 @@ def replay(settings: Settings, uids: Collection[str], reason: str = "") -> DeadL
         KafkaError: Kafka cannot be reached.
     """
     chosen = [letter for letter in dead_letters(settings, reason) if not uids or letter.uid in uids]
-    options, decoder = aiokafka_options(settings.kafka), build_decoder(settings)
-    return asyncio.run(deadletters.replay(options, settings.topics, chosen, decoder))
+    options, decoders = aiokafka_options(settings.kafka), (build_decoder(settings), source_decoders(settings))
+    return asyncio.run(deadletters.replay(options, settings.topics, chosen, *decoders))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "warn", "fail"]
 OLDEST_CLICKHOUSE = (24, 3)
-"""The oldest long-term release that the tests of `FINAL` and Arrow input ran on."""
+"""The oldest supported long-term release."""
 GEO_AGE_DAYS = 45
 """Providers of geo databases publish weekly; an older database is wrong about many addresses."""
 KAFKA_SECONDS = 10.0
@@ -57,7 +57,7 @@ def run_checks(settings: Settings, now: datetime) -> Iterator[Check]:
 
 
 def _guarded(name: str, look: Callable[[], list[Check]], advice: str) -> list[Check]:
-    """Turn what `look` raises into a failed check."""
+    """Return the checks of `look`, or a failed check if it raises."""
     try:
         return look()
     except Exception as error:  # noqa: BLE001  the report names every error
@@ -87,7 +87,7 @@ def _extras(settings: Settings) -> Iterator[Check]:
         if find_spec(package):
             yield Check(name, "ok", "installed")
         elif needed:
-            yield Check(name, "fail", "not installed, and the settings ask for it", advice)
+            yield Check(name, "fail", "not installed, but required by the settings", advice)
         else:
             yield Check(name, "ok", "not installed, not needed")
 
@@ -120,7 +120,7 @@ def _kafka(settings: Settings) -> list[Check]:
     problems = check_topics(settings, KAFKA_SECONDS)
     reached = Check("kafka", "ok", f"{settings.kafka.bootstrap_servers} answers")
     if not problems:
-        return [reached, Check("topics", "ok", f"{len(required_topics(settings))} as they should be")]
+        return [reached, Check("topics", "ok", f"{len(required_topics(settings))} topics are configured as required")]
     return [reached, *(Check(f"topic {each.topic}", "fail", each.what, each.advice) for each in problems)]
 
 

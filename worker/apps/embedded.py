@@ -30,7 +30,7 @@ class PortTakenError(Exception):
 EMBEDDED_SESSION_TIMEOUT = 4.0
 """Seconds. The embedded broker lets a new group form after half of it."""
 EMBEDDED_FETCH_WAIT = 25
-"""Milliseconds. The embedded broker delays every fetch answer by half of it, even when there is data."""
+"""Milliseconds. The embedded broker delays every fetch response by half of it, even when there is data."""
 
 
 @contextmanager
@@ -74,13 +74,13 @@ def at_address(settings: Settings, address: Address) -> Settings:
 
 
 class Servers(NamedTuple):
-    """An embedded broker, which has its topics, and an embedded store, which may still be starting.
+    """An embedded broker with its topics, and an embedded store that may still be starting.
 
     Attributes:
-        settings: those that lead to them.
-        addresses: where they are served, by name, for people.
-        tables: its result is there when the store serves and has its tables. It raises `StoreProcessError`,
-            `StoreUnreachableError` or `MigrationError` when it does not come to that.
+        settings: settings with their addresses.
+        addresses: their addresses by name, to show to the user.
+        tables: a future that is done when the store serves and has its tables. It raises `StoreProcessError`,
+            `StoreUnreachableError` or `MigrationError` when the store cannot start.
     """
 
     settings: Settings
@@ -92,12 +92,12 @@ class Servers(NamedTuple):
 def embedded(settings: Settings) -> Iterator[Servers]:
     """Run an embedded broker and store for as long as the context lasts.
 
-    The store starts, and gets its tables, while the caller goes on: most of it is done by another process.
+    The store starts in another process, and its tables are created, while the caller continues.
 
     Raises:
         DirectoryError: the data directory cannot be written.
         worker.embedded.broker.BrokerError: the extra is not installed.
-        worker.embedded.store.StoreProcessError: the same, or its directory cannot be made.
+        worker.embedded.store.StoreProcessError: the same, or its directory cannot be created.
     """
     from worker.embedded.broker import EmbeddedBroker  # noqa: PLC0415  an optional extra
     from worker.embedded.store import EmbeddedStore  # noqa: PLC0415
@@ -144,10 +144,10 @@ def web_listener(settings: Settings, *, choose: bool = True) -> Iterator[tuple[S
 
     Args:
         settings: host and port.
-        choose: take a free port when that one is taken.
+        choose: use any free port when that one is in use.
 
     Raises:
-        PortTakenError: it is taken, or may not be bound.
+        PortTakenError: it is in use, or may not be bound.
     """
     with _bound(settings.web.host, settings.web.port, choose=choose) as listener:
         web = settings.web.model_copy(update={"port": int(listener.getsockname()[1])})

@@ -1,4 +1,4 @@
-"""`evaluate`: the detections against labelled simulated traffic, and against ordinary lives."""
+"""`evaluate`: measures the detections on labelled simulated traffic, and on ordinary lives."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ RECORD_FORMAT = 1
 
 
 class EvaluationSize(NamedTuple):
-    """How much is simulated.
+    """The amount of simulated traffic.
 
     Attributes:
-        users, attacks_per_kind: of the traffic that tests the definitions; no users leave that part out.
-        people, days, thefts: of ordinary lives, with thefts of every kind; no people leave that part out.
+        users, attacks_per_kind: size of the traffic that tests the definitions; 0 users: this part is skipped.
+        people, days, thefts: size of ordinary lives, with thefts of every kind; 0 people: this part is skipped.
     """
 
     seed: int
@@ -40,14 +40,14 @@ class EvaluationSize(NamedTuple):
 
 
 class Report(msgspec.Struct):
-    """What an evaluation found: against the written definitions, and of ordinary lives by policy."""
+    """The result of an evaluation: against the written definitions, and on ordinary lives by policy."""
 
     size: EvaluationSize
     definitions: Evaluation | None
     lives: dict[str, PolicyReport]
 
     def below_the_bar(self) -> list[str]:
-        """Return everything that does not reach the project's own bars."""
+        """Return the figures that miss the project's own targets."""
         short = self.definitions.below_the_bar() if self.definitions else []
         for policy, report in self.lives.items():
             short += [f"{policy}: {each}" for each in report.missed_bars(BARS[policy])]
@@ -96,7 +96,7 @@ def evaluate(settings: Settings, size: EvaluationSize) -> Report:
 
 
 def evaluate_definitions(settings: Settings, size: EvaluationSize) -> Evaluation:
-    """Compare the detections with what their written definitions say of labelled attacks and hard benign cases."""
+    """Compare the findings on labelled attacks and hard benign cases with the written definitions."""
     from worker.simulator import Simulator, profile  # noqa: PLC0415  an optional extra
 
     simulator = Simulator(
@@ -122,6 +122,6 @@ def evaluate_lives(settings: Settings, size: EvaluationSize) -> dict[str, Policy
 
 
 def replay_lives(settings: Settings, events: Sequence[SimEvent], tenants: dict[str, Any]) -> Collected:
-    """Put the events of ordinary lives through a pipeline of its own."""
+    """Run the events of ordinary lives through a new pipeline."""
     with local_pipeline(settings, tenants) as local:
         return collect(events, local)

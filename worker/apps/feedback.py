@@ -24,7 +24,7 @@ LIMIT 2
 
 
 class UnknownFindingError(Exception):
-    """The finding or incident does not exist, or is of another user or detection; the message says what to do."""
+    """The finding or incident does not exist, or does not match the given fields; the message says what to do."""
 
 
 class _About(NamedTuple):

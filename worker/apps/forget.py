@@ -52,11 +52,11 @@ def forget(settings: Settings, tenant: str, user: str, wait: float) -> ErasureRe
 
 def _stays(settings: Settings) -> dict[str, str]:
     topics = settings.topics
+    read = (topics.events, *topics.sources, topics.by_user, topics.starts, topics.dlq, topics.findings)
     return {
-        f"{topics.events}, {topics.by_user}, {topics.starts}, {topics.dlq}, {topics.findings}": (
-            f"{topics.retention_days} days at most"
-        ),
+        ", ".join(read): f"{topics.retention_days} days at most",
         "changelog": "until the broker compacts it",
+        "which database rows of sessions are the user's": "30 days at most",
         "who else used a session's uid, or came from a network": "8 and 30 days at most",
         "logs and backups of your own": "as you keep them",
     }

@@ -1,4 +1,4 @@
-"""An incident as plain text, for terminals and as the last resort of messages."""
+"""An incident as plain text, for terminals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def as_line(incident: Incident) -> str:
 
 
 def as_text(incident: Incident) -> str:
-    """Return everything a person needs to judge an incident, on lines that cannot steer a terminal."""
+    """Return all of an incident as lines of text, without control characters."""
     return "\n".join(printable(line) for line in _lines(incident))
 
 

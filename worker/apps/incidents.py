@@ -1,4 +1,4 @@
-"""`incidents`: incidents as ClickHouse has them, wherever it is."""
+"""`incidents`: reads incidents from ClickHouse or from an embedded store."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def list_incidents(
 
     Args:
         settings: where the store is.
-        data_dir: where `demo`, `replay` or `worker --embedded` keep theirs, in place of the settings.
-        tenant: only of this tenant, unless empty.
-        user: only of this user, unless empty.
-        severity: only of this severity and above.
-        resolved: resolved ones, too.
-        limit: at most so many.
+        data_dir: directory of the store of `demo`, `replay` or `worker --embedded`, instead of the settings' store.
+        tenant: only incidents of this tenant, unless empty.
+        user: only incidents of this user, unless empty.
+        severity: only incidents of this severity and above.
+        resolved: include resolved incidents.
+        limit: the most incidents to return.
 
     Raises:
         NoDirectoryError: there is no store in the directory.
-        ClickHouseError: the store refuses.
+        ClickHouseError: the store refuses the query.
     """
     wanted = ["resolution NOT IN ('merged', 'withdrawn')", f"severity_id >= {SEVERITIES.index(severity) + 1}"]
     wanted += [f"tenant_id = {_text(tenant)}"] * bool(tenant) + [f"user_id = {_text(user)}"] * bool(user)
@@ -50,7 +50,7 @@ def list_incidents(
 
 
 def find_incident(settings: Settings, data_dir: Path | None, uid: str) -> Incident | None:
-    """Return the incident whose id begins so; None when there is none, or more than one."""
+    """Return the incident whose id begins with `uid`; None when there is none, or more than one."""
     found = _read(settings, data_dir, f"WHERE startsWith(incident_uid, {_text(uid)}) LIMIT 2")
     return found[0] if len(found) == 1 else None
 
@@ -62,5 +62,5 @@ def _read(settings: Settings, data_dir: Path | None, condition: str) -> list[Inc
 
 
 def _text(value: str) -> str:
-    """Return a value as SQL; as hexadecimal digits it can hold no SQL of its own."""
+    """Return a text as an SQL expression; hexadecimal digits cannot contain SQL."""
     return f"unhex('{value.encode().hex()}')"

@@ -1,4 +1,4 @@
-"""The live view of `demo`: one screen of numbers and the newest incidents, drawn from a plain snapshot."""
+"""The live view of `demo`: one screen of figures and the newest incidents, drawn from a snapshot."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SEVERITIES = {
     "low": ("cyan", "low"),
     "informational": ("dim", "info"),
 }
-"""Severity -> style, and a word that fits four columns."""
+"""Severity -> style, and a word of at most four columns."""
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-~=+#"
 _BAR, _ASCII_BAR = "█", "#"
 _NUMBERS_LINES = 9
-# Lines below which the numbers go; columns below which the second column goes, from which incidents get room.
+# Lines below which the figures are hidden; columns below which the second column is, above which incidents are wider.
 _SHORT, _NARROW, _WIDE = 18, 60, 110
 
 
 class LiveView:
-    """Draws snapshots on the terminal's alternate screen; on anything but a terminal it draws nothing."""
+    """Draws snapshots on the terminal's alternate screen; draws nothing if the console is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, screen=True, auto_refresh=False) if console.is_terminal else None
@@ -56,13 +56,13 @@ class LiveView:
             self._live.stop()
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Show a snapshot in place of the last one."""
+        """Replace the shown snapshot."""
         if self._live is not None:
             self._live.update(render(snapshot), refresh=True)
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """Return the screen for a snapshot; it fills whatever console it is printed on, from 40 x 10 up."""
+    """Return the screen for a snapshot; it fills the console that it is printed on, from 40 x 10 up."""
     return _Screen(snapshot)
 
 
@@ -96,7 +96,7 @@ def _numbers(snapshot: Snapshot, width: int) -> Layout:
 
 
 def _header(snapshot: Snapshot, room: int) -> list[_Line]:
-    """Return the state, then the addresses on as few lines as they fit."""
+    """Return the state, then the addresses on as few lines as possible."""
     lines = [_state(snapshot)]
     for part in [_pair(name, address) for name, address in snapshot.addresses.items()]:
         if len(lines) > 1 and lines[-1].cell_len + part.cell_len + 2 <= room:
@@ -155,7 +155,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _by_severity(counts: Mapping[str, int]) -> str:
-    """Return the counts of findings, the gravest first, in words that leave room for six digits each."""
+    """Return the counts of findings, the highest severity first, in words that leave room for six digits each."""
     return "  ".join(f"{short} {counts[name]:,}" for name, (_, short) in SEVERITIES.items() if counts.get(name))
 
 
@@ -202,7 +202,7 @@ def _incident(incident: IncidentLine) -> tuple[Text, ...]:
 
 
 class _Line:
-    """One line of text, cut with an ellipsis where the room ends."""
+    """One line of text, truncated with an ellipsis."""
 
     def __init__(self, text: Text) -> None:
         self._text = text
@@ -215,7 +215,7 @@ class _Line:
 
 
 class _Spark:
-    """A number and a sparkline in what room is left."""
+    """A number, and a sparkline in the remaining width."""
 
     def __init__(self, values: Sequence[float], label: str) -> None:
         self._values = values
@@ -229,7 +229,7 @@ class _Spark:
 
 
 def sparkline(values: Sequence[float], blocks: str = _BLOCKS) -> str:
-    """Return one character a value, from nothing to the highest.
+    """Return one character per value, scaled to the highest.
 
     >>> sparkline([0, 5, 10])
     '▁▄█'
@@ -239,7 +239,7 @@ def sparkline(values: Sequence[float], blocks: str = _BLOCKS) -> str:
 
 
 class _Bar:
-    """A bar over a share (0 to 1) of the room."""
+    """A bar over a share (0 to 1) of the width."""
 
     def __init__(self, share: float) -> None:
         self._share = share

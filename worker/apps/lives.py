@@ -1,4 +1,4 @@
-"""Ordinary lives under several policies: false alerts, whom they disturb, and the thefts that are found."""
+"""Scores ordinary lives under several policies: false alerts, the people who get them, and the recall of thefts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DAY_MS: Final = 86_400_000
 BEFORE_MS, AFTER_MS = 60_000, 2 * DAY_MS
-"""How long before a theft and after its last use an alert on its user is about it."""
+"""How long before a theft and after its last use an alert on its user counts for it, milliseconds."""
 POLICIES: Final[dict[str, dict[str, Any]]] = {
     "default": {},
     "mfa-always": {"mfa": "always"},
@@ -30,7 +30,7 @@ ASKED_FOR: Final[dict[str, frozenset[str]]] = {"mfa-always": frozenset({"weak-au
 
 
 class Bar(NamedTuple):
-    """What the project asks of itself under a policy."""
+    """The project's targets under a policy."""
 
     per_thousand_sessions: float = 5.0
     alerted_user_days: float = 0.005
@@ -57,10 +57,10 @@ class Recall(msgspec.Struct):
 
 
 class PolicyReport(msgspec.Struct):
-    """How one policy did.
+    """The figures of one policy.
 
     Attributes:
-        sessions, user_days, users: what took place without an attacker; a user-day has at least one event.
+        sessions, user_days, users: benign sessions, days and users; a user-day has at least one event.
         alerts: false alerts, findings of medium and above that no theft explains.
         alerted_days: user-days with a false alert.
         noisy: users with more than one false alert a week on average.
@@ -99,7 +99,7 @@ class PolicyReport(msgspec.Struct):
         return sum(each.found for each in self.thefts.values()) / every if every else None
 
     def missed_bars(self, bar: Bar) -> list[str]:
-        """Return what does not reach a bar."""
+        """Return the figures that miss their targets."""
         figures = (
             ("false alerts per 1,000 sessions", self.per_thousand_sessions, bar.per_thousand_sessions),
             (
@@ -128,7 +128,7 @@ class PolicyReport(msgspec.Struct):
 
 
 def is_alert(finding: Finding) -> bool:
-    """Tell whether a finding would wake somebody."""
+    """Return whether a finding is an alert."""
     return (
         finding.severity >= Severity.MEDIUM
         and finding.status is not Status.SUPPRESSED
@@ -169,7 +169,7 @@ def _target(theft: Mapping[str, Any]) -> AttackTarget:
 
 
 def users_of(finding: Finding) -> list[tuple[str, str]]:
-    """Return whom a finding is about; those whom the evidence names when it is about no one user."""
+    """Return the users of a finding; those that the evidence names when the finding has no single user."""
     if finding.user_id:
         return [(finding.tenant_id, finding.user_id)]
     named = orjson.loads(finding.evidence)["observed"].get("users", [])
@@ -213,7 +213,7 @@ def _finds(finding: Finding, theft: Mapping[str, Any]) -> bool:
 
 
 def _add_people(report: PolicyReport, false: Iterable[Finding], users: Iterable[Mapping[str, Any]]) -> None:
-    """Add what the false alerts mean to people: days, noisy users, personas and traits."""
+    """Add the false alerts by user-day, noisy user, persona and trait."""
     per_user: Counter[tuple[str, str]] = Counter()
     days = set()
     for finding in false:

@@ -1,4 +1,4 @@
-"""Simulated traffic through the pipeline, without broker and store."""
+"""Runs simulated traffic through the pipeline, without broker and store."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
-    """Put simulated events through the pipeline into a store, without a broker; return how many there were.
+    """Run simulated events through the pipeline and insert the rows, without a broker; return the number of events.
 
     Raises:
-        ClickHouseError: the store does not take them.
+        ClickHouseError: the store refuses the rows.
     """
     count = 0
     with local_pipeline(settings, simulator.labels()["tenants"]) as local:
@@ -46,7 +46,7 @@ def fill(settings: Settings, client: Client, simulator: Simulator) -> int:
 
 @contextmanager
 def local_pipeline(settings: Settings, tenants: Mapping[str, Any]) -> Iterator[LocalPipeline]:
-    """Give all stages, with policies by tenant and the simulator's geo databases."""
+    """Yield a pipeline with all stages, the policies of tenants, and the simulator's geo databases."""
     from worker.simulator import write_geo  # noqa: PLC0415  an optional extra
 
     policies = Policies(detections().values())

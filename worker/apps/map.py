@@ -25,7 +25,7 @@ _ATTRIBUTES = {"uid": "session_uid"}
 
 
 class Property(NamedTuple):
-    """A property of a session: its value as text, `""` when it is not known, and what there is to say about that."""
+    """A property of a session: its value as text, `""` when it is unknown, and a note on it."""
 
     name: str
     value: str
@@ -38,8 +38,8 @@ class Checked(NamedTuple):
     Attributes:
         result: `created`, `refreshed`, `changed`, `deleted`, `ignored` or `rejected`.
         shape: the envelope, or the name of the mapping.
-        reason: why it was ignored or rejected. `field`: the field that is wrong.
-        event_time, activity_time: milliseconds; None when there is no event, or the event is no activity.
+        reason: why it was ignored or rejected. `field`: the invalid field.
+        event_time, activity_time: milliseconds; None when there is no event, or the event is not an activity.
     """
 
     number: int
@@ -94,7 +94,7 @@ def check(records: Iterable[bytes], decoder: Decoder, known: Mapping[str, InputM
     Args:
         records: values of records.
         decoder: of the input.
-        known: mappings by name, whose notes on what is unknown are shown.
+        known: mappings by name, for their notes on unknown properties.
         now: the time of records without one, milliseconds.
     """
     for number, record in enumerate(records, 1):

@@ -38,7 +38,7 @@ def publish(settings: Settings, document: bytes, tenant: str = "", *, force: boo
     documents = read_policies(document, tenant)
     for name, each in documents.items():
         if tenant and name != tenant:
-            raise BadPolicyError(f"tenant_id: the document is of tenant {name!r}, and --tenant says {tenant!r}")
+            raise BadPolicyError(f"tenant_id: the document is for tenant {name!r}, but --tenant is {tenant!r}")
         unknown = [] if force else unknown_countries(each)
         if unknown:
             raise BadPolicyError(

@@ -1,4 +1,4 @@
-"""`query`: one statement against the store, wherever it is."""
+"""`query`: runs one statement on ClickHouse or on an embedded store."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write: bool) -> QueryAnswer:
-    """Run one statement on the store of a directory, or else on the one of the settings.
+    """Run one statement on the store of a directory, or else on that of the settings.
 
-    A directory that is served is asked by HTTP; one that is not is opened here.
+    A store that another process serves is queried over HTTP; otherwise this process opens the directory.
 
     Args:
         settings: where the store is.
-        data_dir: where `demo`, `replay` or `worker --embedded` keep theirs, in place of the settings.
+        data_dir: directory of the store of `demo`, `replay` or `worker --embedded`, instead of the settings' store.
         sql: the statement.
         form: name of a ClickHouse output format.
         write: the statement may change something.
@@ -50,7 +50,7 @@ def without_commands(answer: QueryAnswer, *, terminal: bool) -> bytes:
 
 
 def _embedded(settings: Settings, data_dir: Path | None) -> StoredAt | None:
-    """Return the embedded store that is meant, None for a server."""
+    """Return the embedded store to query; None when the settings name a server."""
     if data_dir is not None or settings.clickhouse.dsn is None:
         return find_store(data_dir or settings.data_dir)
     directory = settings.embedded_directory()

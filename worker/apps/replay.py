@@ -1,6 +1,6 @@
-"""`replay`: the whole pipeline, embedded, over a file of JSON lines.
+"""`replay`: runs a file of JSON lines through the whole pipeline, with embedded broker and store.
 
-What is dear to import is in `replay_run`: it is imported while the broker and the store start.
+Modules that are slow to import are in `replay_run`, which is imported while the broker and the store start.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def replay(
     """Run a file of JSON lines through the whole pipeline; return when everything is durable.
 
     Args:
-        settings: `data_dir` is where the store is kept.
+        settings: `data_dir` is the directory of the store.
         file: JSON lines of any accepted shape; `-` is standard input.
         findings: where to write the findings as JSON lines.
-        dead_letters: where to write the rejected lines, likewise, each with its reason.
+        dead_letters: where to write the rejected lines as JSON lines, each with its reason.
         policies: a JSON document of tenant policies, see `read_policies`.
-        on_progress: called with how far it is, a few times a second.
+        on_progress: called with a line about the progress a few times a second.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from schemas.event import SessionEvent
-from schemas.keys import user_key
+from schemas.decoding import Rejected
+from schemas.event import SessionEvent, Shape
+from schemas.keys import partition_of, user_key
 from worker.clickhouse.writer import connect
 from worker.stream.deadletters import letters
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import RecordMetadata
 
     from schemas.decoding import Decoder
+    from schemas.decoding.results import DeletedRow
     from worker.stream.deadletters import DeadLetter
 
 SKEW_MS = 60_000
@@ -36,17 +38,17 @@ SELECT * FROM findings FINAL ORDER BY tenant_id, event_time, finding_uid
 class ReplayFile:
     """The records of a file of JSON lines.
 
-    A record's timestamp is stream time: the newest time named so far, but none later than the file itself, so that
-    a second run gives the same, and a date far ahead does not become now. Before any, it is the file's time.
+    A record's timestamp is stream time: the newest event time so far, at most the file's modification time. So a second
+    run gives the same result, and a date in the future has no effect. Before the first event it is the file's time.
 
     Args:
         file: `-` is standard input, whose time is now.
         topic: where records go.
         decoder: reads the lines.
-        numbered: remember the number of every line, not of those alone that are not events.
+        numbered: keep the number of every line, not only of lines that are not events.
 
     Attributes:
-        read: lines sent so far; blank ones do not count.
+        read: lines sent so far, without blank lines.
         size: bytes of the file; 0 when it is standard input.
         numbers: partition and offset -> number in the file, from 1; of all lines when `numbered`.
 
@@ -64,12 +66,13 @@ class ReplayFile:
         self._ceiling = time.time_ns() // 1_000_000 if str(file) == "-" else file.stat().st_mtime_ns // 1_000_000
         self.size = 0 if str(file) == "-" else file.stat().st_size
         self._newest = 0
+        self._rows: dict[str, bytes] = {}
 
     async def send(self, producer: AIOKafkaProducer, partitions: int) -> None:
-        """Produce every line; keyed by user where there is one, else in turn."""
+        """Produce every line, keyed by its user; lines without a user are spread over the partitions."""
         for number, line in self._lines():
-            key, timestamp = self._place(line)
-            partition = None if key else self.read % partitions
+            key, timestamp, row = self._place(line)
+            partition = None if key else self._partition(row, partitions)
             sent = await producer.send(self._topic, value=line, key=key, partition=partition, timestamp_ms=timestamp)
             if key is None or self._numbered:
                 sent.add_done_callback(partial(self._number, number))
@@ -87,16 +90,24 @@ class ReplayFile:
         with self._file.open("rb") as file:
             yield from _not_blank(file)
 
-    def _place(self, line: bytes) -> tuple[bytes | None, int]:
-        """Return key and timestamp of a line."""
+    def _partition(self, row: DeletedRow | None, partitions: int) -> int:
+        """Return the partition of a line without a user: the one with the earlier changes of its row, else the next."""
+        key = self._rows.get(row.uid) if row else None
+        return self.read % partitions if key is None else partition_of(key, partitions)
+
+    def _place(self, line: bytes) -> tuple[bytes | None, int, DeletedRow | None]:
+        """Return key and timestamp of a line, and the row of which it says nothing but its deletion."""
         now = self._newest or self._ceiling
         event = self._decoder.decode(line, self._ceiling)
         if not isinstance(event, SessionEvent):
-            return None, now
-        # An event without a time of its own, or of its envelope, has the time of its record.
+            return None, now, event.row if isinstance(event, Rejected) else None
+        # An event without a time of its own or of its envelope gets the time of its record.
         if event.event_time < self._ceiling:
             self._newest = max(self._newest, event.event_time)
-        return user_key(event.tenant_id, event.user_id), self._newest or self._ceiling
+        key = user_key(event.tenant_id, event.user_id)
+        if event.shape == Shape.DEBEZIUM:
+            self._rows[event.session_uid] = key
+        return key, self._newest or self._ceiling, None
 
 
 def _not_blank(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -109,13 +120,13 @@ def _not_blank(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 async def export_letters(
     options: Mapping[str, Any], topic: str, numbers: Mapping[tuple[int, int], int], path: Path
 ) -> None:
-    """Write every dead letter as a JSON line, in order of the lines they were.
+    """Write every dead letter as a JSON line, in the order of the file.
 
     Args:
         options: aiokafka connection options.
-        topic: of dead letters.
+        topic: the dead-letter topic.
         numbers: see `ReplayFile`.
-        path: where to.
+        path: the output file.
     """
     found = [(numbers.get(letter.origin[1:]), letter) async for letter in letters(options, topic)]
     found.sort(key=lambda item: item[0] or 0)
@@ -124,7 +135,7 @@ async def export_letters(
 
 
 def _letter_line(number: int | None, letter: DeadLetter) -> bytes:
-    """Say which line it was, what is wrong with it, and what stood there, byte for byte."""
+    """Return the number of the line, why it was rejected, and its bytes."""
     value = letter.value or b""
     try:
         body = {"value": value.decode()}

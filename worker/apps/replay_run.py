@@ -1,4 +1,4 @@
-"""What `replay` does between a file and the embedded broker and store."""
+"""The run of `replay`: from a file through the embedded broker and a worker into the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 PROGRESS_SECONDS = 0.3
 PATIENCE_SECONDS = 30.0
-"""Inserts that fail for so long end the run: nobody is there who would repair the store meanwhile."""
+"""Seconds of failing inserts after which the run ends with an error."""
 SMALL_FILE, SMALL_SESSION_TIMEOUT = 4 << 20, 2.0
 """Bytes up to which a file is small, and seconds of the consumer group's session timeout then. The embedded broker lets
 a new group form after half of it, and never before a second has passed."""
@@ -65,7 +65,7 @@ class Run:
         asyncio.run(self._process(on_progress))
 
     def export(self, findings: Path | None, dead_letters: Path | None) -> None:
-        """Write findings and dead letters as JSON lines where that is asked for."""
+        """Write findings and dead letters as JSON lines, if requested."""
         if dead_letters is not None:
             options = aiokafka_options(self._settings.kafka)
             asyncio.run(export_letters(options, self._settings.topics.dlq, self._lines.numbers, dead_letters))
@@ -73,7 +73,7 @@ class Run:
             export_findings(self._settings.store_dsn(), findings)
 
     def summary(self, seconds: float) -> Summary:
-        """Return what the run did, which took so many seconds."""
+        """Return the summary of the run, which took `seconds`."""
         assert self._recorder is not None  # noqa: S101  `process` came before
         return summary_of(self._recorder, self._lines.read, seconds, interrupted=False)
 
@@ -99,7 +99,7 @@ def _quick(settings: Settings) -> Settings:
 
 @asynccontextmanager
 async def _telling(text: Callable[[], str], tell: Callable[[str], None]) -> AsyncIterator[None]:
-    """Tell how far it is, a few times a second, for as long as it takes."""
+    """Report the progress a few times a second while the context lasts."""
 
     async def keep_telling() -> None:
         while True:

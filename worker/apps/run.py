@@ -1,4 +1,4 @@
-"""A worker that runs inside a command: its producer, its end and its summary."""
+"""Helpers for commands that run a worker: its producer, its end and its summary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def _ends(settings: Settings, app: App) -> dict[TP, int]:
 
 
 async def finish(settings: Settings, parts: WorkerParts) -> None:
-    """Wait until all input is durable, then end what expired by the newest event time."""
+    """Wait until all input is durable, then fire the timers up to the newest event time."""
     await caught_up(parts.app, await _ends(settings, parts.app))
     for partition, now in list(parts.app.processing.newest.items()):
         await parts.app.timers.fire(partition, now)
@@ -47,7 +47,7 @@ async def finish(settings: Settings, parts: WorkerParts) -> None:
 
 
 def summary_of(recorder: Recorder, read: int, seconds: float, *, interrupted: bool) -> Summary:
-    """Return what the run did; what the store held before does not count."""
+    """Return the summary of a run; rows that the store had before are not counted."""
     return Summary(
         read=read,
         accepted=recorder.count("accepted"),

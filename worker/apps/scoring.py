@@ -1,6 +1,6 @@
-"""The catalogue on labelled traffic: recall and precision of each detection, false alarms of each benign class.
+"""Scores labelled traffic: recall and precision of each detection, false alarms of each benign class.
 
-The labels come from the simulator, which knows what it did; nothing here asks a detection's code what it should find.
+The labels come from the simulator; the code of the detections is not used to decide what they should find.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ EXAMPLES = 5
 
 
 class Tally(msgspec.Struct):
-    """How one detection did.
+    """The figures of one detection.
 
     Attributes:
-        attacks: whole attacks it had to find. `found`: those it found.
-        right: findings above informational, not suppressed, that an attack explains. `wrong`: that nothing explains.
-        by_definition: that are no attack and yet what the definition asks for, such as a country changed in flight.
-        missed, wrongs: a few of each, for a look.
+        attacks: complete attacks that it should find. `found`: those it found.
+        right: findings above informational, not suppressed, that belong to an attack. `wrong`: those that do not.
+        by_definition: findings that are not an attack but match the definition, such as a change of country in flight.
+        missed, wrongs: examples of each.
     """
 
     attacks: int = 0
@@ -74,7 +74,7 @@ class BenignTally(msgspec.Struct):
 
 
 class Evaluation(msgspec.Struct):
-    """What came of it. `total` is over all benign sessions; `incidents` per attack on one user that has any."""
+    """The result. `total` is over all benign sessions; `incidents` is the mean of attacks on one user that have any."""
 
     events: int
     detections: dict[str, Tally]
@@ -83,7 +83,7 @@ class Evaluation(msgspec.Struct):
     incidents: float | None = None
 
     def below_the_bar(self) -> list[str]:
-        """Return what does not reach the project's own bar: recall 0.99, precision 0.98, 0.5 alerts in 1,000."""
+        """Return the figures that miss the project's targets: recall 0.99, precision 0.98, 0.5 alerts in 1,000."""
         short = [
             f"{uid} recall {each.recall:.3f}"
             for uid, each in self.detections.items()
@@ -154,7 +154,7 @@ def _by_subject(findings: Iterable[Finding]) -> dict[tuple[str, str, str], list[
 
 
 def _crowd(finding: Finding) -> list[str]:
-    """Return the users of a finding that names none as its own."""
+    """Return the users that the evidence of a finding without a user names."""
     if finding.user_id:
         return []
     users: list[str] = orjson.loads(finding.evidence)["observed"].get("users", [])
@@ -183,7 +183,7 @@ def _in_time(finding: Finding, label: Mapping[str, Any]) -> bool:
 
 
 class _Explanations:
-    """What the labels say of findings."""
+    """Looks up which labels explain a finding."""
 
     def __init__(self, labels: Mapping[str, Any]) -> None:
         self._attacks: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
@@ -193,14 +193,14 @@ class _Explanations:
         self.benign = {(each["tenant_id"], each["session_uid"]): each for each in labels["benign"]}
 
     def of(self, finding: Finding) -> tuple[bool, bool]:
-        """Return whether an attack explains a finding, and whether one was under way on that user at all."""
+        """Return whether an attack explains a finding, and whether any attack on that user was in progress."""
         users = [finding.user_id] if finding.user_id else _crowd(finding)
         near = [label for user in users for label in self._attacks[finding.tenant_id, user] if _in_time(finding, label)]
         named = any(finding.detection in label["expected"] or finding.detection in label["allowed"] for label in near)
         return named, bool(near)
 
     def by_definition(self, finding: Finding) -> bool:
-        """Tell whether the benign session did what the definition flags, with that severity."""
+        """Return whether the benign session matches the definition of the detection, with that severity."""
         label = self.benign.get((finding.tenant_id, finding.session_uid))
         highest = label["allowed"].get(finding.detection) if label else None
         return highest is not None and finding.severity <= SEVERITIES.index(highest)

@@ -1,7 +1,8 @@
-"""Detections over stored events: what they would have found, as findings marked retroactive.
+"""Evaluates stored events; new findings are marked retroactive.
 
-The pipeline runs as it runs live, over a state of its own that begins empty, some history before the range asked for.
-A finding has the id it would have had live: what live found is left as it is, and a second run replaces the first.
+The pipeline is that of the worker. Its state is empty at first, so it starts with some history before the range. A
+finding has the id that it would have had live: findings of the worker are not changed, and a second run replaces the
+first.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _MOMENT = "fromUnixTimestamp64Milli({%s:Int64}, 'UTC')"
 _SINCE, _UNTIL = _MOMENT % "since", _MOMENT % "until"
 _ONE_TENANT = "({tenant:String} = '' OR tenant_id = {tenant:String})"
 _SELECTED = ", ".join(f"toUnixTimestamp64Milli(e.{name})" if name in _TIMES else f"e.{name}" for name in _COLUMNS)
-# In order of arrival, as far as it matters: verdicts do not depend on it.
+# Roughly in the order of arrival, which verdicts do not depend on.
 _EVENTS = f"""
 SELECT {_SELECTED} FROM session_events AS e FINAL
 WHERE e.event_time >= {_SINCE} AND e.event_time < {_UNTIL} AND {_ONE_TENANT} AND (NOT e.is_late OR {{late:Bool}})
@@ -72,13 +73,13 @@ _decode = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class BackfillRange(NamedTuple):
-    """What is looked at.
+    """The events and findings to look at.
 
     Attributes:
-        since, until: findings whose first occurrence lies between, milliseconds; `until` is the first one outside.
+        since, until: times of the first occurrence of findings, milliseconds; `until` is exclusive.
         history: how long before `since` the state begins, milliseconds.
         tenant: one tenant; `""` is all.
-        detections: ids; none is all that the policies enable.
+        detections: ids; none: all that the policies enable.
         late: also evaluate events that arrived too late for the worker.
     """
 
@@ -91,7 +92,7 @@ class BackfillRange(NamedTuple):
 
 
 class BackfillResult(NamedTuple):
-    """What came of it: events looked at, findings new, known already, and no longer found and therefore closed."""
+    """The number of events, and of findings that are new, known, or closed because they were not found again."""
 
     events: int
     new: int
@@ -117,7 +118,7 @@ class StoredEventReader:
     """Reads events that were decoded and enriched before; the port is `worker.pipeline.readers.EventReader`.
 
     Args:
-        threats: lists of today, held against the stored addresses.
+        threats: the current threat lists, which the stored addresses are checked against.
     """
 
     may_repeat = False
@@ -130,7 +131,7 @@ class StoredEventReader:
         return record.event  # type: ignore[attr-defined,no-any-return]  # only `StoredEvent`s come here
 
     def enrich(self, record: Record, event: SessionEvent) -> Enrichment:  # noqa: ARG002  it stands in the record
-        """Return what was known of it when it came, and the threat lists that its network is on now."""
+        """Return the stored enrichment, with the threat lists that contain the network now."""
         known: Enrichment = record.known  # type: ignore[attr-defined]  # as above
         network = known.network
         lists = self._threats.find(network.ip, network.asn)
@@ -141,13 +142,13 @@ class StoredEventReader:
 
 
 def stored_event(row: Sequence[Any]) -> StoredEvent:
-    """Return the event of a row, columns as `_COLUMNS` has them."""
+    """Return the event of a row with the columns of `_COLUMNS`."""
     known = dict(zip(_COLUMNS, row, strict=True))
     known |= {name: known[name] or None for name in _OPTIONAL}
     known |= {"kind": EventKind(known["kind"]), "shape": Shape(known["shape"])}
     for name in ("scopes", "amr"):
         known[name] = tuple(known[name]) if known[f"has_{name}"] else None
-    # What lists said of an address known by a pseudonym is not stored.
+    # Matches with threat lists are not stored for addresses that are pseudonyms.
     event = SessionEvent(**{name: known[name] for name in SessionEvent.__struct_fields__ if name in known})
     topic, partition, offset, record_time = row[_WHENCE : _WHENCE + 4]
     network, place, device = (row[start:end] for start, end in pairwise(_PARTS))
@@ -156,7 +157,7 @@ def stored_event(row: Sequence[Any]) -> StoredEvent:
 
 
 def stored_events(client: Client, asked: BackfillRange) -> Iterator[Record]:
-    """Yield the events of a range and its history, a day of event time after the other."""
+    """Yield the events of a range and its history, day by day of event time."""
     for since in range(asked.since - asked.history, asked.until + HOUR, DAY):
         until = min(since + DAY, asked.until + HOUR)
         limits = {"since": since, "until": until, "tenant": asked.tenant, "late": asked.late}
@@ -168,7 +169,7 @@ def stored_events(client: Client, asked: BackfillRange) -> Iterator[Record]:
 def find_retroactively(
     client: Client, local: LocalPipeline, asked: BackfillRange, *, dry_run: bool = False
 ) -> BackfillResult:
-    """Run the pipeline over stored events; store what it finds and live did not.
+    """Run the pipeline over stored events; store the findings that the worker did not have.
 
     Args:
         client: the store.
@@ -210,20 +211,20 @@ def _is_asked_for(row: Mapping[str, Any], asked: BackfillRange) -> bool:
 
 
 def _known(client: Client, asked: BackfillRange) -> tuple[set[str], set[str]]:
-    """Return the ids of the findings in the range: what live found, and what an earlier backfill did."""
+    """Return the ids of the findings in the range: those of the worker, and those of earlier backfills."""
     rows = client.query(_KNOWN, parameters={**asked._asdict(), "detections": list(asked.detections)}).result_rows
     live = {uid for uid, is_retroactive, _ in rows if not is_retroactive}
     return live, {uid for uid, is_retroactive, status in rows if is_retroactive and status != "closed"}
 
 
 def _retroactive(row: list[Any]) -> bytes:
-    """Return a finding's row marked; at revision 0, so that whatever live says of it later counts."""
+    """Return a finding's row marked as retroactive, at revision 0, so that a state from the worker replaces it."""
     changed = dict(zip(_NAMES, row, strict=True)) | {"revision": 0, "is_retroactive": True}
     return _encode(tuple(changed.values()))[3:]
 
 
 def enabling(document: bytes, detections: Iterable[str]) -> bytes:
-    """Return a policy document that enables detections, whatever it says of them."""
+    """Return a policy document in which detections are enabled, even if it disables them."""
     policy = orjson.loads(document)
     for uid in detections:
         policy.setdefault("detections", {}).setdefault(uid, {})["enabled"] = True

@@ -29,15 +29,15 @@ DAY_SECONDS = 86_400
 
 
 def serve(settings: Settings) -> int:
-    """Run the production worker until it is told to stop; return the exit code.
+    """Run the production worker until SIGTERM or SIGINT; return the exit code.
 
     Raises:
         SettingsError: `clickhouse.dsn` is not set.
         StoreUnreachableError: ClickHouse does not answer.
-        MigrationError: its tables are not those of this version.
+        MigrationError: its tables do not match this version.
         KafkaConnectionError: Kafka does not answer.
-        PortTakenError: the web server's port is taken.
-        DirectoryError: the data directory is needed, and cannot be written.
+        PortTakenError: the web server's port is in use.
+        DirectoryError: the data directory is needed but cannot be written.
     """
     embedded = settings.embedded_directory()
     if embedded is not None or settings.state.store == "rocksdb":
@@ -55,12 +55,14 @@ def serve(settings: Settings) -> int:
 
 
 def _announced(settings: Settings, parts: WorkerParts) -> App:
-    """Log what the worker runs with, in a few lines."""
+    """Log the configuration of the worker in a few lines."""
     topics, web, kafka = settings.topics, settings.web, settings.kafka.bootstrap_servers
     address = f"http://{web.reachable_host()}:{web.port}"
     log.info("sessionwatch starts", version=version("sessionwatch"), rules=len(catalogue().detections))
     log.info("Kafka", brokers=kafka, group=settings.stream.group_id, partitions=topics.partitions)
     log.info("topics", events=topics.events, findings=topics.findings, incidents=topics.incidents, dlq=topics.dlq)
+    for name, each in topics.sources.items():
+        log.info("further input topic", topic=name, mapping=each.mapping)
     log.info("ClickHouse", store=masked(settings.store_dsn()))
     log.info("web server", address=address, bearer_required=web.token is not None)
     for source in parts.sources():

@@ -68,7 +68,7 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(mapping.app, name="map")
-# What typer raises for a wrong command line; it exports the children only.
+# The base class of typer's errors about the command line; typer exports only its subclasses.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
@@ -100,7 +100,7 @@ def run(arguments: list[str] | None = None) -> int:
     except _UsageError as error:
         error.show()  # type: ignore[attr-defined]  # see above
         return USAGE
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last line of defence; it hides nothing
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  unexpected errors are shown with a traceback
         status = exit_status(error)
         if state.debug or not status.expected:
             sys.excepthook(type(error), error, error.__traceback__)

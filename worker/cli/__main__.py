@@ -1,4 +1,4 @@
-"""`python -m worker.cli`: the command, where it is not on the path."""
+"""`python -m worker.cli`: runs the command when it is not on the path."""
 
 from __future__ import annotations
 

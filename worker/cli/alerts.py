@@ -1,4 +1,4 @@
-"""`sessionwatch alerts`: delivers incidents; tests, explains and repeats deliveries."""
+"""`sessionwatch alerts`: delivers incidents; tests, lists and repeats deliveries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 
 from worker.cli.common import Json, configure_logs, output, print_json, say, settings_of
 
-app = typer.Typer(help="Deliver incidents; without a command: until told to stop.", invoke_without_command=True)
+app = typer.Typer(help="Deliver incidents; without a command: run until stopped.", invoke_without_command=True)
 
 
 @app.callback()
 def alerts(context: typer.Context) -> None:
-    """Deliver incidents; without a command: until told to stop."""
+    """Deliver incidents; without a command: run until stopped."""
     if context.invoked_subcommand is not None:
         return
     from worker.apps import alerts as program  # noqa: PLC0415  `--help` needs none of it
@@ -29,7 +29,7 @@ def alerts(context: typer.Context) -> None:
 def test(
     context: typer.Context, *, destination: Annotated[str, typer.Argument(help="Name of the destination.")]
 ) -> None:
-    """Send a sample incident to a destination; fails with the reason when it is not taken."""
+    """Send a sample incident to a destination; fails with the reason when it is not accepted."""
     from worker.apps import alerts as program  # noqa: PLC0415  as above
 
     say(program.send_test(settings_of(context), destination))
@@ -64,7 +64,7 @@ def list_(
     context: typer.Context,
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Only those that failed for good.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the newest.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List deliveries that wait or failed; `deliveries` in ClickHouse has every attempt."""
@@ -87,12 +87,12 @@ def replay(
         list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="Keys, as `list` shows them.")
     ] = None,
     destination: Annotated[str, typer.Option(help="Failed deliveries of this destination.")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="All that failed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All failed deliveries.")] = False,
 ) -> None:
-    """Have failed deliveries made again, with the ids they had."""
+    """Repeat failed deliveries, with the same ids."""
     from worker.apps import alerts as program  # noqa: PLC0415  as above
 
     if not (keys or destination or everything):
         raise typer.BadParameter("name deliveries, --destination, or --all")
     count = program.replay(settings_of(context), keys or (), destination)
-    say(f"{count:,} deliveries are made again")
+    say(f"{count:,} deliveries will be repeated")

@@ -1,4 +1,4 @@
-"""`sessionwatch backfill`: detections over stored events."""
+"""`sessionwatch backfill`: evaluates stored events with the current detections."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ def backfill(
     since: Annotated[datetime, typer.Option("--from", formats=FORMATS, help="Start of the range, UTC.")],
     until: Annotated[datetime, typer.Option("--to", formats=FORMATS, help="End of the range, UTC, exclusive.")],
     detection: Annotated[
-        list[str] | None, typer.Option(help="Only this one, even where policies disable it; may be repeated.")
+        list[str] | None, typer.Option(help="Only this detection, even if policies disable it; may be repeated.")
     ] = None,
-    tenant: Annotated[str, typer.Option(help="Only this one.")] = "",
-    history_days: Annotated[float, typer.Option(min=0, help="Days before the range that the state is built on.")] = 30,
+    tenant: Annotated[str, typer.Option(help="Only this tenant.")] = "",
+    history_days: Annotated[
+        float, typer.Option(min=0, help="Days of events before the range that build the state.")
+    ] = 30,
     late: Annotated[
         bool, typer.Option("--late", help="Also evaluate events that arrived too late for the worker.")
     ] = False,
     policy: Annotated[
-        Path | None, typer.Option(help="JSON policy with its tenant_id, or a list of them; by default those in force.")
+        Path | None,
+        typer.Option(help="JSON policy with its tenant_id, or a list of them; default: the published ones."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
     as_json: Json = False,
@@ -38,7 +41,7 @@ def backfill(
     from worker.apps.stored_events import BackfillRange  # noqa: PLC0415
 
     if since >= until:
-        raise typer.BadParameter("--from must lie before --to")
+        raise typer.BadParameter("--from must be before --to")
     asked = BackfillRange(
         _milliseconds(since), _milliseconds(until), int(history_days * DAY_MS), tenant, tuple(detection or ()), late
     )

@@ -1,4 +1,4 @@
-"""What the commands share: where settings come from, and how results are shown."""
+"""Shared by all commands: settings, logging and output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 @dataclass(slots=True)
 class GlobalOptions:
-    """What was given before the command's name."""
+    """The options before the name of the command."""
 
     config: Path | None = None
     debug: bool = False
@@ -34,13 +34,13 @@ def settings_of(context: typer.Context) -> Settings:
     """Return the settings in force.
 
     Raises:
-        SettingsError: they cannot be used.
+        SettingsError: they are invalid.
     """
     from worker.settings import load  # noqa: PLC0415  pydantic-settings costs 0.3 s, `--help` needs none of it
 
     state: GlobalOptions = context.find_root().obj
     if not state.debug:
-        # What libraries log before logging is configured; what matters of it comes as an exception.
+        # Drops what libraries log before logging is configured; errors are raised as exceptions, too.
         logging.getLogger().addHandler(logging.NullHandler())
     return load(state.config)
 
@@ -48,9 +48,9 @@ def settings_of(context: typer.Context) -> Settings:
 def configure_logs(
     context: typer.Context, settings: Settings, stream: TextIO | None = None, *, quiet: bool = False
 ) -> None:
-    """Start logging (to stderr, or a stream) as the settings say; `--debug` lowers the level.
+    """Configure logging (to stderr, or a stream) by the settings; `--debug` lowers the level.
 
-    A quiet command does not tell how its parts are getting on.
+    A quiet command logs warnings and errors only, unless the settings ask for more than `info`.
     """
     from worker.observe.logs import configure  # noqa: PLC0415  as above
 
@@ -60,12 +60,12 @@ def configure_logs(
 
 
 def say(line: str) -> None:
-    """Print a line on stderr, with what could steer a terminal replaced."""
+    """Print a line on stderr, with control characters replaced."""
     typer.echo(printable_lines(line), err=True)
 
 
 def output(text: str) -> None:
-    """Print lines on stdout, with what could steer a terminal replaced: records hold what their senders wrote."""
+    """Print lines on stdout, with control characters replaced: values of records come from their senders."""
     typer.echo(printable_lines(text))
 
 
@@ -77,11 +77,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def finish(summary: Summary, *, as_json: bool) -> None:
-    """Show what a run did; end with 130 when the user ended it, and with 1 when no record could be read.
+    """Print the summary of a run; exit with 130 when it was interrupted, and with 1 when every record was rejected.
 
     Raises:
         typer.Exit: it was interrupted.
-        CheckFailedError: every record that says something was rejected.
+        CheckFailedError: every record was rejected, apart from ignored ones.
     """
     if as_json:
         print_json(summary.as_json())
@@ -95,7 +95,7 @@ def finish(summary: Summary, *, as_json: bool) -> None:
 
 
 def show_progress(text: str) -> None:
-    """Show how far things are on stderr, in place of what was shown last; only on a terminal. `""` clears it."""
+    """Replace the line of progress on stderr, if that is a terminal; `""` clears it."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()

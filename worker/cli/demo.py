@@ -22,10 +22,10 @@ def demo(
     *,
     duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds; without it until Ctrl-C.")] = None,
     rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 200,
-    keep: Annotated[bool, typer.Option("--keep", help="Start from what the last demo stored.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the store of the last demo.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show everything at work, on simulated traffic, in a directory `demo` below data_dir."""
+    """Run broker, store, worker and simulated traffic with a live view, in the directory `demo` below data_dir."""
     from rich.console import Console  # noqa: PLC0415  `--help` needs none of it
 
     from worker.apps.directories import demo_directory  # noqa: PLC0415
@@ -54,7 +54,7 @@ def _run(settings: Settings, console: Console, duration: float | None, rate: flo
 
 
 def _sources() -> str:
-    """Return which identity systems' records can be read."""
+    """Return a line that names the record formats that can be read."""
     from schemas.mappings import builtin  # noqa: PLC0415  `--help` needs none of it
 
     names = ", ".join(builtin())
@@ -71,7 +71,7 @@ def _log_aside(context: typer.Context, settings: Settings, console: Console) -> 
 
 
 class _Announcer:
-    """Says once where things are, for those who have no live view."""
+    """Prints the addresses once, when there is no live view."""
 
     def __init__(self, show: Callable[[str], None] = say) -> None:
         self._show = show

@@ -1,4 +1,4 @@
-"""`sessionwatch evaluate`: the catalogue on labelled simulated traffic, and on ordinary lives."""
+"""`sessionwatch evaluate`: measures the detections on labelled simulated traffic, and on ordinary lives."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ def evaluate(
     context: typer.Context,
     *,
     seed: Annotated[int, typer.Option(help="The same seed gives the same traffic and the same figures.")] = 1,
-    users: Annotated[int, typer.Option(min=0, help="Users of the traffic with every attack; 0: none.")] = 8_000,
-    attacks: Annotated[int, typer.Option(min=1, help="Attacks of every kind.")] = 52,
-    people: Annotated[int, typer.Option(min=0, help="People of ordinary life; 0: none.")] = 300,
-    days: Annotated[int, typer.Option(min=28, max=365, help="Days of ordinary life.")] = 56,
-    thefts: Annotated[int, typer.Option(min=0, help="Stolen sessions of every kind among ordinary lives.")] = 6,
-    save: Annotated[Path | None, typer.Option(help="Write the false alerts of every detection there, as JSON.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Fail when the bar is not reached.")] = False,
+    users: Annotated[int, typer.Option(min=0, help="Users of the simulated traffic; 0: skip it.")] = 8_000,
+    attacks: Annotated[int, typer.Option(min=1, help="Attacks of each kind.")] = 52,
+    people: Annotated[int, typer.Option(min=0, help="People of the ordinary lives; 0: skip them.")] = 300,
+    days: Annotated[int, typer.Option(min=28, max=365, help="Days of the ordinary lives.")] = 56,
+    thefts: Annotated[int, typer.Option(min=0, help="Stolen sessions of each kind in the ordinary lives.")] = 6,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the false alerts of every detection to this file, as JSON.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Fail when a target is missed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure recall, precision and false alerts on labelled simulated traffic and on ordinary lives."""
@@ -42,7 +44,7 @@ def evaluate(
         _show(found)
     short = found.below_the_bar()
     if check and short:
-        raise CheckFailedError(f"below the bar: {'; '.join(short)}")
+        raise CheckFailedError(f"targets missed: {'; '.join(short)}")
 
 
 def _show(found: Report) -> None:

@@ -12,7 +12,7 @@ from worker.cli.common import say, settings_of
 
 
 class FeedbackVerdict(enum.StrEnum):
-    """What a finding is."""
+    """The verdict on a finding."""
 
     INVESTIGATING = "investigating"
     TRUE_POSITIVE = "true-positive"

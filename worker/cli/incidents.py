@@ -1,4 +1,4 @@
-"""`sessionwatch incidents`: what belongs together of what was found."""
+"""`sessionwatch incidents`: findings of a user that belong together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DataDir = Annotated[Path | None, typer.Option(help="Where `demo` or `replay` kep
 
 
 class Least(enum.StrEnum):
-    """The least severity to show."""
+    """The lowest severity to show."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -31,12 +31,12 @@ def list_(
     tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
     user: Annotated[str, typer.Option(help="Only of this user.")] = "",
     severity: Annotated[Least, typer.Option(help="Only of this severity and above.")] = Least.LOW,
-    everything: Annotated[bool, typer.Option("--all", help="Resolved ones, too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Include resolved incidents.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many, the newest.")] = 50,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """List incidents, one a line, the newest first."""
+    """List incidents, one per line, the newest first."""
     from worker.apps.incident_text import as_line  # noqa: PLC0415  `--help` needs none of it
     from worker.apps.incidents import list_incidents  # noqa: PLC0415
 
@@ -60,13 +60,16 @@ def show(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show all of an incident: who, what changed, where and when, what was suppressed, and what to do."""
+    """Show one incident in full: user, timeline, findings, what was suppressed, and what to do."""
     from worker.apps.incident_text import as_text  # noqa: PLC0415  `--help` needs none of it
     from worker.apps.incidents import find_incident  # noqa: PLC0415
 
     found = find_incident(settings_of(context), data_dir, incident)
     if found is None:
-        raise CheckFailedError(f"there is no single incident whose id begins with {incident}: `incidents list --all`")
+        raise CheckFailedError(
+            f"no incident, or more than one, has an id that begins with {incident}; "
+            "`sessionwatch incidents list --all` shows the ids"
+        )
     if as_json:
         print_json(found.ocsf())
     else:

@@ -38,12 +38,12 @@ def check(
     ],
     *,
     mapping: Annotated[
-        str | None, typer.Option(help="Name of a built-in mapping, or path of your own; default: as the settings say.")
+        str | None, typer.Option(help="Name of a built-in mapping, or path of a file; default: input.mapping.")
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Tenant of sessions whose source names none.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant of records that name none.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what each field of a source becomes and what is missing; ends with 1 when a record is rejected."""
+    """Show what each field of a source becomes and what is missing; fails when a record is rejected."""
     from worker.apps import map as program  # noqa: PLC0415  `--help` needs none of it
 
     document = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()

@@ -1,4 +1,4 @@
-"""`sessionwatch policy`: tenant policies on their compacted topic, in force within a second on every worker."""
+"""`sessionwatch policy`: tenant policies on their compacted topic; every worker reads them while it runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Tenant = Annotated[str, typer.Option("--tenant", help="Tenant id.")]
 
 @app.command()
 def get(context: typer.Context, *, tenant: Tenant) -> None:
-    """Print a tenant's policy as JSON; fails when it has none of its own."""
+    """Print a tenant's policy as JSON; fails when the tenant has none of its own."""
     from worker.apps import policy as program  # noqa: PLC0415  `--help` needs none of it
 
     found = program.published(settings_of(context))
     if tenant not in found:
-        raise CheckFailedError(f"tenant {tenant!r} has no policy of its own: the default is in force")
+        raise CheckFailedError(f"tenant {tenant!r} has no policy of its own; the default applies")
     output(found[tenant].decode(errors="replace"))
 
 
@@ -34,10 +34,10 @@ def set_(
         Path,
         typer.Argument(help="JSON policy, or a list with a tenant_id in each; `-` is stdin.", allow_dash=True),
     ],
-    tenant: Annotated[str, typer.Option("--tenant", help="Tenant id, where the policy names none.")] = "",
+    tenant: Annotated[str, typer.Option("--tenant", help="Tenant id of a policy that names none.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Accept countries that do not exist.")] = False,
 ) -> None:
-    """Put policies in force. Fails and names the field when one of them cannot be used."""
+    """Publish policies. Fails and names the field when one of them is invalid; then none is published."""
     from worker.apps import policy as program  # noqa: PLC0415  `--help` needs none of it
 
     document = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
@@ -47,7 +47,7 @@ def set_(
 
 @app.command()
 def unset(context: typer.Context, *, tenant: Tenant) -> None:
-    """Delete a tenant's policy, so that the default is in force again."""
+    """Delete a tenant's policy; the default applies again."""
     from worker.apps import policy as program  # noqa: PLC0415  `--help` needs none of it
 
     program.unset(settings_of(context), tenant)
@@ -56,7 +56,7 @@ def unset(context: typer.Context, *, tenant: Tenant) -> None:
 
 @app.command("list")
 def list_(context: typer.Context, *, as_json: Json = False) -> None:
-    """List the tenants that have a policy of their own, and what is wrong with those that cannot be used."""
+    """List the tenants that have a policy of their own, and why workers refuse invalid ones."""
     import orjson  # noqa: PLC0415  `--help` needs none of it
 
     from worker.apps import policy as program  # noqa: PLC0415

@@ -19,12 +19,12 @@ def query(
     form: Annotated[
         str | None, typer.Option("--format", help="ClickHouse output format, e.g. JSONEachRow, CSV, Vertical.")
     ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Let the statement change something.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Allow the statement to change data.")] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Leave formulas in CSV, and control characters on a terminal, as they are.")
+        bool, typer.Option("--raw", help="Do not escape formulas in CSV, and control characters on a terminal.")
     ] = False,
 ) -> None:
-    """Run SQL against the store; it only reads unless told otherwise."""
+    """Run SQL against the store; read-only unless --write is given."""
     from worker.apps import query as program  # noqa: PLC0415  `--help` needs none of it
 
     chosen = form or ("PrettyCompact" if sys.stdout.isatty() else "TabSeparatedWithNames")

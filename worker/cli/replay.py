@@ -1,4 +1,4 @@
-"""`sessionwatch replay`: the whole pipeline, embedded, over a file of JSON lines."""
+"""`sessionwatch replay`: runs a file of JSON lines through the whole pipeline, with embedded broker and store."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def replay(
     *,
     file: Annotated[Path, typer.Argument(help="JSON lines of any accepted shape; `-` is stdin.", allow_dash=True)],
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where the store is kept; by default `replay` below data_dir.")
+        Path | None, typer.Option(help="Directory of the store; default: `replay` below data_dir.")
     ] = None,
-    findings: Annotated[Path | None, typer.Option(help="Write findings there, as JSON lines.")] = None,
+    findings: Annotated[Path | None, typer.Option(help="Write findings to this file, as JSON lines.")] = None,
     dead_letters: Annotated[
-        Path | None, typer.Option(help="Write rejected lines there, as JSON lines, each with its reason.")
+        Path | None, typer.Option(help="Write rejected lines to this file, as JSON lines, each with its reason.")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="JSON policy with its tenant_id, or a list of them.")] = None,
     as_json: Json = False,

@@ -13,10 +13,11 @@ def worker(
     context: typer.Context,
     *,
     embedded: Annotated[
-        bool, typer.Option("--embedded", help="Keep rows in an embedded store below data_dir; no clickhouse.dsn then.")
+        bool,
+        typer.Option("--embedded", help="Keep rows in an embedded store below data_dir; clickhouse.dsn must be unset."),
     ] = False,
 ) -> None:
-    """Consume, judge and store until told to stop."""
+    """Run the production worker until it is stopped."""
     from worker.apps import worker as program  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)

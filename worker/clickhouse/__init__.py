@@ -1,1 +1,1 @@
-"""Where results go: ClickHouse."""
+"""ClickHouse: the writer of rows, migrations, rollups, erasure and queries."""

@@ -1,4 +1,4 @@
-"""The erasure of a user from ClickHouse."""
+"""Erases a user from ClickHouse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.clickhouse.migrations import Layout
 
 _WHOSE = "tenant_id = {tenant:String} AND user_id IN {names:Array(String)}"
-# Verdicts go first: they know their user by the finding alone.
+# Feedback is deleted first: only its finding names the user.
 _WHICH = {
     "feedback": f"finding_uid IN (SELECT finding_uid FROM {{within}}findings WHERE {_WHOSE})",  # noqa: S608  no value in it
     "findings": _WHOSE,
@@ -32,7 +32,7 @@ def erase(
 
     Raises:
         StoreUnreachableError: ClickHouse does not answer.
-        ClickHouseError: it refuses.
+        ClickHouseError: ClickHouse refuses.
     """
     who = {"tenant": tenant_id, "names": list(names)}
     within = f"{layout.shards}." if layout.shards else ""

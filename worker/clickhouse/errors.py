@@ -1,10 +1,10 @@
-"""What can go wrong with the store.
+"""Errors of the store.
 
 StoreError
-├── StoreUnreachableError    nobody answers, or not to us: try again later, or look at the DSN
-│   └── BadDsnError          the DSN or its options make no sense: nobody ever will
-├── StoreRefusedError        the store will never take this: the worker must stop and say so
-└── MigrationError           migrations and store do not fit together
+├── StoreUnreachableError    the server does not answer, or refuses the user: retry later, or check the DSN
+│   └── BadDsnError          the DSN or its options are invalid: a retry does not help
+├── StoreRefusedError        the server will never accept these rows: the worker stops with the reason
+└── MigrationError           the migrations of this version and of the store differ, or one failed
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class StoreUnreachableError(StoreError):
 
 
 class BadDsnError(StoreUnreachableError):
-    """The DSN of the store, or an option of the connection, makes no sense."""
+    """The DSN of the store, or an option of the connection, is invalid."""
 
 
 class StoreRefusedError(StoreError):
-    """The store refuses a write for a reason that waiting does not cure."""
+    """The store refuses a write for a reason that a retry does not fix."""
 
 
 class MigrationError(StoreError):

@@ -1,9 +1,9 @@
 """Numbered migrations: `schemas/clickhouse/migrations/NNNN_name.sql`, each with an `-- up` and a `-- down` part.
 
-A file that begins with `-- access` is about users: it is applied only when that is asked for, to a server, for the
-embedded engine has none. A file may hold placeholders, which a `Layout` fills in: `{on_cluster}`, `{database}`,
-`{ttl:table.column}` and `{engine:ReplacingMergeTree(version)}`. Every statement may run twice: two workers may apply
-the same one at once.
+A file that begins with `-- access` creates users and grants. It is applied only on request, and only to a server: the
+embedded engine has no users. A file may contain placeholders, which a `Layout` fills in: `{on_cluster}`, `{database}`,
+`{ttl:table.column}` and `{engine:ReplacingMergeTree(version)}`. Every statement can run twice, because two workers may
+apply the same migration at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.clickhouse.tables import SHARD_BY
 from worker.clickhouse.errors import MigrationError
-from worker.clickhouse.writer import ACCESS_DENIED, error_code
+from worker.clickhouse.writer import ACCESS_DENIED, error_code, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,16 +61,16 @@ ORDER BY version
 
 
 class Layout(NamedTuple):
-    """Where tables lie and how long rows stay.
+    """The databases and engines of tables, and how long rows are kept.
 
     Attributes:
-        cluster: name of the cluster every statement runs on; `""` is the one server.
-        replicated: Replicated engines, at the path and replica name the servers' configuration gives.
-        ttl_days: days after which a table's rows are deleted, by table; 0 means never, unset as it is (new: never).
-        partitions: `day`, `week` or `month` of one partition, by table; unset means month.
-        shards: database in which every shard has its own tables; those of `database` are then Distributed over them.
-            `""` is no shards.
-        database: the database everybody reads and writes.
+        cluster: name of the cluster that every statement runs on; `""`: a single server.
+        replicated: use Replicated engines, with path and replica name from the servers' configuration.
+        ttl_days: days after which a table's rows are deleted, by table; 0: never; unset: unchanged (new tables: never).
+        partitions: period of one partition (`day`, `week` or `month`), by table; unset: month.
+        shards: database of each shard's local tables; the tables of `database` are then Distributed over them.
+            `""`: no shards.
+        database: the database that clients read and write.
     """
 
     cluster: str = ""
@@ -81,7 +81,7 @@ class Layout(NamedTuple):
     database: str = "default"
 
     def fill(self, template: str) -> str:
-        """Return the statement a template stands for.
+        """Return a statement with its placeholders filled in.
 
         >>> Layout("main", replicated=True).fill("CREATE TABLE t{on_cluster} … ENGINE = {engine:MergeTree}")
         "CREATE TABLE t ON CLUSTER 'main' … ENGINE = ReplicatedMergeTree"
@@ -89,19 +89,19 @@ class Layout(NamedTuple):
         return _HOLE.sub(self._fill, template)
 
     def ledger(self) -> list[str]:
-        """Return what makes the table in which applied migrations are written down."""
+        """Return the statements that create the table of applied migrations."""
         databases = [
             f"CREATE DATABASE IF NOT EXISTS {name}{self._on_cluster()}" for name in (self.shards, self.database)
         ]
         return [*(databases if self.shards else ()), *self.spread(self.fill(_LEDGER).strip())]
 
     def ttl(self, table: str, column: str) -> str:
-        """Return the expression after which a table's rows are deleted, `""` when they stay."""
+        """Return the TTL expression of a table, `""` when its rows are kept."""
         days = self.ttl_days.get(table)
         return f"toDateTime({column}) + INTERVAL {int(days)} DAY" if days else ""
 
     def spread(self, statement: str) -> list[str]:
-        """Return what a statement comes to: with shards, one for each of the two databases it concerns."""
+        """Return the statements to run for a statement: with shards, one for each of the two databases."""
         statement = self._partitioned(statement)
         found = _SUBJECT.match(statement) if self.shards else None
         if found is None:
@@ -114,7 +114,7 @@ class Layout(NamedTuple):
             return above if kind == "VIEW" else below
         if " SETTING " in statement:
             return below
-        # What everybody reads is never ahead of what lies on the shards.
+        # The tables that clients read must not have a column before those on the shards have it.
         return [*below, *above] if " ADD COLUMN " in statement else [*above, *below]
 
     def _distributed(self, name: str) -> str:
@@ -144,7 +144,7 @@ class Layout(NamedTuple):
 
 
 SINGLE = Layout()
-"""One server, rows stay."""
+"""A single server that keeps all rows."""
 
 
 def _quoted(text: str) -> str:
@@ -153,7 +153,7 @@ def _quoted(text: str) -> str:
 
 
 class Migration(NamedTuple):
-    """One migration; `up` and `down` are statements. `access`: it is about users and what they may."""
+    """One migration; `up` and `down` are statements. `access`: it creates users and grants."""
 
     version: int
     name: str
@@ -164,10 +164,7 @@ class Migration(NamedTuple):
 
 
 class MigrationState(NamedTuple):
-    """A migration and whether it is applied; `problem` says what is wrong with it, if anything is.
-
-    `pending`: it is to be applied.
-    """
+    """A migration, whether it is applied or to be applied (`pending`), and its `problem`, or `""`."""
 
     migration: Migration
     applied: bool
@@ -205,7 +202,7 @@ def _read(filename: str, text: str, layout: Layout) -> Migration:
         [each for statement in _statements(layout.fill(parts[part])) for each in layout.spread(statement)]
         for part in ("up", "down")
     )
-    # Of the file and not of what a layout makes of it: a changed setting is no changed migration.
+    # The checksum of the file, not of the filled-in statements: a changed setting does not change a migration.
     return Migration(int(name[1]), name[2], sha256(text.encode()).hexdigest(), up, down, bool(parts["access"]))
 
 
@@ -216,10 +213,10 @@ def _statements(part: str) -> list[str]:
 def status(
     client: Client, migrations: Sequence[Migration] | None = None, *, access: bool = False
 ) -> list[MigrationState]:
-    """Compare the migrations there are with those the store has. Changes nothing.
+    """Compare the migrations of this version with those that the store has. Changes nothing.
 
-    What a newer version applied is not looked at: its columns are named in every insert. `access`: those about users
-    are to be applied, too.
+    Migrations that a newer version applied are ignored: inserts name their columns. `access`: migrations of users and
+    grants are to be applied as well.
     """
     applied = {version: checksum for version, _, checksum in _applied(client)}
     known = load() if migrations is None else migrations
@@ -231,16 +228,16 @@ def status(
 def _state(migration: Migration, applied: Mapping[int, str], newest: int, *, access: bool) -> MigrationState:
     checksum = applied.get(migration.version)
     if checksum is None:
-        # Access may be asked for at any time.
+        # `manage_access` may be set at any time.
         left_out = migration.version < newest and not migration.access
-        problem = "left out: a later one is applied" if left_out else ""
+        problem = "not applied, although a later one is" if left_out else ""
         return MigrationState(migration, applied=False, problem=problem, pending=access or not migration.access)
     problem = "" if checksum == migration.checksum else "changed since it was applied"
     return MigrationState(migration, applied=True, problem=problem, pending=False)
 
 
 def _applied(client: Client) -> list[tuple[int, str, str]]:
-    """Return version, name and checksum of what is applied, the newest first."""
+    """Return version, name and checksum of the applied migrations, the newest first."""
     if not int(str(client.command("EXISTS TABLE schema_migrations"))):
         return []
     return [(int(version), name, checksum) for version, name, checksum in client.query(_NEWEST_FIRST).result_rows]
@@ -254,17 +251,17 @@ def up(
     layout: Layout = SINGLE,
     access: bool = False,
 ) -> list[Migration]:
-    """Apply what is not applied; return it. With `dry_run` nothing is done.
+    """Apply the pending migrations, and return them.
 
     Args:
         client: the store, in the database of the tables.
-        migrations: by default those of the package, as `layout` wants them.
-        dry_run: only tell.
-        layout: where tables lie.
-        access: apply those about users, too.
+        migrations: by default those of the package, filled in by `layout`.
+        dry_run: change nothing.
+        layout: databases and engines of tables.
+        access: also apply migrations of users and grants.
 
     Raises:
-        MigrationError: an applied migration was changed since or one before it left out, or one fails.
+        MigrationError: an applied migration was changed since, one before it was not applied, or one fails.
     """
     states = status(client, _known(client, migrations, layout), access=access)
     for state in states:
@@ -285,10 +282,10 @@ def down(
     dry_run: bool = False,
     layout: Layout = SINGLE,
 ) -> Migration | None:
-    """Take the newest applied migration back; return it, None when there is none.
+    """Revert the newest applied migration; return it, None when none is applied.
 
     Raises:
-        MigrationError: it fails, or is not among the migrations there are: a newer version applied it.
+        MigrationError: it fails, or a newer version applied it.
     """
     known = {migration.version: migration for migration in _known(client, migrations, layout)}
     applied = _applied(client)
@@ -296,7 +293,7 @@ def down(
         return None
     version, name, _ = applied[0]
     if version not in known:
-        raise MigrationError(f"migration {version:04d}_{name} is of a newer version, which has to take it back")
+        raise MigrationError(f"a newer version applied migration {version:04d}_{name}; revert it with that version")
     if not dry_run:
         _run(client, known[version], known[version].down, applied=False)
     return known[version]
@@ -317,7 +314,7 @@ RETAINED = {
     "networks_by_day": ("networks_by_day_states", "day"),
     "users_by_day": ("users_by_day_states", "day"),
 }
-"""Whose rows may be deleted after some days: the table they lie in, and the column that says how old one is."""
+"""Retention setting -> the table whose rows it deletes, and the column of their age."""
 _KEPT = """
 SELECT name, extract(create_table_query, ' TTL (.+?) SETTINGS') FROM system.tables
 WHERE database = {database:String}
@@ -325,9 +322,9 @@ WHERE database = {database:String}
 
 
 def retain(client: Client, layout: Layout, *, dry_run: bool = False) -> list[str]:
-    """Make tables delete rows after the days a layout wants; return the statements that took.
+    """Set the TTL of tables to the days of a layout; return the statements that were needed.
 
-    Changes what differs, and nothing of tables there is no wish for.
+    Tables without a setting, and those that have the TTL already, are not changed.
 
     Raises:
         MigrationError: a table cannot be changed.
@@ -343,7 +340,7 @@ def retain(client: Client, layout: Layout, *, dry_run: bool = False) -> list[str
         for statement in () if dry_run else statements:
             client.command(statement)
     except ClickHouseError as error:
-        raise MigrationError(f"retention: {error}") from error
+        raise MigrationError(f"retention: {first_line(error)}") from error
     return statements
 
 
@@ -359,7 +356,7 @@ def _retaining(table: str, ttl: str, layout: Layout) -> str:
 
 
 def layout_of(settings: Settings) -> Layout:
-    """Return the layout the settings want."""
+    """Return the layout that the settings describe."""
     wishes, retention = settings.clickhouse, settings.retention
     return Layout(
         cluster=wishes.cluster,
@@ -388,6 +385,6 @@ def _run(client: Client, migration: Migration, statements: Iterable[str], *, app
         client.command(_RECORD, parameters={**row, "applied": applied})
     except ClickHouseError as error:
         hint = NOT_ALLOWED if error_code(error) == ACCESS_DENIED else ""
-        raise MigrationError(f"migration {_label(migration)}: {error}{hint}") from error
+        raise MigrationError(f"migration {_label(migration)}: {first_line(error)}{hint}") from error
     finally:
         client.database = home

@@ -1,4 +1,4 @@
-"""SQL against the store, answered in one of ClickHouse's output formats."""
+"""Runs SQL against the store; answers are in one of ClickHouse's output formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMULA = (b"=", b"+", b"-", b"@", b"\t", b"\r")
 
 
 class QueryAnswer(NamedTuple):
-    """What a statement was answered with, and in which format; `""` when it has no answer."""
+    """The answer to a statement, and its format; `""` when the statement returns nothing."""
 
     body: bytes
     format: str
@@ -35,7 +35,7 @@ def run_query(dsn: str, sql: str, form: str, options: Mapping[str, Any], *, writ
 
     Args:
         dsn: the store.
-        sql: the statement; a `FORMAT` of its own wins over `form`.
+        sql: the statement; its own `FORMAT` takes precedence over `form`.
         form: name of a ClickHouse output format, e.g. `JSONEachRow`.
         options: of the connection.
         write: the statement may change something.
@@ -66,17 +66,17 @@ def spreadsheet_safe(csv: bytes) -> bytes:
 
 
 def _only_reads(client: Client) -> bool:
-    """Say whether the user may only read; such a user cannot set `readonly`."""
+    """Return whether the user is read-only; such a user cannot set `readonly`."""
     setting = client.server_settings.get("readonly")
     return setting is not None and str(setting.value) != "0"
 
 
 def _format_of(client: Client, statement: str) -> tuple[str, bool]:
-    """Return the format a statement names, and whether it has an answer, as the store itself reads it."""
+    """Return the format that a statement names, and whether it returns rows, as the store parses it."""
     try:
         read = client.query("SELECT formatQuerySingleLine({sql:String})", parameters={"sql": statement})
     except DatabaseError:
-        # Not one statement. The store says what is wrong with it when it is run.
+        # Not a single statement. The store reports the error when the statement is run.
         return "", False
     normal = str(read.result_rows[0][0]).rstrip()
     found = _OWN_FORMAT.search(normal)

@@ -1,4 +1,4 @@
-"""Rollups held against the rows they were made of, and filled from rows that were there before them."""
+"""Compares rollups with the stored events, and adds events that were stored before the rollups existed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TRUTH = {
         FROM session_events AS e FINAL GROUP BY tenant_id, user_id, day
     """,
 }
-"""The rollups' rows, counted the plain way from the events as `FINAL` shows them."""
+"""The rows of each rollup, computed from the stored events with `FINAL`."""
 EVENTS_AT_ONCE = 300_000
 _MADE_OF_EVENTS = """
 SELECT name, as_select FROM system.tables
@@ -45,12 +45,12 @@ WHERE database = currentDatabase() AND engine = 'MaterializedView' AND has({view
 
 
 def differences(client: Client) -> dict[str, int]:
-    """Return, by rollup, how many of its rows are not what the stored events say; all 0 means exact.
+    """Return, by rollup, the number of rows that differ from the stored events; 0 means exact.
 
-    Reads every event: for tests, and for whoever doubts. Rollups that are kept longer than events differ, rightly.
+    Reads every event. Rollups that are kept longer than events differ by design.
     """
     events = client.query("SELECT count() FROM session_events").result_rows[0][0]
-    # What is grouped has to fit into memory.
+    # The groups of one query have to fit into memory.
     parts = 1 + int(events) // EVENTS_AT_ONCE
     return {
         name: sum(_differing(client, name, truth, part, parts) for part in range(parts))
@@ -59,7 +59,7 @@ def differences(client: Client) -> dict[str, int]:
 
 
 def _differing(client: Client, name: str, truth: str, part: int, parts: int) -> int:
-    """Return how many rows differ of the tenants of one part."""
+    """Return the number of rows that differ, for the tenants of one part."""
     only = "WHERE cityHash64(tenant_id) % {parts:UInt32} = {part:UInt32}"
     true, rolled = f"SELECT * FROM ({truth}) {only}", f"SELECT * FROM {name} {only}"  # noqa: S608  names of our own
     sql = f"SELECT count() FROM (({true} EXCEPT {rolled}) UNION ALL ({rolled} EXCEPT {true}))"  # noqa: S608  as above
@@ -67,9 +67,9 @@ def _differing(client: Client, name: str, truth: str, part: int, parts: int) -> 
 
 
 def fill(client: Client) -> list[str]:
-    """Put all stored events into the rollups, those in them already again; return the rollups' names.
+    """Add all stored events to the rollups, and return the rollups' names.
 
-    For rows older than the rollups. It changes nothing where there is nothing to add.
+    Events that a rollup has already do not change it.
     """
     views = {f"{name}_from_events": name for name in TRUTH}
     for view, select in client.query(_MADE_OF_EVENTS, parameters={"views": list(views)}).result_rows:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 WARN_EVERY_SECONDS = 60.0
-"""Between two warnings about inserts that fail for the same outage."""
+"""Seconds between two warnings about the same outage."""
 FORMAT = "MsgPack"
 """Rows are encoded by the pipeline; ClickHouse decodes them in its own threads."""
 _COLUMNS = {name: [column.name for column in table.columns] for name, table in TABLES.items()}
@@ -48,8 +48,8 @@ INSERT_SETTINGS = {
     "distributed_foreground_insert": 1,
     # Late events may span any number of months; the partitions are bounded by the tables.
     "throw_on_max_partitions_per_insert_block": 0,
-    # The tables collapse what is written twice. The server's own deduplication would skip the materialized views of
-    # a block whose first try reached the table and not them.
+    # The tables collapse rows that are written twice. The server's own deduplication would skip the materialized views
+    # of a block whose first attempt reached the table but not the views.
     "insert_deduplicate": 0,
 }
 SECURE_SCHEMES = frozenset({"clickhouses", "https"})
@@ -67,9 +67,16 @@ _HINTS = {
     "timed out": "no answer in time",
     "NameResolutionError": "the host name is not known",
 }
-"""What a library below says -> what it means."""
+"""Text of a library's error -> what it means, and what to do."""
 _SYSTEM_ERROR = re.compile(r"\[Errno \d+\] ([\w ]+)")
 _EXCEPTION = re.compile(r"Code: \d+\..*", re.DOTALL)
+_FOR_URL = re.compile(r" \(for url [^)]*\)")
+_ADVICE = {
+    "NOT_ENOUGH_SPACE": "free space on the store's disk",
+    "No space left on device": "free space on the store's disk",
+    "Too many open files": "raise the store's limit of open files (ulimit -n)",
+}
+"""What ClickHouse says -> what to do about it."""
 _PASSWORD = re.compile(r"(://[^:/@]*):.*@")
 _SECRET_OPTION = re.compile(r"([?&](?:password|access_token)=)[^&]*")
 
@@ -114,10 +121,10 @@ def connect(dsn: str, **options: Any) -> Client:
         given = {"autogenerate_session_id": False, **options, "secure": secure or options.get("secure", False)}
         return clickhouse_connect.get_client(dsn=plain, **given)
     except (TypeError, ValueError) as error:
-        raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
+        raise BadDsnError(f"{masked(dsn)}: {first_line(error)}") from error
     except (ClickHouseError, OSError) as error:
         if isinstance(error, ProgrammingError) and not embedded:
-            raise BadDsnError(f"{masked(dsn)}: {_first_line(error)}") from error
+            raise BadDsnError(f"{masked(dsn)}: {first_line(error)}") from error
         raise StoreUnreachableError(f"cannot reach ClickHouse at {masked(dsn)}: {_why(error)}") from error
 
 
@@ -151,7 +158,7 @@ def _create_database(dsn: str, name: str, options: Mapping[str, Any]) -> None:
 
 
 def _plain(dsn: str) -> tuple[str, bool]:
-    """Return the DSN as clickhouse-connect takes it, and whether it asks for TLS."""
+    """Return the DSN in the form that clickhouse-connect accepts, and whether it asks for TLS."""
     parts = urlsplit(dsn)
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise ValueError("expected chdb:///directory or clickhouse://user:password@host:8123/database")
@@ -165,14 +172,14 @@ def _plain(dsn: str) -> tuple[str, bool]:
 def _why(error: BaseException) -> str:
     text = str(error)
     if "already initialized with path" in text:
-        return "this process has another embedded store open, and there can be one"
+        return "this process has another embedded store open; one process can open only one"
     if "EmbeddedServer" in text:
-        return "another process has it open (ask its SQL endpoint), or it cannot be written"
-    return _first_line(error)
+        return "another process has it open (use its SQL endpoint), or it cannot be written"
+    return first_line(error)
 
 
-def _first_line(error: BaseException) -> str:
-    """Return one line of an error: ClickHouse's words, or the operating system's, not those of a library between."""
+def first_line(error: BaseException) -> str:
+    """Return one line of an error: the message of ClickHouse or of the operating system, not of a library between."""
     text = str(error)
     for sign, hint in _HINTS.items():
         if sign in text:
@@ -180,8 +187,17 @@ def _first_line(error: BaseException) -> str:
     if found := _SYSTEM_ERROR.search(text):
         return found[1].lower()
     if found := _EXCEPTION.search(text):
-        return found[0].strip().splitlines()[0][:300]
+        return advised(_FOR_URL.sub("", found[0].strip().splitlines()[0])[:300])
     return (text.strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def advised(text: str) -> str:
+    """Return what the store says, with what to do about it where that is known.
+
+    >>> advised("Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)")
+    "Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE); free space on the store's disk"
+    """
+    return "; ".join([text, *(advice for sign, advice in _ADVICE.items() if sign in text)])
 
 
 def write_rows(client: Client, table: str, rows: Sequence[bytes]) -> None:
@@ -278,7 +294,7 @@ class ClickHouseWriter:
             batch: rows by table, in `FORMAT`, columns in the order of `schemas.clickhouse.tables`.
 
         Raises:
-            StoreRefusedError: the store refuses the rows, or the patience is over.
+            StoreRefusedError: the store refuses the rows, or has failed for `patience` seconds.
             KeyError: there is no such table.
         """
         for table, rows in batch.items():
@@ -317,7 +333,7 @@ class ClickHouseWriter:
             write_rows(self._client, table, rows)
         except DatabaseError as error:
             if error_code(error) in REFUSED:
-                raise StoreRefusedError(f"table {table}: {_first_line(error)}") from error
+                raise StoreRefusedError(f"table {table}: {first_line(error)}") from error
             raise
         return self._clock() - begun
 
@@ -325,17 +341,17 @@ class ClickHouseWriter:
         """Count and log a failure.
 
         Raises:
-            StoreRefusedError: the patience is over.
+            StoreRefusedError: inserts have failed for `patience` seconds.
         """
         now = self._clock()
         if self.failing_since is None:
             self.failing_since, self._warned_at = now, now - WARN_EVERY_SECONDS
         seconds = now - self.failing_since
         if self._patience is not None and seconds >= self._patience:
-            raise StoreRefusedError(f"table {table}: gave up after {seconds:.0f} s: {_first_line(error)}") from error
+            raise StoreRefusedError(f"table {table}: gave up after {seconds:.0f} s: {first_line(error)}") from error
         if now - self._warned_at >= WARN_EVERY_SECONDS:
             self._warned_at = now
-            log.warning("insert failed, retrying", table=table, failing_for_s=round(seconds), error=_first_line(error))
+            log.warning("insert failed, retrying", table=table, failing_for_s=round(seconds), error=first_line(error))
         if self._observer is not None:
             code = error_code(error)
             self._observer.on_retry(f"code-{code}" if code else type(error).__name__)

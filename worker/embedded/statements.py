@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from worker.embedded.access import ENGINES, FORMATS, TABLE_FUNCTIONS, Role
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+T = TypeVar("T")
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\w+|\S", re.DOTALL)
 _READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "EXPLAIN", "EXISTS"})
 _WRITES = _READS | {
@@ -94,6 +95,18 @@ def refusal(statement: Statement, role: Role, outside: Collection[str]) -> str:
     return next((f"engine {name} is not served" for name in _engines(statement.tokens) if not _is_served(name)), "")
 
 
+def from_file(normal: str, path: str) -> str:
+    """Return an `INSERT … FORMAT …` in the engine's spelling that reads its rows from a file, given as a literal.
+
+    >>> from_file("INSERT INTO t (a) SETTINGS max_threads = 1 FORMAT CSV", "'/rows'")
+    "INSERT INTO t (a) FROM INFILE '/rows' SETTINGS max_threads = 1 FORMAT CSV"
+    """
+    found = list(_TOKEN.finditer(normal))
+    settings = (start for start, _, equals in _triples(found) if (start[0], equals[0]) == ("SETTINGS", "="))
+    at = next(settings, found[-2]).start()
+    return f"{normal[:at]}FROM INFILE {path} {normal[at:].rstrip()}"
+
+
 def outside(table_functions: Collection[str], others: Collection[str]) -> frozenset[str]:
     """Return the functions that reach beyond the store, in lower case.
 
@@ -124,5 +137,5 @@ def _settings(tokens: list[str]) -> Iterator[str]:
     return (name for settings, name, equals in _triples(tokens) if (settings, equals) == ("SETTINGS", "="))
 
 
-def _triples(tokens: list[str]) -> Iterator[tuple[str, str, str]]:
+def _triples(tokens: list[T]) -> Iterator[tuple[T, T, T]]:
     return zip(tokens, tokens[1:], tokens[2:], strict=False)

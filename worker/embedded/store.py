@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
+import resource
 import secrets
 import select
 import socket
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import orjson
 import structlog
 
+from worker.clickhouse.writer import advised
 from worker.embedded.access import DATABASE, Role
 from worker.embedded.broker import end_with_parent
 
@@ -33,8 +36,11 @@ STOP_SECONDS = 6.0
 RESTART_SECONDS = 0.5
 ANSWER_SECONDS = 2.0
 BACKLOG = 64
+OPEN_FILES, LEAST_OPEN_FILES = 4096, 512
+"""Files that may be open at once: what is asked for, and below which there is no start."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """Variables the process gets: none of the settings, which hold secrets."""
+_ERROR_TYPE = re.compile(r"^[\w.]+(?:Error|Exception): ")
 
 
 class StoreProcessError(Exception):
@@ -108,10 +114,11 @@ class EmbeddedStore:
         """Start the process and return at once; its address is known from here on. `wait_ready` has to follow.
 
         Raises:
-            StoreProcessError: it is not installed, or the directory cannot be made.
+            StoreProcessError: it is not installed, too few files may be open, or the directory cannot be made.
         """
         if find_spec("chdb") is None:
             raise StoreProcessError("the embedded store is not installed: pip install 'sessionwatch[embedded]'")
+        enough_files()
         _make(self._directory)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self.address = self.address._replace(port=int(self._listener.getsockname()[1]))
@@ -192,6 +199,23 @@ class EmbeddedStore:
                 log.warning("embedded store did not start, trying again", error=str(error))
 
 
+def enough_files() -> None:
+    """Raise this process's limit of open files as far as it may be, for the processes it starts, too.
+
+    Raises:
+        StoreProcessError: it stays too low for the engine, which would fail later, at a place that says less.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES:
+        return
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < LEAST_OPEN_FILES:
+        raise StoreProcessError(
+            f"only {wanted} files may be open, {LEAST_OPEN_FILES} are needed; raise the limit, ulimit -n {OPEN_FILES}"
+        )
+
+
 def running(directory: Path) -> Address | None:
     """Return where a store's directory is served, None when it is not."""
     try:
@@ -261,10 +285,19 @@ def _line(process: subprocess.Popen[bytes], seconds: float) -> Mapping[str, str]
 
 def _why(error: str | None, log_file: Path) -> str:
     if error is None:
-        return f"its log is {log_file}"
+        return f"{_last_line(log_file)} (log: {log_file})"
     if "EmbeddedServer" in error:
         return f"another process has it open, or it cannot be written (log: {log_file})"
-    return error.strip().splitlines()[0][:300]
+    return advised(error.strip().splitlines()[0][:300])
+
+
+def _last_line(log_file: Path) -> str:
+    """Return what the process wrote last before it ended, without the name of the exception's type."""
+    with suppress(OSError):
+        lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines:
+            return advised(_ERROR_TYPE.sub("", lines[-1])[:300])
+    return "it wrote nothing"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

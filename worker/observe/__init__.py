@@ -1,1 +1,1 @@
-"""What operators see: metrics, logs, and pages over the running worker."""
+"""Observability: metrics, logs, and the web pages of the running worker."""

@@ -1,4 +1,4 @@
-"""Connections of our web servers: bounded in number, and closed when a request's head does not come."""
+"""Connections of our web servers: bounded in number, and closed when no complete request head arrives in time."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ IDLE_SECONDS = 60.0
 
 
 class Connections:
-    """Makes the protocol of each connection that comes in.
+    """Creates the protocol of each new connection.
 
-    When all places are taken, the connection that has waited longest without a request makes room; when all are at
-    work, the new one is closed.
+    At the limit, the connection that has been idle longest is closed; when all have a request in progress, the new one
+    is closed.
 
     Args:
-        server: answers the requests. Its handler is wrapped, so give it to one `Connections` alone.
-        most: connections at once.
-        head_seconds: seconds a head may take.
+        server: answers the requests. Its handler is wrapped, so pass it to one `Connections` only.
+        most: the limit of concurrent connections.
+        head_seconds: seconds until a request's head must be complete.
     """
 
     def __init__(self, server: web.Server, *, most: int = CONNECTIONS, head_seconds: float = HEAD_SECONDS) -> None:
         self._most = most
         self._head_seconds = head_seconds
         self._open: dict[_Connection, None] = {}
-        # aiohttp's defaults that matter: heads of 8 KiB a line, no body read before the handler asks for it.
+        # aiohttp's defaults: header lines of at most 8 KiB, and no body is read before the handler asks for it.
         self._server = server
         self._handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]] = server.request_handler
         server.request_handler = self._handle
@@ -52,7 +52,7 @@ class Connections:
         return _Connection(self, self._server, loop, self._head_seconds)
 
     async def close(self, seconds: float) -> None:
-        """End all connections, waiting some seconds for requests under way."""
+        """Close all connections, after some seconds for requests in progress."""
         for connection in list(self._open):
             if not connection.at_work:
                 connection.abort()
@@ -60,7 +60,7 @@ class Connections:
         await self._server.shutdown(seconds)
 
     def admit(self, connection: _Connection) -> bool:
-        """Say whether there is room for a connection, and keep it."""
+        """Return whether a connection is accepted, and count it."""
         if len(self._open) >= self._most:
             idle = next((each for each in self._open if not each.at_work), None)
             if idle is None:
@@ -71,7 +71,7 @@ class Connections:
         return True
 
     def release(self, connection: _Connection) -> None:
-        """Give a connection's place back."""
+        """Count a connection as closed."""
         self._open.pop(connection, None)
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
@@ -98,7 +98,7 @@ class BoundedSite(web.BaseSite):
         return "http://{}:{}".format(*self._address)
 
     async def start(self) -> None:
-        """Begin to serve.
+        """Start serving.
 
         Raises:
             OSError: the address cannot be bound.
@@ -149,17 +149,17 @@ class _Connection(web.RequestHandler):
         super().data_received(data)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log an error of a handler; a request that is not HTTP is the client's error, which must not fill a disk."""
+        """Log an error of a handler. A request that is not HTTP is not logged, or a client could fill the disk."""
         if not isinstance(kw.get("exc_info"), HttpProcessingError):
             super().log_exception(*args, **kw)
 
     def begin(self) -> None:
-        """Note that a request's head is complete."""
+        """Record that a request's head is complete."""
         self._stop_timer()
         self.at_work = True
 
     def rest(self) -> None:
-        """Note that a request is answered."""
+        """Record that a request is answered."""
         self.at_work = False
 
     def abort(self) -> None:

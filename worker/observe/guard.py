@@ -1,4 +1,4 @@
-"""What every page asks of a request before it answers: that it is meant for this host, and in time."""
+"""Checks of every request: the host name is that of this server, and the answer does not take too long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PAGE_SECONDS = 10.0
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-MISDIRECTED = "this server does not answer to that host name; add it to web.allowed_hosts\n"
+MISDIRECTED = "this host name is not allowed; add it to web.allowed_hosts\n"
 
 
 def host_guard(names: Iterable[str]) -> Middleware:
@@ -46,7 +46,7 @@ def host_guard(names: Iterable[str]) -> Middleware:
 
 
 def is_ours(given: list[str], names: frozenset[str]) -> bool:
-    """Tell whether the values of `Host` name this server; a client without any is not a browser.
+    """Return whether the values of `Host` name this server; a client that sends none is not a browser.
 
     >>> is_ours(["[::1]:6066"], frozenset()), is_ours(["evil.example"], frozenset({"worker"}))
     (True, False)

@@ -1,4 +1,4 @@
-"""What the stream layer reports, and what pages and gauges read of a running worker."""
+"""The callbacks of the stream layer, and the view of a running worker that pages and gauges read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StreamObserver:
         """Called with the group's watermark lag, in milliseconds."""
 
     def on_assigned(self, partitions: Iterable[int]) -> None:
-        """Called with the partitions that are processed from now on; all others are not."""
+        """Called with the partitions that are processed from now on, to the exclusion of all others."""
 
     def on_restored(self, states: int, seconds: float) -> None:
         """Called when the state of the assigned partitions was recovered, with its number of keys."""

@@ -1,6 +1,6 @@
-"""Logging: structlog for everybody, readable on a terminal, JSON elsewhere, without secrets or personal data.
+"""Logging with structlog: readable on a terminal, JSON elsewhere, without secrets or personal data.
 
-What the libraries below log through `logging` (Faust, mode, aiokafka) takes the same way out.
+Lines that libraries (Faust, mode, aiokafka) log through `logging` are formatted in the same way.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 Format = Literal["auto", "json", "console"]
 MASK = "***"
 
-# `scheme://user:password@host`: the password goes, the user stays.
+# `scheme://user:password@host`: the password is masked, the user is kept.
 _DSN = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s@]+(?=@)", re.IGNORECASE)
 # `password=…`, `"sasl_plain_password": "…"`, `token: …` inside a line of text.
 _ASSIGNED = re.compile(
     r"(?P<head>[\w.-]*(?:password|passwd|secret|token)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+", re.IGNORECASE
 )
 _SECRET = re.compile(r"password|passwd|secret|token|credential", re.IGNORECASE)
-# Who it was and what they sent is in ClickHouse, under its access rules; logs have none.
+# Personal data is in ClickHouse, under its access rules; logs have no access rules.
 PERSONAL = frozenset(
     {"ip", "key", "location", "record", "session_uid", "user", "user_agent", "user_id", "value"}
 )  # fmt: skip
-# Chatty at INFO, one line for every topic, partition and heartbeat.
+# At INFO, these log one line for every topic, partition and heartbeat.
 _QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "clickhouse_connect", "urllib3")
 
-# Services below Faust tell of each start and stop: `[^--Recovery]: Starting...`.
+# Services of Faust log each start and stop: `[^--Recovery]: Starting...`.
 _CHATTER = re.compile(r"^\[\^-*[^\]]*\]: (Starting|Stopping|Shutting down|Creating topic)")
 REPEAT_SECONDS = 10.0
-"""A library's line that repeats is shown once in so long: a broker that is away is no reason to fill a disk."""
+"""A repeated line of a library is logged once in so many seconds: an unavailable broker must not fill the disk."""
 _REPEATING = ("aiokafka", "aiohttp", "asyncio")
 _REPEATS = 512
 
 
 class RepeatFilter(logging.Filter):
-    """Shows repeated lines of the libraries below once in `REPEAT_SECONDS`; drops the chatter of services.
+    """Logs a repeated line of a library once in `REPEAT_SECONDS`; drops starts and stops of services.
 
-    Lines of our own always pass.
+    Our own lines always pass.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class RepeatFilter(logging.Filter):
         self._shown: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line is shown."""
+        """Return whether a line is logged."""
         if record.levelno <= logging.DEBUG:
             return True
         if record.levelno == logging.INFO and _CHATTER.match(record.getMessage()):
@@ -83,7 +83,7 @@ def masked(text: str) -> str:
 
 
 def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Mask what is named like a secret, and passwords inside any text (structlog processor)."""
+    """Mask fields with the name of a secret, and passwords inside any text (structlog processor)."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = MASK if _SECRET.search(name) else masked(value)
@@ -93,7 +93,7 @@ def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
 
 
 def drop_personal(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out personal data above debug (structlog processor)."""
+    """Drop personal data above debug (structlog processor)."""
     if method != "debug":
         for name in PERSONAL & event.keys():
             del event[name]
@@ -101,7 +101,7 @@ def drop_personal(_logger: Any, method: str, event: MutableMapping[str, Any]) ->
 
 
 def clean_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Replace what could steer a terminal (structlog processor); JSON escapes it by itself."""
+    """Replace control characters (structlog processor); JSON escapes them by itself."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable_lines(value)
@@ -109,7 +109,7 @@ def clean_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) 
 
 
 def shared_processors() -> list[Processor]:
-    """Return what every log line passes, ours and the libraries'."""
+    """Return the processors of every log line, ours and the libraries'."""
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -127,7 +127,7 @@ def configure(level: str = "info", log_format: Format = "auto", stream: TextIO |
     """Send all logging of the process to `stream` (default: stderr).
 
     Args:
-        level: `debug`, `info`, `warning` or `error`; libraries below stay one level quieter than `info`.
+        level: `debug`, `info`, `warning` or `error`; the libraries in `_QUIET` log warnings only, except at `debug`.
         log_format: `auto` is `console` on a terminal and `json` elsewhere.
         stream: where lines go.
     """

@@ -1,4 +1,4 @@
-"""Turns callbacks of the stream layer into metrics."""
+"""Updates the metrics from the callbacks of the stream layer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLE = 250
 
 
 class MetricsObserver(StreamObserver):
-    """Turns events of the stream layer into metrics.
+    """Updates the metrics from the callbacks of the stream layer.
 
     Args:
         clock: milliseconds since the epoch.

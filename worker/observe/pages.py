@@ -1,4 +1,4 @@
-"""What the worker's web server answers, as pure functions; the stream routes requests and finds the state.
+"""The pages of the worker's web server, as pure functions; the stream layer routes requests and finds the state.
 
 Times are integer milliseconds since the epoch, UTC, as everywhere.
 """
@@ -36,22 +36,22 @@ class Page(NamedTuple):
 
 
 def json_page(value: Any, status: int = 200) -> Page:
-    """Answer with JSON."""
+    """Return a page of JSON."""
     return Page(status, JSON, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
 def metrics_page() -> Page:
-    """`/metrics`: everything, in Prometheus' text format."""
+    """`/metrics`: all metrics, in Prometheus' text format."""
     return Page(200, CONTENT_TYPE, exposition())
 
 
 def live_page() -> Page:
-    """`/health/live`: the event loop turns; a restart would help if it did not answer."""
+    """`/health/live`: the event loop runs. If there is no answer, restart the worker."""
     return json_page({"status": "live"})
 
 
 def ready_page(reasons: Sequence[str]) -> Page:
-    """`/health/ready`: 200 when the worker takes part, 503 with the reasons when it does not."""
+    """`/health/ready`: 200 when the worker is ready, 503 with the reasons when it is not."""
     READY.set(not reasons)
     return json_page({"status": "unready" if reasons else "ready", "reasons": list(reasons)}, 503 if reasons else 200)
 

@@ -1,4 +1,4 @@
-"""What a run did, remembered for its summary and its live view."""
+"""Records what a run did, for its summary and its live view."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOG_EVERY = 10_000
-"""A detection that fails is logged the first time, and then once in so many."""
+"""Failures of a detection between two log lines; the first one is always logged."""
 NEWEST = 50
 LATENCIES = 2_000
 RECENT_MS = 60_000
-"""Older latencies say nothing of how fast the present is."""
+"""Milliseconds. Older latencies are ignored."""
 
 
 class RejectRate:
-    """How much of the last minute's input was rejected.
+    """The share of the last minute's input that was rejected.
 
     Args:
         clock: milliseconds since the epoch.
@@ -48,7 +48,7 @@ class RejectRate:
         self._recent: deque[tuple[float, int, int]] = deque()
 
     def add(self, records: int, rejected: int) -> None:
-        """Take in a batch; those of one second are kept together."""
+        """Add a batch; the batches of one second are summed."""
         second = self._clock() // 1000
         if self._recent and self._recent[-1][0] == second:
             _, others, bad = self._recent.pop()
@@ -56,7 +56,7 @@ class RejectRate:
         self._recent.append((second, records, rejected))
 
     def problems(self) -> list[str]:
-        """Return what is wrong, for readiness."""
+        """Return the reasons for which the worker is not ready."""
         while self._recent and self._recent[0][0] <= (self._clock() - RECENT_MS) // 1000:
             self._recent.popleft()
         records = sum(count for _, count, _ in self._recent)
@@ -92,9 +92,9 @@ class Recorder(MetricsObserver):
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
 
     def on_batch(self, tp: TP, records: int, seconds: float, result: BatchResult) -> None:
-        """Take in a batch."""
+        """Called when records were processed."""
         super().on_batch(tp, records, seconds, result)
-        # Announcements and findings are the worker's own.
+        # The worker itself produced session starts and findings.
         self.read += records - result.counters["starts-correlated",] - result.counters["findings-correlated",]
         rejected = sum(count for key, count in result.counters.items() if key[0] == "rejected")
         self.rejects.add(records, rejected)
@@ -109,42 +109,42 @@ class Recorder(MetricsObserver):
         self._remember_incidents(result)
 
     def on_timers(self, partition: int, seconds: float, result: BatchResult) -> None:
-        """Record what timers brought about."""
+        """Called when timers changed something."""
         super().on_timers(partition, seconds, result)
         self._remember_incidents(result)
 
     def on_insert(self, rows: Mapping[str, int], record_times: Sequence[int]) -> None:
-        """Take in that rows became durable."""
+        """Called when rows are durable."""
         super().on_insert(rows, record_times)
         self.rows.update(rows)
 
     def on_poison(self, record: Record, error: Exception) -> None:
-        """Take in that the pipeline failed on a record."""
+        """Called when the processor failed on a record."""
         super().on_poison(record, error)
         self.failed += 1
 
     def on_detection_failure(self, detection: str, error: Exception) -> None:
-        """Take in that a detection raised; log the first time and then once in so many."""
+        """Called when a detection raised; logs the first failure and then one in `LOG_EVERY`."""
         metrics.DETECTION_FAILURES.labels(detection).inc()
         self.failures[detection] += 1
         if self.failures[detection] % LOG_EVERY == 1:
             log.error(
-                "a detection failed, the event is judged by the others", detection=detection, why=failure_place(error),
-                times=self.failures[detection],
+                "a detection failed; the other detections judge the event",
+                detection=detection, why=failure_place(error), times=self.failures[detection],
             )  # fmt: skip
 
     def count(self, name: str) -> int:
-        """Return how often something happened, over all its labels."""
+        """Return the sum of a counter over all its labels."""
         return self._counts[name]
 
     def latency(self, quantile: float) -> float | None:
-        """Return a quantile of the last minute's findings' latencies in seconds; None without any."""
+        """Return a quantile of the latencies of the last minute's findings, seconds; None when there are none."""
         since = self._clock() - RECENT_MS
         known = sorted(latency for at, latency in self._latencies if at >= since)
         return known[min(int(len(known) * quantile), len(known) - 1)] if known else None
 
     def forget_latencies(self) -> None:
-        """Begin anew: what was behind is no longer."""
+        """Drop the latencies: they were measured while the worker caught up."""
         self._latencies.clear()
 
     def _remember(self, finding: Finding) -> None:
@@ -153,7 +153,7 @@ class Recorder(MetricsObserver):
         severity = SEVERITIES[finding.severity]
         self.severities[severity] += 1
         if finding.detected_at >= self._started:
-            # What is read of the past says nothing of how fast the present is.
+            # Findings on past events are not a measure of latency.
             now = self._clock()
             self._latencies.append((now, max(now - finding.detected_at, 0.0) / 1000))
 
@@ -182,6 +182,6 @@ def _line(incident: Incident) -> IncidentLine:
 
 
 def failure_place(error: Exception) -> str:
-    """Return an exception's kind and the line it comes from, not its words: they may repeat what a record says."""
+    """Return type and origin of an exception, without its message, which may repeat the content of a record."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error).__name__ + (f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "")

@@ -1,4 +1,4 @@
-"""What a running worker shows of itself: a snapshot while it runs, a summary when it is done."""
+"""The figures of a running worker: a snapshot while it runs, a summary at the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentLine:
-    """An incident as one line: when it began (event time, milliseconds), how bad it is, its state, whose, and what."""
+    """An incident on one line: start (event time, milliseconds), severity, state, tenant, user, title."""
 
     time: int
     severity: str
@@ -27,15 +27,15 @@ class Snapshot:
 
     Attributes:
         elapsed: seconds since the start.
-        addresses: what is served -> where, in the order to show.
-        events_per_second: now. `speeds`: of the last seconds, newest last.
+        addresses: addresses by name, in the order to show.
+        events_per_second: the current rate. `speeds`: those of the last seconds, newest last.
         read, lag, in_flight: records consumed, records not consumed yet, rows not durable yet.
         rows: durable rows by table. rejected: records by reason.
         sessions: active sessions by tenant.
         latency_p50, latency_p99: from record timestamp to finding published, seconds; None before the first.
-        severities: findings so far by severity. incidents: the newest, the one that changed last first.
+        severities: findings by severity. incidents: the newest, in order of their last change, newest first.
         waiting_for: why the worker is not ready; empty when it is.
-        doing: what it does before the present is what it sees; empty when it does.
+        doing: the current step of the start-up; empty afterwards.
     """
 
     elapsed: float = 0.0
@@ -58,7 +58,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a `demo` or a `replay` did.
+    """The result of a `demo` or a `replay`.
 
     Attributes:
         read: records (lines) read; accepted + rejected + ignored + failed of them.
@@ -66,8 +66,8 @@ class Summary:
         seconds: wall time of the run.
         interrupted: the user ended it.
         reasons: records rejected by reason.
-        unevaluated: events by detection that lacked what it needs to evaluate them.
-        failed: records that broke the pipeline; they are dead letters.
+        unevaluated: events that a detection could not evaluate because data was missing, by detection.
+        failed: records that the pipeline failed on; they are dead letters.
         failures: evaluations in which a detection raised, by detection.
     """
 
@@ -92,7 +92,7 @@ class Summary:
         return {**shown, "seconds": round(self.seconds, 3), "events_per_second": round(speed, 1)}
 
     def as_line(self) -> str:
-        """Return the same for people."""
+        """Return the summary as one line of text."""
         speed = self.read / self.seconds if self.seconds else 0.0
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.reasons.items()))
         rejected = f"{self.rejected:,} rejected: {why};" if why else f"{self.rejected:,} rejected,"

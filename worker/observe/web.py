@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     from worker.sessions.state import User
 
 ROUTED = "X-Sessionwatch-Routed"
-"""Says that another worker sent the request on: it is not sent on again."""
+"""Header of a request that another worker forwarded; it is not forwarded again."""
 ROUTE_SECONDS = 5.0
 HEALTH, AUTHORIZATION = "/health/", "Authorization"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 DENIED = json_page({"error": "a bearer token is required: web.token"}, 401)
-UNKNOWN = json_page({"error": "no state is kept of this user"}, 404)
+UNKNOWN = json_page({"error": "there is no state of this user"}, 404)
 _ELSEWHERE = (
     "the worker at {url} keeps this user; ask it, or set web.forward_over_http, with which workers send the token to "
     "one another over plain HTTP"
 )
 UNASSIGNED = json_page({"error": "the user's partition is being assigned; try again"}, 503)
 SAMPLE_EVERY = 15_000
-"""Milliseconds between looks at the state for its size, however often metrics are read."""
+"""Milliseconds between two measurements of the state, however often metrics are read."""
 YIELD_EVERY = 100
-"""Users decoded before the event loop gets its turn: about 5 ms."""
+"""Users decoded before other tasks of the event loop run: about 5 ms."""
 
 
 def add_pages(
@@ -71,14 +71,14 @@ def add_pages(
     Args:
         app: the worker.
         table: name of its table.
-        limits: half-lives of the risk shown.
+        limits: half-lives of the risk scores.
         clock: milliseconds since the epoch.
-        sources: where enrichment gets its knowledge from, for its age.
+        sources: the data sources of enrichment, for their age.
         reasons: why the worker is not ready, beyond the app's own.
         token: bearer token that all pages but those of health require; empty: none.
-        hosts: names by which requests may call this server, beside addresses and `localhost`.
-        clear_token: send the token on to other workers over plain HTTP.
-        pseudonyms: under which users are kept; None: their own ids.
+        hosts: host names that requests may use, in addition to addresses and `localhost`.
+        clear_token: forward the token to other workers over plain HTTP.
+        pseudonyms: the pseudonyms of user ids; None: ids are kept as they are.
     """
     app.web.web_app.middlewares.append(host_guard(hosts))
     pages = _Pages(app, table, limits, clock, sources, reasons, pseudonyms, clear_token=clear_token)
@@ -99,7 +99,7 @@ def _handler(page: Callable[..., Any], token: str) -> Callable[..., Any]:
 
 
 def _is_private(url: str) -> bool:
-    """Tell whether a request to a URL cannot be read on the way."""
+    """Return whether a request to a URL is encrypted, or does not leave this machine."""
     target = urlsplit(url)
     return target.scheme == "https" or target.hostname in LOOPBACK
 
@@ -155,17 +155,17 @@ class _Pages:
         return metrics_page()
 
     async def live(self, _request: Any) -> Page:
-        """Say that the event loop turns."""
+        """Answer that the event loop runs."""
         return live_page()
 
     async def ready(self, _request: Any) -> Page:
-        """Say whether the worker takes part."""
+        """Answer whether the worker is ready."""
         return ready_page([*self._app.problems, *self._reasons()])
 
     async def user(self, request: Any, tenant: str, user: str) -> Page:
-        """Answer with a user's active sessions, from whichever worker keeps them.
+        """Answer with a user's active sessions, which another worker may keep.
 
-        By the user's id, or the pseudonym, of which nobody can tell the partition: then every worker is asked.
+        The user is given by id or by pseudonym. A pseudonym does not determine the partition, so every worker is asked.
         """
         name = self._pseudonyms.names(tenant, user)[0] if self._pseudonyms else user
         partitions, queues = home_partitions(tenant, user, self._app.settings.partitions), self._app.delivery.queues

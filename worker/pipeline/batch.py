@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from schemas.decoding import Ignored, Rejected, RejectReason
-from schemas.event import EventKind, SessionEvent
+from schemas.event import EventKind, SessionEvent, Shape
 from schemas.keys import user_key
+from schemas.sources import source_number
 from worker.pipeline.correlation import MAX_STARTS, CorrelationStage, announcements, deed_message, start_of
 from worker.pipeline.feedback import process_feedback
 from worker.pipeline.findings import Cause, FindingCollector
@@ -29,6 +30,8 @@ from worker.pipeline.ports import (
     ahead_of,
     dead_letter,
     envelope_headers,
+    owner_header,
+    owner_of,
 )
 from worker.pipeline.rows import event_row, session_row
 from worker.sessions.announcements import Deed
@@ -36,11 +39,13 @@ from worker.sessions.budget import is_budget
 from worker.sessions.correlation import is_correlation
 from worker.sessions.incidents import IncidentLimits
 from worker.sessions.reorder import ROUTINE, apply, expired, is_forgotten, next_timer
+from worker.sessions.row_owners import RowOwner, decode_row_owner, is_row_owner, renewed, row_owner_key
 from worker.sessions.state import Contexts, decode_user, encode_user, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from schemas.decoding.results import DeletedRow
     from worker.enrich.model import Device, Enrichment
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.pipeline.privacy import Pseudonyms
@@ -61,6 +66,7 @@ EVENTS, SESSIONS, FINDINGS = "session_events", "sessions", "findings"
 class Topics(Protocol):
     """The names of the topics the pipeline writes to."""
 
+    events: str
     by_user: str
     starts: str
     dlq: str
@@ -204,6 +210,8 @@ class _Batch:
         self._partition_of = pipeline.partition_of
         self._limits = pipeline.limits
         self._pseudonyms = pipeline.pseudonyms
+        # Other states than those of pseudonyms must not name users.
+        self._knows_rows = pipeline.pseudonyms is None or not pipeline.pseudonyms.are_of_users
         self._operator = pipeline.operator
         self._partition = partition
         self._shard = shard
@@ -232,7 +240,7 @@ class _Batch:
         state = self._shard.get(key)
         if state is None:
             return
-        if is_correlation(state) or is_budget(state):
+        if is_correlation(state) or is_budget(state) or is_row_owner(state):
             self._states[key] = None
             return
         user = decode_user(state)
@@ -277,6 +285,8 @@ class _Batch:
             return None
         # Producers know the user's own id only: with pseudonyms, too, it decides the partition.
         home = key = user_key(result.tenant_id, result.user_id)
+        if result.shape == Shape.DEBEZIUM and self._knows_rows and record.topic != self._topics.by_user:
+            self._remember_row(record.topic, result)
         if self._pseudonyms is not None:
             result = self._pseudonyms.renamed(result)
             key = user_key(result.tenant_id, result.user_id)
@@ -299,8 +309,8 @@ class _Batch:
         # Replayed dead letters come in any order; one that comes twice is a duplicate event, and its row the same.
         if not self._reader.may_repeat or is_replayed(record, self._topics.by_user):
             return False
-        way = origin[1]
-        if record.topic == self._topics.by_user and ahead_of(record):
+        way = origin[1] if origin[0] == self._topics.events else source_number(origin[0], origin[1])
+        if record.topic == self._topics.by_user and (ahead_of(record) or owner_of(record)):
             # These come another way than the other records of their partition, and are in order among themselves.
             way = -1 - way
         if user.offsets.get(way, -1) >= origin[2]:
@@ -313,8 +323,32 @@ class _Batch:
             self._erase(record.key)
         elif isinstance(result, Ignored):
             self._count["ignored", result.reason] += 1
-        else:
+        elif result.row is None or not self._forward_deletion(record, result.row):
             self._reject(record, result)
+
+    def _remember_row(self, topic: str, event: SessionEvent) -> None:
+        """Remember the user of a database row, for a deletion that names the row alone."""
+        if event.kind is EventKind.DELETED or event.uid_derived:
+            return
+        key = row_owner_key(topic, event.session_uid)
+        owner = RowOwner(event.tenant_id, event.user_id, event.event_time)
+        state = renewed(self._states.get(key) or self._shard.get(key), owner)
+        if state is not None:
+            self._states[key] = state
+
+    def _forward_deletion(self, record: Record, row: DeletedRow) -> bool:
+        """Forward a deletion that names a row alone to the row's user; return False when that is not known."""
+        if record.topic == self._topics.by_user or not self._knows_rows:
+            return False
+        key = row_owner_key(record.topic, row.uid)
+        state = self._states.get(key) or self._shard.get(key)
+        if state is None:
+            return False
+        owner = decode_row_owner(state)
+        origin = record.topic, record.partition, record.offset
+        header = owner_header(owner.tenant_id, owner.user_id)
+        self._forward(record, user_key(owner.tenant_id, owner.user_id), origin, header)
+        return True
 
     def _erase(self, key: bytes) -> None:
         """Erase a user, as a tombstone under the user's key asks for."""
@@ -413,7 +447,7 @@ class _Batch:
                 self._findings.add(change, placed.key, cause, after, before)
         return tuple(sorted({change.finding.detection for change in changes}))
 
-    def _forward(self, record: Record, key: bytes, origin: Origin) -> None:
+    def _forward(self, record: Record, key: bytes, origin: Origin, *more: tuple[str, bytes]) -> None:
         self._count["forwarded",] += 1
         self._result.messages.append(
             Message(
@@ -424,6 +458,7 @@ class _Batch:
                     (ORIGIN_TOPIC, origin[0].encode()),
                     (ORIGIN_PARTITION, str(origin[1]).encode()),
                     (ORIGIN_OFFSET, str(origin[2]).encode()),
+                    *more,
                     *self._ahead_header(record),
                     *envelope_headers(record),
                 ),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+import orjson
 
 from schemas.finding import Finding
 from schemas.incident import Incident
@@ -25,6 +26,8 @@ REPLAYED = "sw-replayed"
 """On a forward: it was a dead letter, so that its origin's offset says nothing of what was applied."""
 AHEAD = "sw-ahead"
 """On a forward: by how many milliseconds the record's timestamp was ahead of the worker that first read it."""
+OWNER = "sw-owner"
+"""On a forward: tenant and user, as a JSON array, of a deletion that names its row's key alone."""
 REASON, MESSAGE, FIELD = "sw-reason", "sw-message", "sw-field"
 
 
@@ -79,6 +82,27 @@ def ahead_of(record: Record) -> int:
     """Return by how many milliseconds a forwarded record's own timestamp was ahead of its arrival; else 0."""
     text = next((value for name, value in record.headers if name == AHEAD), b"")
     return int(text[:16]) if text.isdigit() else 0
+
+
+def owner_of(record: Record) -> tuple[str, str] | None:
+    """Return the tenant and user that a forward names beside its record; None when it names none."""
+    text = next((value for name, value in record.headers if name == OWNER), b"")
+    try:
+        tenant_id, user_id = orjson.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return str(tenant_id), str(user_id)
+
+
+def owner_header(tenant_id: str, user_id: str) -> tuple[str, bytes]:
+    """Return the header that names the tenant and user of a record which does not."""
+    return OWNER, orjson.dumps([tenant_id, user_id])
+
+
+def first_topic(record: Record) -> str:
+    """Return the topic on which a record first arrived: of a forward, the one that its headers name."""
+    origin = next((value for name, value in record.headers if name == ORIGIN_TOPIC), None)
+    return record.topic if origin is None else origin.decode(errors="replace")
 
 
 class Message(NamedTuple):

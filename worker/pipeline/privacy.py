@@ -55,6 +55,11 @@ class Pseudonyms:
         self._addresses = addresses
         self._meta_data = meta_data
 
+    @property
+    def are_of_users(self) -> bool:
+        """Whether user ids are replaced."""
+        return self._users
+
     def user(self, tenant_id: str, user_id: str) -> str:
         """Return the name a user goes by; of tenants that share an id each has its own.
 

@@ -6,7 +6,7 @@ without decoding the state. The format tells the kinds of states apart.
 
 from __future__ import annotations
 
-USER, CORRELATION, BUDGET, INCIDENTS = 1, 2, 3, 4
+USER, CORRELATION, BUDGET, INCIDENTS, ROW_OWNER = 1, 2, 3, 4, 5
 """Format versions. A state whose layout changes gets a new number."""
 NEVER = 2**64 - 1
 _HEADER_BYTES = 9

@@ -321,7 +321,8 @@ class User(msgspec.Struct, gc=False, array_like=True):
 
     Attributes:
         applied: how many records were applied: the state's logical clock.
-        offsets: source partition -> offset of the last record applied from it.
+        offsets: source partition -> offset of the last record applied from it; partitions of further input topics by
+            their `schemas.sources.source_number`.
         contexts: number -> encoded `Context`.
         rotate_at: event time from which the base is to move on.
         window: packed observations, one after the other; `window_size` of them.

@@ -42,7 +42,7 @@ log = get_logger(__name__)
 AFTER_COMMIT = "after-commit"
 WATCH_SECONDS = 1.0
 WEB_STOP_SECONDS = 1.0
-"""How long a stop waits for pages that are being served."""
+"""Seconds that a stop waits for requests in progress."""
 FOREVER = 1e6
 """Seconds. A worker that waits for the store must not be expelled for not fetching; its readiness reports the wait."""
 
@@ -145,7 +145,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         await self.flow_control.acquire()
 
     def _is_active(self) -> bool:
-        """Tell whether partitions may be processed now."""
+        """Return whether partitions may be processed now."""
         active: bool = self.flow_control.is_active()
         return active
 
@@ -188,7 +188,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             await self.lag_monitor.look(self.consumer)
 
     def lag(self) -> dict[TP, int]:
-        """Return how many records of each assigned input partition are not durable yet, as far as is known."""
+        """Return the number of records of each assigned input partition that are not durable yet, where known."""
         return self.lag_monitor.lag(self.consumer)
 
     # What the delivery needs
@@ -197,7 +197,7 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.consumer.done(tp, offset)
 
     def _is_member(self) -> bool:
-        """Tell whether the group cannot have expelled this worker: a recent heartbeat was confirmed."""
+        """Return whether a recent heartbeat was confirmed, so that the group cannot have expelled this worker."""
         age: float = self.consumer.heartbeat_age
         return age < self.settings.session_timeout * 0.75
 
@@ -254,9 +254,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
         self.observer.on_assigned(sorted(partitions))
 
     def _assigned_partitions(self) -> set[int]:
-        by_topic: dict[str, set[int]] = {
-            t: set() for t in (self.settings.events, self.settings.by_user, self.changelog)
-        }
+        topics = (*self.settings.firsts(), self.settings.by_user, self.changelog)
+        by_topic: dict[str, set[int]] = {topic: set() for topic in topics}
         for tp in self.consumer.assignment():
             by_topic.setdefault(tp.topic, set()).add(tp.partition)
         first, *others = by_topic.values()
@@ -267,10 +266,10 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
             )
         return first
 
-    # Rebalance and life
+    # Rebalance, start and stop
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:  # noqa: ARG002  Faust's signature
-        """Called before partitions are revoked: wait a while for what is in flight, then abandon the rest."""
+        """Called before partitions are revoked: wait up to `drain_seconds` for batches in flight, abandon the rest."""
         if self.failure is None and self._is_member():
             await self.delivery.drain(self.settings.drain_seconds)
         for partition in list(self.delivery.queues):

@@ -30,10 +30,10 @@ def wall_clock() -> int:
 
 
 class Timers:
-    """Fires the timers of the open partitions, as far as the whole group has processed its input.
+    """Fires the timers of the open partitions up to the group's watermark.
 
-    A session that expired by the clock may have been refreshed by a record still to come, and a user who would be
-    forgotten by the clock may be the other half of a finding: until the group has caught up, its time stands still.
+    A session that has expired by the wall clock may be refreshed by a record that is not processed yet. So timers wait
+    until the consumer group has processed all input up to their time.
 
     Args:
         options: topics, partitions, and which clock counts.
@@ -42,7 +42,7 @@ class Timers:
         observer: is called with what happened.
         clock: milliseconds since the epoch.
         newest: partition -> newest record time, milliseconds.
-        is_active: tells whether partitions may be processed now.
+        is_active: returns whether partitions may be processed now.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Timers:
         self._is_active = is_active
 
     async def fire_all(self, consumer: Any) -> None:
-        """Move the watermark on, and fire what is due in every open partition."""
+        """Advance the watermark, and fire the timers that are due in every open partition."""
         if self._options.timer_clock == "wall":
             await self._move_watermark(consumer)
         for partition in list(self._delivery.queues):
@@ -76,15 +76,16 @@ class Timers:
                 continue
 
     async def _move_watermark(self, consumer: Any) -> None:
-        now, stages = self._clock(), self._options.stages()
-        tps = [TP(topic, partition) for topic in stages for partition in range(self._options.partitions)]
+        now, firsts = self._clock(), self._options.firsts()
+        topics = [topic for stage in self._options.stages() for topic in stage]
+        tps = [TP(topic, partition) for topic in topics for partition in range(self._options.partitions)]
         try:
             progress = await consumer.progress(*tps)
         except (KafkaError, TimeoutError) as error:
-            log.info("The group's progress is unknown, its time stands still: %r", error)
+            log.info("The group's progress is unknown, the watermark does not advance: %r", error)
         else:
             # A producer's transaction ends with an offset that is no record's, and is never committed.
-            passed = {tp: at._replace(end=at.end - (tp.topic == self._options.events)) for tp, at in progress.items()}
+            passed = {tp: at._replace(end=at.end - (tp.topic in firsts)) for tp, at in progress.items()}
             self.watermark.look(now, passed)
         self._observer.on_watermark_lag(self.watermark.behind(self._clock()))
 
@@ -127,7 +128,7 @@ class LagMonitor:
     async def look(self, consumer: Any) -> None:
         """Ask the brokers for the ends, and report the lag."""
         try:
-            # The consumer hears nothing of partitions that are not fetched because the buffers are full.
+            # The consumer gets no high watermark of partitions that are not fetched because the buffers are full.
             self._ends = await consumer.highwaters(*self._inputs(consumer))
         except KafkaError as error:
             log.info("The ends of the input are unknown: %r", error)
@@ -135,7 +136,7 @@ class LagMonitor:
             self._observer.on_lag(tp, lag)
 
     def lag(self, consumer: Any) -> dict[TP, int]:
-        """Return the lag as far as it is known."""
+        """Return the lag of the partitions for which it is known."""
         inputs = self._inputs(consumer)
         known = {tp: max(self._ends.get(tp) or 0, consumer.highwater(tp) or 0) for tp in inputs}
         return {tp: max(0, end - consumer.done_offset(tp)) for tp, end in known.items()}

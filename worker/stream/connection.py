@@ -112,7 +112,7 @@ def _tls_words(error: ssl.SSLError, protocol: str) -> str:
 
 
 def _words(error: Exception) -> str:
-    """Return what a connection error says, without the addresses and codes that Python puts around it."""
+    """Return the text of a connection error, without the addresses and codes that Python adds."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError) and error.errno:
@@ -121,7 +121,7 @@ def _words(error: Exception) -> str:
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
-    """Tell whether a port answers the start of a TLS handshake with a TLS record."""
+    """Return whether a port answers the start of a TLS handshake with a TLS record."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="broker")
     with suppress(ssl.SSLWantReadError):

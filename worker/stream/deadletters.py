@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -33,10 +34,10 @@ class DeadLetter(NamedTuple):
     """A dead letter.
 
     Attributes:
-        partition, offset, time: where it lies on the topic of dead letters, and its timestamp, milliseconds.
-        reason, field, message: what was wrong with it.
-        origin: topic, partition and offset it came from.
-        headers: those that are part of what the record says.
+        partition, offset, time: its position on the dead-letter topic, and its timestamp, milliseconds.
+        reason, field, message: why it was rejected.
+        origin: topic, partition and offset of the original record.
+        headers: the headers of the original record that belong to its content.
     """
 
     partition: int
@@ -52,11 +53,11 @@ class DeadLetter(NamedTuple):
 
     @property
     def uid(self) -> str:
-        """The id of the dead letter: its partition and offset on the topic of dead letters."""
+        """The id of the dead letter: its partition and offset on the dead-letter topic."""
         return f"{self.partition}:{self.offset}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return all but key and value, which may be anything."""
+        """Return everything for JSON, except key and value, which may hold any bytes."""
         topic, partition, offset = self.origin
         return {
             "id": self.uid,
@@ -73,11 +74,11 @@ async def letters(options: Mapping[str, Any], topic: str) -> AsyncIterator[DeadL
     """Yield every dead letter that is on the topic now, partition by partition, in order.
 
     Raises:
-        KafkaError: Kafka is not reached.
+        KafkaError: Kafka cannot be reached.
     """
     reading = AIOKafkaConsumer(**options, auto_offset_reset="earliest", enable_auto_commit=False)
     async with explained(options), reading as consumer:
-        await consumer._client.force_metadata_update()  # noqa: SLF001  what nobody subscribes to is not known of
+        await consumer._client.force_metadata_update()  # noqa: SLF001  metadata lacks topics without a subscription
         tps = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
         if not tps:
             return
@@ -112,37 +113,50 @@ class DeadLetterReplay(NamedTuple):
 
 
 async def replay(
-    options: Mapping[str, Any], topics: TopicSettings, chosen: Iterable[DeadLetter], decoder: Decoder
+    options: Mapping[str, Any],
+    topics: TopicSettings,
+    chosen: Iterable[DeadLetter],
+    decoder: Decoder,
+    by_topic: Mapping[str, Decoder] = MappingProxyType({}),
 ) -> DeadLetterReplay:
     """Replay dead letters as forwards to their user's partition.
 
-    A row keeps the topic, partition and offset of the original record. A dead letter that is replayed twice, or that
-    stands twice on the topic after a crash, gives the same row, and its event is judged once.
+    A row keeps the topic, partition and offset of the original record. A dead letter that is replayed twice, or that is
+    on the topic twice after a crash, gives the same row, and its event is judged once.
 
     Args:
         options: aiokafka connection options.
         topics: names and partitions.
-        chosen: the letters.
-        decoder: of the input's records.
+        chosen: the dead letters.
+        decoder: decoder of the input topic.
+        by_topic: decoders of further input topics.
 
     Raises:
-        KafkaError: Kafka is not reached.
+        KafkaError: Kafka cannot be reached.
     """
     sent, left = 0, []
     async with AIOKafkaProducer(**options, acks="all", linger_ms=5) as producer:
         for letter in chosen:
-            if letter.origin[0] == topics.feedback:
-                await producer.send(topics.feedback, letter.value, letter.key, timestamp_ms=letter.time)
-            elif isinstance(event := decoder.decode(letter.value, letter.time, letter.headers), SessionEvent):
-                key = user_key(event.tenant_id, event.user_id)
-                partition, headers = partition_of(key, topics.partitions), _origin_headers(letter, topics.dlq)
-                await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
+            if await _send_back(producer, topics, letter, by_topic.get(letter.origin[0], decoder)):
+                sent += 1
             else:
                 left.append(letter)
-                continue
-            sent += 1
         await producer.flush()
     return DeadLetterReplay(sent, left)
+
+
+async def _send_back(producer: AIOKafkaProducer, topics: TopicSettings, letter: DeadLetter, decoder: Decoder) -> bool:
+    """Send a dead letter where its record would have gone; return False when it still cannot be used."""
+    if letter.origin[0] == topics.feedback:
+        await producer.send(topics.feedback, letter.value, letter.key, timestamp_ms=letter.time)
+        return True
+    event = decoder.decode(letter.value, letter.time, letter.headers)
+    if not isinstance(event, SessionEvent):
+        return False
+    key = user_key(event.tenant_id, event.user_id)
+    partition, headers = partition_of(key, topics.partitions), _origin_headers(letter, topics.dlq)
+    await producer.send(topics.by_user, letter.value, key, partition, letter.time, headers)
+    return True
 
 
 def _origin_headers(letter: DeadLetter, dlq: str) -> list[tuple[str, bytes]]:

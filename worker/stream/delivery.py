@@ -80,7 +80,7 @@ class Delivery:
         publish: messages; returns when they are durable, in order.
         changelog: states.
         ack: takes a partition and the last offset that is durable.
-        is_member: tells whether it is certain now that no other worker owns our partitions.
+        is_member: returns whether it is certain now that no other worker owns our partitions.
         on_fatal: called with an error after which the worker cannot continue.
         on_lost: called with a partition that was abandoned because another worker owns it.
         limits: bounds.
@@ -116,7 +116,7 @@ class Delivery:
         self._inserter = RowInserter(writer, self.limits, self.in_flight, on_insert, self._pass)
         self._inserting: asyncio.Task[None] | None = None
 
-    # Life
+    # Start and stop
 
     async def start(self) -> None:
         """Start inserting."""
@@ -141,7 +141,7 @@ class Delivery:
         ]
 
     def is_open(self, partition: int) -> bool:
-        """Tell whether batches of a partition are accepted."""
+        """Return whether batches of a partition are accepted."""
         return partition in self._queues
 
     @property
@@ -195,7 +195,7 @@ class Delivery:
         return self.stalled_for < self.limits.stall_seconds
 
     def is_idle(self, partition: int) -> bool:
-        """Tell whether nothing of a partition is in flight."""
+        """Return whether nothing of a partition is in flight."""
         queue = self._queues.get(partition)
         return queue is None or not queue.batches
 

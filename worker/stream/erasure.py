@@ -27,7 +27,7 @@ async def forget(
     names: Sequence[str],
     patience: float,
 ) -> bool:
-    """Ask the workers to erase a user; tell whether they have. Rows in flight before the erasure are durable by then.
+    """Ask the workers to erase a user; return whether they have. Rows that were in flight before it are durable then.
 
     Args:
         options: aiokafka connection options.
@@ -35,14 +35,14 @@ async def forget(
         group_id: consumer group of the workers.
         tenant_id: the user's tenant.
         names: all ids under which the user may be kept; the last is the one that producers use, if it is known.
-        patience: seconds to wait for the workers; they erase the user in any case, when they reach the request.
+        patience: seconds to wait for the workers; they erase the user when they read the request, however late.
 
     Raises:
         KafkaError: Kafka cannot be reached.
     """
     sent: dict[TopicPartition, int] = {}
     async with explained(options), AIOKafkaProducer(**options, acks="all") as producer:
-        # A user's events are where producers' name for them leads, their findings where the name in use does.
+        # Events are in the partition of the user id that producers use, findings in that of the id in use.
         homes = {each for name in names for each in home_partitions(tenant_id, name, topics.partitions)}
         for partition in sorted(homes):
             for name in names:

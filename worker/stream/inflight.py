@@ -21,7 +21,7 @@ class DeliveryLimits(NamedTuple):
     Attributes:
         insert_rows: an insert is made as soon as this many rows wait.
         insert_delay: or when the oldest of them has waited this many seconds; `BUSY_FACTOR` times that when many rows
-            have come by then. Findings do not wait for it, and small inserts cost the store merges.
+            are waiting by then. Findings do not wait for it. Small inserts cost the store merges.
         max_rows: rows and messages in flight at which `submit` waits.
         max_bytes: bytes of record values in flight at which `submit` waits.
         stall_seconds: age of the oldest batch in flight from which on the worker is not ready.
@@ -133,11 +133,14 @@ class InFlight:
             self._empty.set()
 
     def wake(self) -> None:
-        """Let those that wait for room look again, because their partition was abandoned."""
+        """Wake the callers that wait for room, because their partition was abandoned."""
         self._room.set()
 
     async def wait_for_room(self, queue: PartitionQueue | None) -> bool:
-        """Wait while too much is in flight; tell whether the partition is open. Add the batch before the next await."""
+        """Wait while too much is in flight; return whether the partition is open.
+
+        Add the batch before the next await.
+        """
         self._waiting += 1
         try:
             while self.full and queue is not None and queue.open:
@@ -154,5 +157,5 @@ class InFlight:
         return False
 
     async def wait_until_empty(self) -> None:
-        """Wait until nothing is in flight and nobody waits for room."""
+        """Wait until nothing is in flight and no caller waits for room."""
         await self._empty.wait()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from worker.stream.inflight import DeliveryLimits, InFlight, InFlightBatch, PartitionQueue
 
 BUSY_SHARE, BUSY_FACTOR = 0.03, 5
-"""Share of `insert_rows` waiting after `insert_delay` from which on the worker is busy and the delay is longer."""
+"""When this share of `insert_rows` waits after `insert_delay`, the delay becomes this many times longer."""
 BEFORE_INSERT, AFTER_INSERT = "before-insert", "after-insert"
 
 
@@ -53,7 +53,7 @@ class RowInserter:
         self._some_rows, self._many_rows = asyncio.Event(), asyncio.Event()
 
     def add(self, batch: InFlightBatch) -> None:
-        """Let the rows of a batch wait for the next insert."""
+        """Queue the rows of a batch for the next insert."""
         self._waiting.append(batch)
         self._rows += batch.weight
         self._some_rows.set()
@@ -61,7 +61,7 @@ class RowInserter:
             self._many_rows.set()
 
     def drop(self, queue: PartitionQueue) -> None:
-        """Forget the batches of a partition that was abandoned."""
+        """Drop the batches of a partition that was abandoned."""
         self._rows -= sum(batch.weight for batch in self._waiting if batch.queue is queue)
         self._waiting = deque(batch for batch in self._waiting if batch.queue is not queue)
 

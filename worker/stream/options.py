@@ -1,4 +1,4 @@
-"""What the stream layer needs to know; `worker.apps.build` derives it from the settings."""
+"""Options of the stream layer; `worker.apps.build` derives them from the settings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         kafka: aiokafka connection options.
         group: consumer group, and prefix of the changelog's name.
         events: topic of events.
+        sources: further topics of events.
         by_user: topic of forwarded events.
         starts: topic of session starts, for the correlation stage; `""` for none.
         findings: topic of findings, which the pipeline publishes and consumes; `""` for none.
@@ -51,6 +52,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     kafka: dict[str, Any]
     group: str = "sessionwatch"
     events: str = "auth.sessions"
+    sources: tuple[str, ...] = ()
     by_user: str = "auth.sessions.by-user"
     starts: str = ""
     findings: str = ""
@@ -78,10 +80,14 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     web_socket: socket.socket | None = None
 
     def inputs(self) -> list[str]:
-        """Return the topics that are consumed; a record of one may bring about records of the next."""
-        # Feedback comes before the topic it is forwarded to.
-        return [self.events, self.by_user, *filter(None, [self.feedback, self.starts, self.findings])]
+        """Return the consumed topics; a record of one may cause records of the next."""
+        # Feedback precedes the topic that it is forwarded to.
+        return [*self.firsts(), self.by_user, *filter(None, [self.feedback, self.starts, self.findings])]
 
-    def stages(self) -> list[str]:
-        """Return the topics an event passes through, each making records of the next."""
-        return [topic for topic in (self.events, self.by_user, self.starts, self.findings) if topic]
+    def firsts(self) -> list[str]:
+        """Return the topics on which events arrive."""
+        return [self.events, *self.sources]
+
+    def stages(self) -> list[list[str]]:
+        """Return the stages an event passes through, each with its topics, and each making records of the next."""
+        return [self.firsts(), *([topic] for topic in (self.by_user, self.starts, self.findings) if topic)]

@@ -31,7 +31,7 @@ class PolicyReader:
         options: aiokafka connection options.
         topic: the topic; key = tenant id (UTF-8), value = the policy, None when it was deleted.
         on_policy: called with tenant and value, in order for each tenant.
-        patient: wait without limit for brokers that do not answer and for the topic.
+        patient: wait without limit for brokers that do not answer, and for the topic.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class PolicyReader:
             await consumer.start()
             await self._read(consumer)
         finally:
-            # Without an assignment `stop` raises `CancelledError`, in place of what went wrong.
+            # Without an assignment `stop` raises `CancelledError` instead of the actual error.
             await _error_of(consumer.stop())
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
@@ -125,22 +125,22 @@ class PolicyReader:
         return [TopicPartition(self._topic, partition) for partition in sorted(found or ())]
 
     def _apply(self, key: bytes | None, value: bytes | None) -> None:
-        """Tell of one record. Whatever is wrong with it must not keep the next ones from being read."""
+        """Pass on one record. An error of its document must not stop the reading of the others."""
         try:
             self._on_policy((key or b"").decode(), value)
-        except Exception as error:  # noqa: BLE001  one tenant's document is no reason to stop reading the others'
+        except Exception as error:  # noqa: BLE001  see above
             log.warning("A policy was refused: %r", error)
 
 
 async def _error_of(work: Coroutine[Any, Any, None]) -> BaseException | None:
-    """Do some work, in a task of its own, and return what it raised; if the caller is cancelled, so is the work."""
+    """Await something in a task of its own, and return what it raised; if the caller is cancelled, so is the task."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait([task])
     finally:
         task.cancel()
         await asyncio.wait([task])
-    return asyncio.CancelledError("reading was cut off") if task.cancelled() else task.exception()
+    return asyncio.CancelledError("reading was cancelled") if task.cancelled() else task.exception()
 
 
 async def read_all(kafka: KafkaSettings, topic: str) -> dict[str, bytes]:

@@ -29,11 +29,11 @@ log = get_logger(__name__)
 
 SLICE_SECONDS, MIN_SLICE_RECORDS, PAUSE_SECONDS = 0.5, 20, 0.01
 """Seconds that a slice of a batch may take, its least number of records, and seconds between two slices, in which
-everything else in the event loop has its turn."""
+other tasks of the event loop run."""
 
 AHEAD_MS = 600_000
-"""Milliseconds that a record's timestamp may be ahead of this worker's clock. So many that a record which is ahead
-still is when it is processed again after a crash, and so few that they hardly move a time in the state."""
+"""Milliseconds that a record's timestamp may be ahead of this worker's clock. Large enough that the same records are
+clamped when they are processed again after a crash, and small enough to change times in the state little."""
 
 
 class BatchProcessing:
@@ -99,7 +99,7 @@ class BatchProcessing:
 
     async def _handle_slice(self, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = records[-1].offset + 1
-        if tp.topic in (self._options.events, self._options.by_user):
+        if tp.topic == self._options.by_user or tp.topic in self._options.firsts():
             records = arrived(records, self._clock(), AHEAD_MS)
         if tp.topic != self._options.findings:
             # The timestamp of a finding is when it was published.
@@ -113,7 +113,7 @@ class BatchProcessing:
         await self._delivery.submit(tp.partition, result, source=(tp, records[-1].offset), size=size)
 
     async def _is_still_next(self, tp: TP) -> bool:
-        """Let everything else have its turn; tell whether the rest of a batch is still the next to be processed."""
+        """Yield to other tasks; return whether the rest of a batch is still the next to be processed."""
         following = self._next[tp]
         await asyncio.sleep(PAUSE_SECONDS)
         await self._until_active()
@@ -123,9 +123,9 @@ class BatchProcessing:
         try:
             return self._processor.process(partition, records, shard)
         except UnknownFormatError:
-            # Not the record's fault: a newer version wrote the state, and only that version can go on with it.
+            # Not an error of the record: a newer version wrote the state, and only that version can read it.
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, it costs this record alone
+        except Exception as error:  # noqa: BLE001  any error costs this record alone
             if len(records) == 1:
                 return self._poisoned(records[0], error)
         return self._process_singly(partition, records, shard)
@@ -138,7 +138,7 @@ class BatchProcessing:
         return BatchResult(messages=[dead_letter(self._options.dlq, record, "internal-error", reason)])
 
     def _process_singly(self, partition: int, records: Sequence[Record], shard: DurableShard) -> BatchResult:
-        """Find the records that break the processor, which leaves the shard alone when it raises."""
+        """Find the records that make the processor fail; it does not change the shard when it raises."""
         whole = BatchResult()
         for record in records:
             whole.add(self._process(partition, [record], shard))
@@ -146,7 +146,7 @@ class BatchProcessing:
 
 
 def failure(error: BaseException) -> str:
-    """Return the kind of an exception and where it comes from, not its words: they may repeat what a record says."""
+    """Return type and origin of an exception, without its message, which may repeat the content of a record."""
     frames = traceback.extract_tb(error.__traceback__)
     last = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return "\n".join([type(error).__name__ + last, *(line.rstrip() for line in traceback.format_list(frames))])

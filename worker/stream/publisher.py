@@ -43,7 +43,7 @@ BATCH_BYTES = 512 << 10
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 TRUNCATED = "sw-truncated"
 FENCE_MARKER = b""
-"""Key of the records in the changelog that say that a new owner begins."""
+"""Key of the changelog records that mark the start of a new owner."""
 NO_IDEMPOTENCE = (UnknownError, IncompatibleBrokerVersion, UnsupportedVersionError, ClusterAuthorizationFailedError)
 FENCED = (ProducerFenced, InvalidProducerEpoch)
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -51,12 +51,12 @@ TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 @lru_cache(maxsize=1)
 def _tell_once(error: str) -> None:
-    """Log it once a process, which has many producers."""
+    """Log the message once per process, which has many producers."""
     log.info("This broker has no idempotent producers; continuing without them: %s", error)
 
 
 class StateTooLargeError(Exception):
-    """A state is larger than the changelog topic accepts."""
+    """A state exceeds the size that the changelog topic accepts."""
 
 
 def _place_of(key: bytes, partitions: int) -> int:
@@ -175,7 +175,7 @@ def _without_its_error_lines(logger: str) -> Iterator[None]:
 
 async def _kill(producer: AIOKafkaProducer) -> None:
     """Close a producer without waiting for what it has not sent."""
-    producer._closed = True  # noqa: SLF001  aiokafka's stop() waits for a broker that may be away
+    producer._closed = True  # noqa: SLF001  aiokafka's stop() waits for a broker that may be unavailable
     task = producer._sender.sender_task  # noqa: SLF001
     await producer.client.close()
     if task is not None and not task.done():

@@ -4,10 +4,10 @@ Faust's own recovery waits for a record at the last offset before the end of eac
 there is none: compaction, retention, deletion and transaction markers all remove it. This module reads each partition
 with a plain consumer outside the group until its position has reached the high watermark of the broker's fetch
 responses, and has passed the fence marker with which this worker took the partition. The marker is never compacted
-away, because it is the last record of its key, so the wait for it ends. A new leader that does not know yet how far its
-partition was durable cannot end recovery too early. An empty fetch response means nothing: brokers send those for some
-partitions while others filled the response. (The end offsets that brokers return on request are not used: Tansu returns
-the first offset of the last batch plus one.)
+away, because it is the last record of its key, so the wait for it ends. A new leader whose high watermark is still too
+low cannot end recovery too early. An empty fetch response does not mean the end: brokers send those for some partitions
+while others filled the response. (The end offsets that brokers return on request are not used: Tansu returns the first
+offset of the last batch plus one.)
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class _Restore:
     def _apply(self, tp: TopicPartition, records: Sequence[Record]) -> None:
         shard = self._shards[tp]
         if shard.offset is not None and records[0].offset <= shard.offset:
-            # The shard's offset is beyond the end, so the consumer went back to the beginning.
+            # The shard's offset is beyond the end: the consumer was reset to the beginning.
             self._start_anew(tp, records[0].offset)
         # A record with an empty key is a fence marker.
         shard.restore(((r.key, r.value) for r in records if r.key), records[-1].offset)
@@ -161,11 +161,11 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _slurp_changelogs(self) -> None:
-        """Do nothing: changelogs do not come through the group's consumer."""
+        """Do nothing: the group's consumer does not read changelogs."""
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _publish_stats(self) -> None:
-        """Do nothing: progress is the observer's."""
+        """Do nothing: the observer reports progress."""
 
     async def _restore_assigned(self) -> None:
         for table, tps in list(self.actives_for_table.items()):
@@ -179,7 +179,7 @@ class Recovery(FaustRecovery):  # type: ignore[misc]
             self.app.on_restored(shards, monotonic() - started)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Let the streams flow from their committed offsets."""
+        """Start the streams at their committed offsets."""
         consumer = self.app.consumer
         await self.app.on_rebalance_complete.send()
         self._set_recovery_ended()

@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 EXIT_OK, EXIT_CRASHED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 3, 130
 STOP_SECONDS = 4.0
-"""How long a stop may take beyond `drain_seconds`, before the process ends without having left the group."""
+"""Seconds beyond `drain_seconds` that a stop may take before the process ends without leaving the group."""
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ def raise_failure(app: App) -> None:
 async def _stop(app: App) -> bool:
     """Stop a worker; return False when it takes too long, as it may after a crash of one of Faust's services."""
     stopping = asyncio.create_task(app.stop())
-    # `wait_for` would also wait for the cancelled stop, which a client without brokers can delay.
+    # `wait_for` would also wait for the cancelled stop, which a client can delay when no broker answers.
     done, _ = await asyncio.wait([stopping], timeout=app.settings.drain_seconds + STOP_SECONDS)
     if not done:
         log.error(

@@ -36,7 +36,7 @@ class TimerQueue:
     `pop_due`, so a failure while timers fire loses nothing.
 
     Args:
-        state_of: the newest state of a key, None when it is gone.
+        state_of: returns the newest state of a key, None when there is none.
     """
 
     __slots__ = ("_buckets", "_heap", "_horizon", "_state_of", "_taken")
@@ -58,7 +58,7 @@ class TimerQueue:
             self._queue(key, timer_of(new))
 
     def cancel(self, key: bytes) -> None:
-        """Cancel the timer of `key`, which was deleted; its place in a bucket is cleared when the bucket comes up."""
+        """Cancel the timer of `key`, which was deleted; it is removed from its bucket when the bucket is due."""
         self._taken.discard(key)
 
     def pop_due(self, now: int, limit: int) -> list[bytes]:

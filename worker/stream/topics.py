@@ -28,9 +28,9 @@ VISIBLE_SECONDS = 15.0
 POLL_SECONDS = 0.05
 AHEAD_MAX, AHEAD_MAX_MS = "message.timestamp.after.max.ms", 3_600_000
 """How far ahead of the broker's clock a record's timestamp may be; the broker refuses others (KIP-937, Kafka 3.6).
-One record from the future would make all that follows of its user late."""
+After one record from the future, all later events of its user would be late."""
 LARGEST = 8 << 20
-"""Bytes a record may have, so that even what is far too large for a session finds its way to the dead letters."""
+"""Largest record, bytes: also a record that is too large for a session must fit on the dead-letter topic."""
 
 
 class TopicSpec(NamedTuple):
@@ -43,7 +43,7 @@ class TopicSpec(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong with a topic, and what to do about it."""
+    """A problem of a topic, and how to fix it."""
 
     topic: str
     what: str
@@ -66,8 +66,8 @@ def specs(settings: TopicSettings, group_id: str) -> list[TopicSpec]:
         return TopicSpec(name, partitions, settings.replication, config)
 
     return [
-        # Not the forwards: they keep the timestamps of records that were produced before the bound was set.
-        spec(settings.events, {**kept, **large, **bounded}),
+        # Not on the topic of forwards: they keep the timestamps of records produced before the bound was set.
+        *(spec(name, {**kept, **large, **bounded}) for name in (settings.events, *settings.sources)),
         spec(settings.by_user, {**kept, **large}),
         spec(settings.starts, kept),
         spec(settings.dlq, {**kept, **large}),
@@ -99,7 +99,7 @@ async def create(options: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> lis
 
 
 async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
-    """Create a topic; return False when it has been created meanwhile."""
+    """Create a topic; return False when it was created by another process meanwhile."""
     name, code, rest = await _asked(admin, spec, spec.config)
     if for_code(code) is InvalidConfigurationError and AHEAD_MAX in spec.config:
         name, code, rest = await _asked(admin, spec, _before_3_6(spec.config))

@@ -240,7 +240,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return await thread.progress(*tps)
 
     def done(self, tp: TP, offset: int) -> None:
-        """Called when everything of a partition up to and including `offset` is durable."""
+        """Called when all records of a partition up to and including `offset` are durable."""
         self._done[tp] = offset + 1
 
     def done_offset(self, tp: TP) -> int:

@@ -1,4 +1,4 @@
-"""The group's watermark: the time up to which all input has been processed, by whichever worker."""
+"""The group's watermark: the time up to which its workers have processed all input."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class _Note:
 class Watermark:
     """The time before which all input is processed.
 
-    The end offsets of all partitions are noted with the time. When the whole group has committed them, everything these
-    records produced on other topics lies there as well; when that is committed too, once for each stage, everything
-    from before that time is processed.
+    The end offsets of all partitions are recorded together with the time. When the group has committed them, the
+    records that they caused on other topics are there too. When those are committed as well, once for each stage, all
+    input from before that time is processed.
 
     Args:
-        stages: topics a record passes through, each making records of the next.
+        stages: the number of topics a record passes through.
 
     Attributes:
         time: milliseconds; 0 while unknown.

@@ -28,6 +28,7 @@ ALLOWED = {
         "name",
         "_quoted(value, _QUOTE)",
         "listed",
+        "statements.from_file(normal, _quoted(path, _QUOTE))",
     },
 }
 

@@ -152,7 +152,7 @@ def test_a_request_is_routed_to_the_worker_that_keeps_the_user(bootstrap: str) -
                 status, _ = await get(app, path_of(away), **{"X-Sessionwatch-Routed": "1"})
                 assert status == 503
                 status, found = await get(app, path_of(PSEUDONYM[:-1] + "e"))
-                assert (status, found["error"]) == (404, "no state is kept of this user")
+                assert (status, found["error"]) == (404, "there is no state of this user")
 
     asyncio.run(main())
 

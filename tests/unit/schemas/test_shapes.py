@@ -201,6 +201,14 @@ def test_the_placeholder_can_be_another() -> None:
     assert taken(change("u", {**PLAIN, "aud": "N/A!"}), placeholder="N/A!").aud is None
 
 
+@pytest.mark.parametrize("name", ["scopes", "amr"])
+@pytest.mark.parametrize("placeholder", [PLACEHOLDER, "N/A!"])
+def test_the_placeholder_among_other_words_is_none_of_them(name: str, placeholder: str) -> None:
+    assert getattr(taken({**PLAIN, name: [None, placeholder, None]}, placeholder=placeholder), name) is None
+    for words in (["read", placeholder], f"read {placeholder}", ["read", f"{placeholder}\x07"], ["read", PLACEHOLDER]):
+        assert getattr(taken({**PLAIN, name: words}, placeholder=placeholder), name) == ("read",), words
+
+
 def test_a_deletion_that_holds_the_key_alone_says_what_to_do() -> None:
     for row in ({"uid": "s1"}, {"uid": "s1", "tenant_id": None, "user_id": None, "ip": None}, None):
         refused = decode({"before": row, "after": None, "op": "d", "ts_ms": NOW})

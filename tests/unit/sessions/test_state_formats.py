@@ -9,7 +9,7 @@ from worker.detections.registry import detections
 from worker.detections.testing import START
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.readers import KafkaReader
-from worker.sessions.codec import BUDGET, CORRELATION, NEVER, USER, UnknownFormatError
+from worker.sessions.codec import BUDGET, CORRELATION, INCIDENTS, NEVER, ROW_OWNER, USER, UnknownFormatError
 from worker.sessions.limits import HOUR, Limits
 from worker.sessions.state import decode_user, encode_user, is_user, new_user
 from worker.stream.state_store import MemoryShard
@@ -31,7 +31,7 @@ def test_a_state_of_an_unknown_format_is_neither_dropped_nor_misread() -> None:
 
 
 def test_kinds_of_states_are_told_apart_by_their_formats() -> None:
-    assert len({BUDGET, CORRELATION, USER}) == 3
+    assert len({BUDGET, CORRELATION, INCIDENTS, ROW_OWNER, USER}) == 5
     encoded = encode_user(new_user("acme", "u/1"), NEVER)
     assert is_user(encoded)
     assert decode_user(encoded).user_id == "u/1"
