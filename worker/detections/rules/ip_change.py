@@ -17,6 +17,8 @@ from worker.detections.comparison import (
 )
 from worker.detections.evidence import network_name, place_name
 from worker.detections.familiarity import (
+    FLIGHT_KMH,
+    PAUSE,
     elapsed_ms,
     is_known_area,
     is_known_network,
@@ -28,6 +30,7 @@ from worker.detections.familiarity import (
     is_traveller,
     is_unhurried,
 )
+from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind, is_own_place
 from worker.sessions.baseline import DESKTOP, network_key
 from worker.sessions.limits import HOUR
@@ -117,13 +120,28 @@ def _is_elsewhere(view: View, before: Context, parameters: IpChange) -> bool:
     new = is_new_to_client(view, after) if other_system(before.network, after.network) else _is_other_line(view)
     if not new or not is_known_user(view):
         return False
-    start, left = before, view.now - elapsed_ms(view)
-    if not is_own_place(before.network, before.place) and view.user.place[0]:
-        # What a carrier or a gateway hides of the way, the user's last known place tells.
-        number, left, *_ = view.user.place
-        start = view.contexts[number]
-    distance = moved_km(start, after)
-    return distance > parameters.road_kmh * abs(view.now - left) / HOUR and not is_unhurried(view, distance)
+    if is_own_place(before.network, before.place) or before.network.kind == NetworkKind.SATELLITE:
+        return _is_faster(before, after, elapsed_ms(view), parameters)
+    return _is_unfamiliar(view, parameters)
+
+
+def _is_unfamiliar(view: View, parameters: IpChange) -> bool:
+    """Tell the same of a session that comes from a carrier or a gateway, whose place hides the way.
+
+    The user's last own place tells it, or that the session was used within the hour and the user was never around.
+    """
+    after, (number, when, *_) = view.context, view.user.place
+    if number and _is_faster(view.contexts[number], after, abs(view.now - when), parameters):
+        return True
+    own = is_own_place(after.network, after.place) and not hidden(after)
+    return own and elapsed_ms(view) <= HOUR and not is_known_area(view, after.place)
+
+
+def _is_faster(before: Context, after: Context, elapsed: int, parameters: IpChange) -> bool:
+    """Tell whether two places are surely apart, and farther than by road in a time in which nobody has flown."""
+    distance = distance_km(before.place, after.place) or 0.0
+    apart = moved_km(before, after) > 0.0
+    return apart and distance > parameters.road_kmh * elapsed / HOUR and elapsed < PAUSE + distance / FLIGHT_KMH * HOUR
 
 
 def _is_other_line(view: View) -> bool:
