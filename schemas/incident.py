@@ -91,6 +91,7 @@ class IncidentFinding(msgspec.Struct, frozen=True, kw_only=True):
         is_alert: it counts towards the incident's severity and risk.
         false_positive: somebody marked it as one.
         suppressed_by: why it is suppressed.
+        is_covered: it is suppressed only because another finding says the same.
     """
 
     uid: str
@@ -107,6 +108,7 @@ class IncidentFinding(msgspec.Struct, frozen=True, kw_only=True):
     is_alert: bool
     false_positive: bool = False
     suppressed_by: tuple[str, ...] = ()
+    is_covered: bool = False
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +116,8 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         time: event time, milliseconds.
-        text: one sentence for people, which names the side.
+        text: one sentence for people, which names the side and where it was.
+        what: the same without where it was: `before` and `after` say that; empty when they are None.
         findings: ids of the findings that began with it.
         before, after: what the session changed from and to; None when the findings do not tell.
     """
@@ -127,6 +130,7 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[str, ...]
     before: Sighting | None = None
     after: Sighting | None = None
+    what: str = ""
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,15 @@
-"""Text from outside on a terminal."""
+"""Text from outside: made safe for a terminal, and truncated."""
 
 from __future__ import annotations
+
+
+def truncate(text: str, most: int) -> str:
+    """Return at most `most` characters of a text; an ellipsis shows what is missing.
+
+    >>> truncate("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def printable(text: str) -> str:

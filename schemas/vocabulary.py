@@ -90,7 +90,7 @@ _METHODS = {
         okta-verify-totp token token-software-totp token-hardware token-hotp token-rsa hardware-token software-token
         soft-token custom-otp custom-totp symantec-vip symantec rsa-securid securid onprem-mfa duo duo-push duo-security
         guardian auth0-guardian yubikey yubikey-otp yubikey-token passcode one-time-password one-time-passcode
-        one-time-code otp-app app-otp app authy daon-bio web3 siwe siws wallet device-secret
+        one-time-code app-verification-code otp-app app-otp app authy daon-bio web3 siwe siws wallet device-secret
         external-authentication-method
     """,
     Method.OUT_OF_BAND: """
@@ -99,7 +99,7 @@ _METHODS = {
         phone-call-approval-office-phone phone-call-approval-alternate-mobile-phone two-way-voice-mobile
         two-way-voice-office two-way-voice-alternate-mobile one-way-sms two-way-sms email email-otp email-code
         email-link email-magic-link email-passcode email-verification email-signup email-change code magic-link
-        magiclink magic link link-recovery code-recovery recovery invite okta-email backup-code backup-codes
+        magiclink magic link link-recovery code-recovery recovery invite magic-auth okta-email backup-code backup-codes
         recovery-code recovery-codes recovery-authn-codes lookup-secret scratch-code temporary-access-pass tap
         temp-access-pass one-time-access one-time-link ott qr-code qr
     """,
@@ -107,6 +107,7 @@ _METHODS = {
         pwd password passwd passphrase pin kba pass basic ldap srp secret security-question security-questions
         question secret-question okta-password password-hash-sync password-in-the-cloud cloud-password
         pass-through-authentication password-grant username-password userpass local knowledge pattern
+        pta phs pre-specified-password-hash
     """,
     Method.BIOMETRIC: "fpt face iris retina vbm biometric biometrics fingerprint face-id touch-id voiceprint",
     Method.MULTI_FACTOR: """
@@ -119,7 +120,7 @@ _METHODS = {
         social-login federated federation fed wsfed ws-federation external external-idp idp assertion jwt wia iwa
         kerberos negotiate spnego integrated-windows-authentication google github apple facebook microsoft linkedin
         twitter discord gitlab telegram telegram-token third-party thirdparty oauth-provider
-        oauth-provider-authorization-code authorization-code partner
+        oauth-provider-authorization-code authorization-code partner external-auth cross-app-auth
     """,
     Method.NO_FACTOR: "user rba geo anonymous none presence captcha aal0",
 }
@@ -162,7 +163,7 @@ _VENDORS = frozenset(
 _PARTS = {
     Method.PHISHING_RESISTANT: frozenset(["webauthn", "fido", "fido2", "passkey", "u2f"]),
     Method.OUT_OF_BAND: frozenset(["sms", "tel", "telephone", "phone", "email", "mail", "voice", "whatsapp", "call"]),
-    Method.ONE_TIME_CODE: frozenset(["totp", "hotp", "authenticator", "push"]),
+    Method.ONE_TIME_CODE: frozenset(["totp", "hotp", "oath", "authenticator", "push"]),
 }
 """Parts of a word that tell the method, whatever stands beside them; the first that fits counts."""
 MAX_WORD = 128

@@ -7,6 +7,7 @@ unknown setting is an error, in the file and in a variable that begins with the 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -14,14 +15,17 @@ from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as UnparsedError
 
 from schemas.sources import source_number
 from worker.alerts.config import AlertSettings
@@ -31,6 +35,7 @@ from worker.sessions.limits import DAY, HOUR, MINUTE, SECOND, Limits
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 PREFIX, NESTING = "SESSIONWATCH_", "__"
 CONFIG_VARIABLE = "SESSIONWATCH_CONFIG"
@@ -44,6 +49,9 @@ Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^\w*$")]
 
 
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
 class SettingsError(Exception):
     """The settings are invalid; the message names the setting and the reason, and shows no value."""
 
@@ -52,6 +60,19 @@ class SettingsGroup(BaseModel):
     """Base of a group of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _is_address(text: str) -> bool:
+    """Say whether a text is host, host:port or [IPv6]:port.
+
+    >>> [_is_address(each) for each in ("a", "a:1", "[::1]:9092", "", ":1", "a:b:c", "a:70000", "http://a:1")]
+    [True, True, True, False, False, False, False, False]
+    """
+    try:
+        parts = urlsplit(f"//{text}")
+        return bool(parts.hostname) and parts.port != 0 and parts.netloc == text and "@" not in text
+    except ValueError:
+        return False
 
 
 class KafkaSettings(BaseModel):
@@ -75,6 +96,14 @@ class KafkaSettings(BaseModel):
     ssl_password: SecretStr | None = Field(None, description="Password of the private key.")
     ssl_check_hostname: bool = Field(default=True, description="Check that certificates name the host.")
     request_timeout_ms: int = Field(40_000, gt=0, description="Time-out of a request, milliseconds.")
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            if not _is_address(address.strip()):
+                raise ValueError(f"{address.strip()!r} is no host:port with a port from 1 to 65535")
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -112,6 +141,13 @@ class TopicSettings(BaseModel):
     partitions: int = Field(4, ge=1, le=10_000, description="Partitions of the input, forward and changelog topics.")
     replication: int = Field(1, ge=1, description="Replicas of each partition.")
     retention_days: int = Field(7, ge=1, description="Days that events, findings and dead letters are kept.")
+
+    @field_validator("*")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if isinstance(value, str) and (not _TOPIC.fullmatch(value) or value in (".", "..")):
+            raise ValueError("a topic's name has 1 to 249 of the characters a-z A-Z 0-9 . _ -")
+        return value
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -388,7 +424,7 @@ class PrivacySettings(SettingsGroup):
     @model_validator(mode="after")
     def _keyed(self) -> Self:
         if (self.users or self.addresses != "keep") and len(self._secret()) < LEAST_KEY:
-            raise ValueError(f"pseudonyms require a privacy.key of at least {LEAST_KEY} characters")
+            raise ValueError(f"pseudonyms require a privacy.key of {LEAST_KEY} characters or more")
         return self
 
     def _secret(self) -> str:
@@ -632,12 +668,45 @@ def load(config: Path | None = None) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError(explained(error)) from None
+    except UnparsedError:
+        raise SettingsError("; ".join(_unparsed()) or "the value of a variable is no JSON") from None
+
+
+def _unparsed() -> Iterator[str]:
+    """Yield what is wrong with the variables that have to be JSON and are not."""
+    structured = tuple(each.variable for each in settings() if each.type.startswith(("table", "list")))
+    for name, value in os.environ.items():
+        if name.upper().startswith(structured):
+            try:
+                orjson.loads(value)
+            except ValueError:
+                yield f"{name}: its value has to be JSON"
 
 
 def explained(error: ValidationError) -> str:
     """Return the errors without the values, which may be secrets."""
-    wrong = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in wrong)
+    wrong = error.errors(include_input=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {_said(each)}" for each in wrong)
+
+
+_WORDS = (
+    ("Value error, ", ""),
+    ("Input should be ", "has to be "),
+    ("Input should ", "has to "),
+    ("Field required", "is required"),
+)
+"""What pydantic says -> what we say."""
+
+
+def _said(error: ErrorDetails) -> str:
+    if error["type"] == "union_tag_not_found":
+        return f"{error['ctx']['discriminator']} is required"
+    if error["type"] == "union_tag_invalid":
+        return f"{error['ctx']['discriminator']} has to be one of {error['ctx']['expected_tags']}"
+    said = error["msg"]
+    for theirs, ours in _WORDS:
+        said = said.replace(theirs, ours)
+    return said
 
 
 def _default_file() -> Path | None:
@@ -652,7 +721,9 @@ def _read(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
+    except ValueError as error:
         raise SettingsError(f"{path}: {error}") from None
 
 

@@ -111,7 +111,8 @@ def main() -> int:
         names = asked.only or [*FAULTS, "alerts-all"]
         size = SHORT if asked.short else LONG
         pace = size.pace if asked.pace is None else asked.pace
-        records = list(traffic(asked.events, asked.seed, asked.start))
+        needs_input = any(name in FAULTS for name in names)
+        records = list(traffic(asked.events, asked.seed, asked.start)) if needs_input else []
         endpoint = stack.enter_context(EmbeddedStore(directory / "store")).address
         setup = Setup(directory, endpoint, records, asked.seed, size, pace)
         broker = _broker(setup.directory, asked.broker, stack)

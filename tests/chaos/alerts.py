@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
+import resource
 import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from random import Random
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from schemas.finding import Activity, Severity
@@ -50,8 +51,10 @@ class Findings(NamedTuple):
     Attributes:
         missing: states that some destination never took. `reordered`: states that arrived after a later one of their
             incident. `repeated`: states taken more than once, by destination. `strange`: ids nobody sent.
-        p99: seconds from publication to arrival at the healthy destination, while the process was running.
+        p50, p99: seconds from publication to arrival at the healthy destination, while the process was running.
         p99_all: the same with the time it was dead.
+        attempts: requests that arrived at all destinations. `cpu_seconds`: processor time of the processes that sent
+            them, starts included. `cpu_ms`: the same for an attempt, in milliseconds.
     """
 
     states: int
@@ -59,8 +62,12 @@ class Findings(NamedTuple):
     reordered: int
     repeated: dict[str, int]
     strange: int
+    p50: float
     p99: float
     p99_all: float
+    attempts: int
+    cpu_seconds: float
+    cpu_ms: float
     seconds: float
 
     @property
@@ -169,7 +176,7 @@ def _restart(scene: Scene, over: threading.Event) -> None:
 def run(name: str, bootstrap: str, directory: Path, size: AlertSize, seed: int = 1) -> Findings:
     """Run one fault; return what it came to."""
     wrong = WRONG[name]
-    began, over = time.monotonic(), threading.Event()
+    began, used, over = time.monotonic(), _children_seconds(), threading.Event()
     with Scene(bootstrap, directory, size, seed) as scene:
         states = states_of(size, scene.chance)
         disturb(scene, wrong, over)
@@ -186,15 +193,22 @@ def run(name: str, bootstrap: str, directory: Path, size: AlertSize, seed: int =
         for each, receiver in scene.receivers.items():
             until(lambda receiver=receiver: wanted <= _ids(receiver), f"all states at {each}", PATIENCE)
         assert scene.alerts.stop(scene.process) == 0
-        return verdict(scene, time.monotonic() - began)
+        return verdict(scene, time.monotonic() - began, _children_seconds() - used)
 
 
 def _ids(receiver: HttpReceiver) -> set[str]:
     return {each.id for each in receiver.taken}
 
 
-def verdict(scene: Scene, seconds: float) -> Findings:
+def _children_seconds() -> float:
+    """Return the processor time of the processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def verdict(scene: Scene, seconds: float, cpu: float) -> Findings:
     """Return what a run came to."""
+    attempts = sum(len(receiver.seen) for receiver in scene.receivers.values())
     wanted = set(scene.published)
     taken = {name: receiver.taken for name, receiver in scene.receivers.items()}
     ids = {name: [each.id for each in found] for name, found in taken.items()}
@@ -206,8 +220,12 @@ def verdict(scene: Scene, seconds: float) -> Findings:
         reordered=sum(map(reordered, ids.values())),
         repeated={name: len(found) - len(set(found)) for name, found in ids.items()},
         strange=sum(len(set(found) - wanted) for found in ids.values()),
+        p50=round(median(running), 3) if running else 0.0,
         p99=_p99(running),
         p99_all=_p99([at - sent for sent, at in waits]),
+        attempts=attempts,
+        cpu_seconds=round(cpu, 1),
+        cpu_ms=round(1_000 * cpu / max(attempts, 1), 2),
         seconds=round(seconds, 1),
     )
 

@@ -621,7 +621,8 @@ def test_redirects_are_not_followed(embedded_broker: EmbeddedBroker, tmp_path: P
 
 def test_secrets_are_nowhere(embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver) -> None:
     path = "S3cr3tPath0f51ack"
-    http.behave = lambda got: (500, {"X-Echo": got.path})
+    # The end of the secret lies where errors are cut.
+    http.behave = lambda got: (500, {"X-Echo": got.path}, "x" * 275 + got.path)
     chat = {"kind": "slack", "url": f"{http.url}/services/{path}", **LOCAL}
     away = {"kind": "slack", "url": f"http://127.0.0.1:{free_port()}/services/{path}", **LOCAL}
     wrong = {"kind": "slack", "url": f"http://nosuch.invalid/services/{path}", **LOCAL}
@@ -637,11 +638,11 @@ def test_secrets_are_nowhere(embedded_broker: EmbeddedBroker, tmp_path: Path, ht
         doctor = alerts.command("doctor")
         command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         for text in (alerts.logged(), metrics, waiting.stdout.decode(), doctor.stdout.decode(), command_line.decode()):
-            assert path not in text
+            assert path[:6] not in text
         for name in destinations:
             done = alerts.command("alerts", "test", name)
             assert done.returncode == 1
-            assert path not in (done.stderr + done.stdout).decode()
+            assert path[:6] not in (done.stderr + done.stdout).decode()
 
 
 def test_without_a_destination_the_log_says_so(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:

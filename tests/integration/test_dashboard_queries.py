@@ -32,7 +32,8 @@ from worker.clickhouse.writer import connect, write_rows
 from worker.detections.policies import Policies
 from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
-from worker.pipeline.local import LocalPipeline, LocalRecord
+from worker.pipeline.local import LocalPipeline
+from worker.pipeline.ports import LocalRecord
 from worker.settings import Settings
 from worker.simulator import Simulator, profile
 from worker.stream.state_store import MemoryShard

@@ -264,7 +264,7 @@ def test_a_plug_in_that_raises_costs_its_own_verdict_alone(tmp_path: Path) -> No
         "amr": ["password"], "scopes": [], "max_age_minutes": 60,
     }  # fmt: skip
     (tmp_path / "in.jsonl").write_text(json.dumps(event) + "\n" + "not json\n")
-    done = run_with(tmp_path, site, "replay", "in.jsonl", "--json", "--dead-letters", "dead.jsonl")
+    done = run_with(tmp_path, site, "replay", "in.jsonl", "--json", "--dead-letters", "dead.jsonl", WEB__PORT="0")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["accepted"] == summary["rows"] == 1

@@ -98,7 +98,7 @@ class Loop:
 
 
 class HttpReceiver(Loop):
-    """An HTTP server that keeps what arrives. `behave` says how it answers: a status, or status and headers.
+    """An HTTP server that keeps what arrives. `behave` says how it answers: a status, and headers and text if it likes.
 
     Attributes:
         taken: requests answered with 2xx. `seen`: all.
@@ -153,9 +153,10 @@ class HttpReceiver(Loop):
         if self.delay:
             await asyncio.sleep(self.delay)
         answer = self.behave(got)
-        status, more = answer if isinstance(answer, tuple) else (answer, {})
+        status, *rest = answer if isinstance(answer, tuple) else (answer,)
+        more, text = (*rest, "answer")[:2] if rest else ({}, "answer")
         self.seen.append(got._replace(status=status))
-        return web.Response(status=status, headers=more, text="" if status == 204 else "answer")
+        return web.Response(status=status, headers=more, text="" if status == 204 else text)
 
 
 class AlertProcess:

@@ -27,7 +27,7 @@ from compose_spec import PyCompose
 
 from tests.support.brokers import ApacheKafka, missing
 from tools import docs
-from worker.cli import app
+from worker.cli.commands import app
 from worker.embedded.broker import free_port
 from worker.enrich import gazetteer
 from worker.settings import KafkaSettings, Settings, TopicSettings, load

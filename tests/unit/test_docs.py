@@ -10,7 +10,7 @@ import pytest
 from schemas.decoding import decode
 from schemas.event import SessionEvent
 from tools import docs
-from worker.cli import app
+from worker.cli.commands import app
 from worker.detections.policies import check_policy
 from worker.detections.registry import detections
 from worker.settings import settings

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -113,7 +114,7 @@ def test_the_file_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     [
         ("[web]\nprot = 1\n", "web.prot is no setting; did you mean web.port?"),
         ("[wbe]\nport = 1\n", "wbe is no setting"),
-        ("[web]\nport = 99999\n", "web.port: Input should be less than or equal to 65535"),
+        ("[web]\nport = 99999\n", "web.port: has to be less than or equal to 65535"),
         ("[web]\nport = 'x'\n", "web.port: "),
         ("[delivery]\nmax_rows = 0\n", "delivery.max_rows: "),
         ("web = 1\n", "web"),
@@ -225,3 +226,29 @@ def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().web.port = 1  # type: ignore[misc]
     assert isinstance(module.ClickHouseSettings(dsn="x://y").dsn, SecretStr)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("KAFKA__BOOTSTRAP_SERVERS", "", "is no host:port"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "a:b:c", "is no host:port"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "ok:9092,a:70000", "'a:70000' is no host:port"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "http://a:9092", "is no host:port"),
+        ("TOPICS__EVENTS", "", "a topic's name"),
+        ("TOPICS__DLQ", "a b/c", "a topic's name"),
+        ("TOPICS__FINDINGS", "x" * 250, "a topic's name"),
+        ("ALERTS__DESTINATIONS", "{", "SESSIONWATCH_ALERTS__DESTINATIONS: its value has to be JSON"),
+        ("ALERTS__DESTINATIONS__X", "{}", "'kind' is required"),
+        ("ALERTS__DESTINATIONS__X", '{"kind": "pigeon"}', "'kind' has to be one of 'webhook'"),
+        ("WEB__PORT", "x", "web.port: has to be a valid integer"),
+        ("CONFIG", "/none.toml", "/none.toml cannot be read: no such file or directory"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"SESSIONWATCH_{name}", value)
+    with pytest.raises(SettingsError, match=re.escape(said)) as raised:
+        load()
+    assert not re.search("Input should|Value error|pydantic|Errno|discriminator", str(raised.value))

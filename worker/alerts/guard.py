@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NAT64 = ip_network("64:ff9b::/96")
+EMBEDDED = tuple(map(ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+"""IPv6 networks whose addresses end with the IPv4 address they lead to: compatible, translated, NAT64."""
+UNICAST = ip_network("2000::/3")
+"""The IPv6 addresses that are allotted to the public; others are reserved, local or of no use."""
 
 
 class BlockedAddressError(OSError):
@@ -34,24 +37,29 @@ class AddressGuard:
             BlockedAddressError: it may not.
         """
         ip = unwrapped(ip_address(address.partition("%")[0]))
-        if any(ip in network for network in self._networks) or (ip.is_global and not ip.is_multicast):
+        if any(ip in network for network in self._networks):
             return
-        if self._allow_private and (ip.is_private or ip.is_loopback) and not _never(ip):
+        if not _never(ip) and (_is_public(ip) or (self._allow_private and (ip.is_private or ip.is_loopback))):
             return
         raise BlockedAddressError(f"{_sort(ip)} address: allow_private or allowed_networks would permit it")
 
 
 def unwrapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address leads to (mapped, NAT64, 6to4), else the address itself."""
-    if isinstance(ip, IPv4Address):
+    """Return the IPv4 address that an IPv6 address leads to (mapped, NAT64, 6to4, …), else the address itself."""
+    if isinstance(ip, IPv4Address) or ip.is_loopback or ip.is_unspecified:
         return ip
-    if ip in NAT64:
+    if any(ip in network for network in EMBEDDED):
         return IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None) or ip
 
 
-# Where clouds serve metadata and credentials to whoever asks from inside, beside link-local addresses.
-_METADATA = frozenset({ip_address("fd00:ec2::254"), ip_address("100.100.100.200"), ip_address("192.0.0.192")})
+# Where clouds (AWS, Alibaba, Oracle, Azure) serve metadata and credentials to whoever asks from inside, beside
+# link-local addresses. Azure's is a public address.
+_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
+
+
+def _is_public(ip: IPv4Address | IPv6Address) -> bool:
+    return ip.is_global and not ip.is_multicast and (ip.version == 4 or ip in UNICAST)
 
 
 def _never(ip: IPv4Address | IPv6Address) -> bool:

@@ -160,7 +160,7 @@ def judged(status: int, accept: frozenset[int], wait: float | None, text: str) -
 
 def _text(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:200]
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _why(error: BaseException) -> str:  # noqa: PLR0911  a table in the form of a function

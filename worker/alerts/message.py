@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from schemas.finding import SEVERITIES, Activity
 from schemas.incident import Resolution, Side
+from schemas.text import truncate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,12 +146,7 @@ def clean(text: str, longest: int = LONGEST) -> str:
     """
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in text)
-    return cut(" ".join(text.split()), longest)
-
-
-def cut(text: str, longest: int) -> str:
-    """Return text of at most `longest` characters."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return truncate(" ".join(text.split()), longest)
 
 
 def moment(milliseconds: int) -> str:
@@ -164,7 +160,7 @@ def moment(milliseconds: int) -> str:
 def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
     who = incident.user_id or incident.subject or "no single user"
     yield "Who", f"{clean(who)} of tenant {clean(incident.tenant_id)}"
-    yield "When", f"{moment(incident.started_at)} to {moment(incident.last_event_at)}"
+    yield "When", _period(incident)
     if incident.acknowledged_at:
         by = clean(incident.acknowledged_by, 80)
         yield "Acknowledged", f"{moment(incident.acknowledged_at)}{f' by {by}' if by else ''}"
@@ -173,7 +169,7 @@ def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
             yield label, _several([_place(each) for each in found])
     if not any(each.side is not Side.UNKNOWN for each in incident.sightings):
         yield "Where", _several([_place(each) for each in incident.sightings]) or "unknown"
-    if speed := _speed(incident.findings):
+    if speed := _speed(incident):
         yield "How fast", speed
     yield "How sure", _sureness(incident)
     yield "What else", _else(incident)
@@ -183,17 +179,28 @@ def _facts(incident: Incident) -> Iterable[tuple[str, str]]:
         yield "ATT&CK", _several([f"{each.uid} {clean(each.name)}" for each in incident.attacks])
 
 
-def _speed(findings: Sequence[IncidentFinding]) -> str:
-    """Return distance, time and speed, if an alerting finding says them."""
-    found = (_SPEED.search(each.summary) for each in findings if each.is_alert)
+def _period(incident: Incident) -> str:
+    begin, end = moment(incident.started_at), moment(incident.last_event_at)
+    return begin if begin == end else f"{begin} to {end}"
+
+
+def _speed(incident: Incident) -> str:
+    """Return distance, time and speed, if a finding says them: an alerting one, or one that it covers."""
+    covered = (each for each in incident.suppressed if each.is_covered)
+    found = (_SPEED.search(each.summary) for each in (*incident.findings, *covered))
     return next((clean(match[0], 100) for match in found if match), "")
 
 
 def _sureness(incident: Incident) -> str:
     alerting = [each for each in incident.findings if each.is_alert]
     kinds = len({each.detection for each in alerting})
-    text = f"risk {incident.risk_score} of 100, from {_count(len(alerting), 'finding')} of {_count(kinds, 'kind')}"
-    return f"{text}; {_count(len(incident.suppressed), 'finding')} suppressed" if incident.suppressed else text
+    covered = sum(each.is_covered for each in incident.suppressed)
+    others = len(incident.suppressed) - covered
+    return "; ".join((
+        f"risk {incident.risk_score} of 100, from {_count(len(alerting), 'finding')} of {_count(kinds, 'kind')}",
+        *((f"{covered} more {'says' if covered == 1 else 'say'} the same",) if covered else ()),
+        *((f"{others} more {'does' if others == 1 else 'do'} not alert",) if others else ()),
+    ))  # fmt: skip
 
 
 def _else(incident: Incident) -> str:
@@ -232,7 +239,7 @@ def _shown(timeline: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
 
 
 def _change(entry: TimelineEntry) -> Change:
-    return Change(moment(entry.time), clean(entry.text), _side(entry.before), _side(entry.after))
+    return Change(moment(entry.time), clean(entry.what or entry.text), _side(entry.before), _side(entry.after))
 
 
 def _side(sighting: Sighting | None) -> str:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LONGEST_ERROR = 300
+SHORTEST_SECRET, SHORTEST_PART = 4, 8
+"""Characters from which a secret, and a part of one, is masked."""
 
 
 class Outcome(StrEnum):
@@ -36,8 +45,51 @@ class Result(NamedTuple):
 
 
 def scrubbed(text: str, secrets: list[str]) -> str:
-    """Return the text without the secrets, should one be in it."""
+    """Return the text with secrets masked, cut only then: half a secret at the end would not be recognized.
+
+    Args:
+        text: what a receiver or a library said.
+        secrets: as `spellings` returns them, the longest first.
+    """
     for secret in secrets:
-        if len(secret) >= 4:
-            text = text.replace(secret, "***")
-    return text[:500]
+        text = text.replace(secret, "***")
+    return text[:LONGEST_ERROR]
+
+
+def spellings(secrets: Iterable[str]) -> list[str]:
+    """Return what must not be shown, the longest first: secrets, their telling parts, and both as others encode them.
+
+    >>> spellings(["https://hooks.example.com/services/T0AB12CD/x?code=s3cr3t-c0de"])[-2:]
+    ['T0AB12CD', 'services']
+    """
+    found: set[str] = set()
+    for secret in secrets:
+        found |= {secret} if len(secret) >= SHORTEST_SECRET else set()
+        found |= {part for part in _parts(secret) if len(part) >= SHORTEST_PART}
+    found |= {spelled for each in found for spelled in _encoded(each)}
+    return sorted(found, key=lambda each: (-len(each), each))
+
+
+def _parts(secret: str) -> set[str]:
+    words = set(secret.split())
+    if "://" not in secret:
+        return words
+    try:
+        url = urlsplit(secret)
+    except ValueError:
+        return words
+    user, _, password = url.netloc.rpartition("@")[0].partition(":")
+    # The address of a service that is no web address begins with its key, as in `opsgenie://KEY`.
+    key = "" if url.scheme in ("http", "https") else url.netloc
+    place = secret.partition("://")[2].partition("/")[2]
+    values = {value for _, value in parse_qsl(url.query)}
+    return words | {user, password, key, place, url.query} | set(url.path.split("/")) | values
+
+
+def _encoded(text: str) -> set[str]:
+    plain = {text, unquote(text)}
+    return {
+        spelled
+        for each in plain
+        for spelled in (each, quote(each, safe=""), quote(each), escape(each), each.replace("/", "\\/"))
+    }

@@ -21,7 +21,7 @@ from worker.alerts.documents import Documents
 from worker.alerts.journal import JournalReader, JournalWriter
 from worker.alerts.message import Links, build_message
 from worker.alerts.outbox import Outbox, Standing
-from worker.alerts.outcome import Outcome, Result, scrubbed
+from worker.alerts.outcome import Outcome, Result, scrubbed, spellings
 from worker.alerts.pages import serve_pages
 from worker.alerts.prepared import PreparedStates
 from worker.alerts.record import DeliveryRecorder
@@ -156,10 +156,8 @@ def _sink(settings: Settings) -> ClickHouseWriter | None:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """Return what errors must not contain: secrets, and the paths of secret addresses."""
-    found = settings.alerts.secret_texts()
-    paths = [text.partition("://")[2].partition("/")[2] for text in found if "://" in text]
-    return sorted({*found, *filter(None, paths)}, key=len, reverse=True)
+    """Return what errors must not contain."""
+    return spellings(settings.alerts.secret_texts())
 
 
 def _say_hello(settings: Settings, addresses: list[Any]) -> None:

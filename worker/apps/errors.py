@@ -39,6 +39,7 @@ _CODES = {
     "worker.detections.testing.BadCaseError": USAGE,
     "worker.alerts.destinations.build.BadDestinationError": USAGE,
     "worker.apps.alerts.NoDestinationError": USAGE,
+    "worker.stream.connection.TlsFileError": USAGE,
     "worker.stream.catchup.StalledError": UNREACHABLE,
     "worker.enrich.geoip.GeoFileError": USAGE,
     "worker.apps.directories.NoDirectoryError": USAGE,

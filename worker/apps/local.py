@@ -14,7 +14,8 @@ from worker.detections.policies import Policies
 from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
 from worker.pipeline.batch import Pipeline
-from worker.pipeline.local import LocalPipeline, LocalRecord, batches
+from worker.pipeline.local import LocalPipeline, batches
+from worker.pipeline.ports import LocalRecord
 from worker.pipeline.readers import KafkaReader
 from worker.stream.state_store import MemoryShard
 

@@ -9,6 +9,7 @@ import orjson
 from schemas.decoding import Ignored, Rejected
 from schemas.decoding.mapping import PROPERTIES
 from schemas.mappings import builtin
+from schemas.text import truncate
 from worker.apps.build import build_decoder, find_mapping, wall_clock
 
 if TYPE_CHECKING:
@@ -123,4 +124,4 @@ def _property(event: SessionEvent, name: str, notes: Mapping[str, str]) -> Prope
 
 def _shown(value: Any) -> str:
     text = " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
+    return truncate(text, MOST_SHOWN)

@@ -51,7 +51,8 @@ class Run:
         self._lines = ReplayFile(file, servers.settings.topics.events, decoder, numbered=numbered)
         self._documents = read_policies(policies.read_bytes()) if policies else {}
         usable_detections(servers.settings)
-        self._settings = _quick(servers.settings) if 0 < self._lines.size <= SMALL_FILE else servers.settings
+        self._is_small = 0 < self._lines.size <= SMALL_FILE
+        self._settings = _quick(servers.settings) if self._is_small else servers.settings
         self._tables = servers.tables
         self._recorder: Recorder | None = None
 
@@ -61,7 +62,8 @@ class Run:
         Raises:
             StoreRefusedError: the store has refused rows for `PATIENCE_SECONDS`.
         """
-        settle_memory()
+        if not self._is_small:
+            settle_memory()
         asyncio.run(self._process(on_progress))
 
     def export(self, findings: Path | None, dead_letters: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import Json, configure_logs, output, print_json, say, settings_of
+from worker.cli.common import Json, configure_logs, output, print_json, say, settings_of, stops_with_success
 
 app = typer.Typer(help="Deliver incidents; without a command: run until stopped.", invoke_without_command=True)
 
@@ -18,11 +18,12 @@ def alerts(context: typer.Context) -> None:
     """Deliver incidents; without a command: run until stopped."""
     if context.invoked_subcommand is not None:
         return
-    from worker.apps import alerts as program  # noqa: PLC0415  `--help` needs none of it
+    with stops_with_success():
+        from worker.apps import alerts as program  # noqa: PLC0415  `--help` needs none of it
 
-    settings = settings_of(context)
-    configure_logs(context, settings)
-    raise typer.Exit(program.serve(settings))
+        settings = settings_of(context)
+        configure_logs(context, settings)
+        raise typer.Exit(program.serve(settings))
 
 
 @app.command()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from schemas.text import printable_json, printable_lines
-from worker.apps.errors import INTERRUPTED, CheckFailedError
+from worker.apps.errors import INTERRUPTED, OK, CheckFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from worker.observe.snapshot import Summary
@@ -57,6 +58,15 @@ def configure_logs(
     state: GlobalOptions = context.find_root().obj
     level = "warning" if quiet and settings.log.level == "info" else settings.log.level
     configure("debug" if state.debug else level, settings.log.format, stream)
+
+
+@contextmanager
+def stops_with_success() -> Iterator[None]:
+    """Give a program that serves until it is told to stop the exit code 0 also when that happens while it starts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(OK) from None
 
 
 def say(line: str) -> None:

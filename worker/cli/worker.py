@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.common import configure_logs, settings_of
+from worker.cli.common import configure_logs, settings_of, stops_with_success
 
 
 def worker(
@@ -18,10 +18,11 @@ def worker(
     ] = False,
 ) -> None:
     """Run the production worker until it is stopped."""
-    from worker.apps import worker as program  # noqa: PLC0415  `--help` needs none of it
+    with stops_with_success():
+        from worker.apps import worker as program  # noqa: PLC0415  `--help` needs none of it
 
-    settings = settings_of(context)
-    if embedded:
-        settings = settings.with_embedded_store("worker")
-    configure_logs(context, settings)
-    raise typer.Exit(program.serve(settings))
+        settings = settings_of(context)
+        if embedded:
+            settings = settings.with_embedded_store("worker")
+        configure_logs(context, settings)
+        raise typer.Exit(program.serve(settings))

@@ -1,1 +1,1 @@
-"""The zero-install broker and store behind `demo`, `replay` and the tests. Production imports nothing of it."""
+"""The embedded broker and store of `demo`, `replay` and the tests. Production workers do not import it."""

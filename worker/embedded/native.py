@@ -1,8 +1,8 @@
-"""ClickHouse's Native format as newer clients want it.
+"""ClickHouse's Native format in the form that newer clients expect.
 
 The engine writes blocks of protocol revision 0: counts of columns and rows, then each column's name, type and values.
-clickhouse-go, and with it Grafana's data source, names a revision and expects what that has in addition
-(https://clickhouse.com/docs/native-protocol/server#block). To put it there, it must be known where a column ends.
+clickhouse-go, which Grafana's data source uses, requests a newer revision and expects its additional fields
+(https://clickhouse.com/docs/native-protocol/server#block). To insert them, this module finds the end of each column.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SINCE_REVISION = 54454
-"""`DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION`: from here on blocks look as `framed` makes them."""
+"""`DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION`: the first revision with the blocks that `framed` returns."""
 # Field 1: no overflow row. Field 2: bucket -1. End of fields.
 _BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 _NO_CUSTOM_SERIALIZATION = b"\x00"
@@ -30,7 +30,7 @@ _PIECE = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|.", re.DOTALL)
 
 
 class UnservedTypeError(Exception):
-    """A column has a type whose values do not tell where they end."""
+    """A column has a type whose values have no known end."""
 
 
 def framed(body: bytes) -> bytes:
@@ -49,7 +49,7 @@ def framed(body: bytes) -> bytes:
         for _ in range(columns):
             begun, values = at, _after_head(body, at)
             kind = _text(body, _after_text(body, at))
-            # Dictionaries say their version before any value.
+            # Dictionaries begin with their version.
             at = _skip(body, values + 8 * kind.count("LowCardinality("), kind, rows) if rows else values
             parts += (body[begun:values], _NO_CUSTOM_SERIALIZATION, body[values:at])
     return b"".join(parts)
@@ -85,7 +85,7 @@ def _skip(body: bytes, at: int, kind: str, rows: int) -> int:
     """Return the place after `rows` values of a type.
 
     Raises:
-        UnservedTypeError: such values do not tell where they end.
+        UnservedTypeError: such values have no known end.
     """
     found = _TYPE.fullmatch(kind)
     name, of = (found["name"], found["of"] or "") if found else (kind, "")
@@ -122,7 +122,7 @@ def _skip_nullable(body: bytes, at: int, of: str, rows: int) -> int:
 
 
 def _skip_dictionary(body: bytes, at: int, of: str, _rows: int) -> int:
-    """Return the place after what different values there are, and for each row which of them it has."""
+    """Return the place after the distinct values and the index of each row's value."""
     width = 1 << (_uint64(body, at) & 0xFF)
     at = _skip(body, at + 16, _bare(of), _uint64(body, at + 8))
     return at + 8 + width * _uint64(body, at)
@@ -145,7 +145,7 @@ _VARIABLE: dict[str, Callable[[bytes, int, str, int], int]] = {
 
 
 def _bare(kind: str) -> str:
-    """Return a type without `Nullable`: in a dictionary null is a value."""
+    """Return a type without `Nullable`; in a dictionary, null is a value."""
     return kind[len("Nullable(") : -1] if kind.startswith("Nullable(") else kind
 
 
@@ -154,10 +154,10 @@ def _uint64(body: bytes, at: int) -> int:
 
 
 def _size(name: str, of: str) -> int:
-    """Return the bytes a value of a type of fixed size takes.
+    """Return the size in bytes of a value of a type of fixed size.
 
     Raises:
-        UnservedTypeError: it is none.
+        UnservedTypeError: the type has no fixed size.
     """
     if name == "FixedString":
         return int(of)
@@ -172,7 +172,7 @@ def _size(name: str, of: str) -> int:
 
 
 def _elements(of: str) -> Iterator[str]:
-    """Iterate over what stands between the commas of a type's arguments.
+    """Iterate over the arguments of a type.
 
     >>> list(_elements("UInt8, Map(String, `a,b` Enum8('(' = 1))"))
     ['UInt8', "Map(String, `a,b` Enum8('(' = 1))"]

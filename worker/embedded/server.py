@@ -1,7 +1,7 @@
 """The process of the embedded store: `python -m worker.embedded.server`, started by `worker.embedded.store`.
 
 It reads one line of JSON from its standard input (directory, listening socket, tokens), opens the engine, answers with
-one line, and serves until it gets SIGTERM or its standard input ends, which it does with the parent.
+one line, and serves until SIGTERM or the end of its standard input, which ends with the parent.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from worker.embedded.engine import Engine
 from worker.embedded.http import SqlServer, Tokens
 
 STOP_SECONDS = 1.5
-"""Seconds a stop waits for queries that were cancelled, and for the engine."""
+"""Seconds that a stop waits for cancelled queries and the engine."""
 
 
 class Order(NamedTuple):
-    """What the parent says.
+    """The parent's line.
 
     Attributes:
         directory: the chDB directory.
@@ -42,7 +42,7 @@ class Order(NamedTuple):
 
 
 def main() -> None:
-    """Serve until told to stop; the process ends whatever the engine does."""
+    """Serve until stopped; then the process ends even if the engine hangs."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     order = Order(**orjson.loads(sys.stdin.buffer.readline()))
     engine = Engine(Path(order.directory))
@@ -55,7 +55,7 @@ def main() -> None:
     closing = threading.Thread(target=engine.__exit__, daemon=True)
     closing.start()
     closing.join(STOP_SECONDS)
-    # A query that does not end holds a thread that a plain exit would wait for.
+    # A query that does not end blocks a thread, which a normal exit would wait for.
     os._exit(0)
 
 

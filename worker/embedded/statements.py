@@ -1,7 +1,7 @@
-"""What a statement is and asks for, read off the text that the engine's own parser makes of it.
+"""Checks what a statement does, in the normal form that the engine's own parser writes.
 
-That text (`formatQuerySingleLine`) has no comments, keywords in capitals, and names and texts quoted in one way. It is
-cut into tokens from left to right, in linear time.
+That form (`formatQuerySingleLine`) has no comments, keywords in capitals, and one way of quoting names and texts. It is
+split into tokens from left to right, in linear time.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _WRITES = _READS | {
 _KINDS = {Role.READER: _READS, Role.WRITER: _WRITES}
 _FILES = frozenset({"OUTFILE", "INFILE"})
 _ALWAYS_REFUSED = frozenset({"file", "disk"})
-"""`file` is a function as well as a table function; `disk` in a table's settings names any path or bucket."""
+"""`file` is both a function and a table function; `disk` in a table's settings names any path or bucket."""
 
 
 class Statement(NamedTuple):
-    """One statement in the engine's spelling.
+    """One statement in normal form.
 
     Attributes:
-        tokens: of the statement, in order.
+        tokens: its tokens, in order.
         kind: its first keyword.
         format: the format it names, `""` for none.
     """
@@ -51,17 +51,17 @@ class Statement(NamedTuple):
 
     @property
     def answers(self) -> bool:
-        """Whether it has an answer in some format."""
+        """Whether it returns rows."""
         return self.kind in _READS
 
     @property
     def takes_data(self) -> bool:
-        """Whether rows follow it."""
+        """Whether rows follow the statement."""
         return self.kind == "INSERT" and bool(self.format) and "SELECT" not in self.tokens
 
 
 def parse(normal: str) -> Statement:
-    """Read a statement in the engine's spelling.
+    """Parse a statement in normal form.
 
     >>> parse("SELECT 1 FORMAT CSV").format
     'CSV'
@@ -76,13 +76,13 @@ def refusal(statement: Statement, role: Role, outside: Collection[str]) -> str:
 
     Args:
         statement: the statement.
-        role: who runs it.
+        role: the role that runs it.
         outside: functions, in lower case, that reach beyond the store.
     """
     if statement.kind not in _KINDS[role]:
         return f"{statement.kind or 'nothing'} is no statement for a {role}"
     if role is Role.READER and any(_settings(statement.tokens)):
-        # The engine refuses them at the top of a statement, and does not look at those of a subquery.
+        # The engine refuses settings at the top of a statement, but does not check those of a subquery.
         return "a reader gives settings with the request, not in the statement"
     if _FILES & set(statement.tokens) or ("PARALLEL", "WITH") in pairwise(statement.tokens):
         return "INTO OUTFILE, FROM INFILE and PARALLEL WITH are not served"
@@ -111,7 +111,7 @@ def outside(table_functions: Collection[str], others: Collection[str]) -> frozen
     """Return the functions that reach beyond the store, in lower case.
 
     Args:
-        table_functions: all that the engine has.
+        table_functions: all table functions of the engine.
         others: functions of other kinds that call services.
     """
     return frozenset(map(str.lower, table_functions)) - TABLE_FUNCTIONS | frozenset(map(str.lower, others))

@@ -1,4 +1,4 @@
-"""The embedded store: chDB in a process of its own, reached over HTTP as a ClickHouse server is."""
+"""The embedded store: chDB in a process of its own, which serves ClickHouse's HTTP interface."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 ADDRESS_FILE = "endpoint.json"
-"""In the store's directory, readable by its owner alone: where the store is served and with which tokens."""
+"""File in the store's directory, readable only by its owner: the address of the store, and its tokens."""
 START_SECONDS = 30.0
 STOP_SECONDS = 6.0
 RESTART_SECONDS = 0.5
 ANSWER_SECONDS = 2.0
 BACKLOG = 64
 OPEN_FILES, LEAST_OPEN_FILES = 4096, 512
-"""Files that may be open at once: what is asked for, and below which there is no start."""
+"""The requested limit of open files, and the lowest with which the store starts."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-"""Variables the process gets: none of the settings, which hold secrets."""
+"""Environment variables that the process inherits: no settings, because they contain secrets."""
 _ERROR_TYPE = re.compile(r"^[\w.]+(?:Error|Exception): ")
 
 
@@ -48,7 +48,7 @@ class StoreProcessError(Exception):
 
 
 class Address(NamedTuple):
-    """Where a store is served, and the tokens of its two roles."""
+    """The address of a store, and the tokens of its two roles."""
 
     port: int
     reader: str
@@ -60,24 +60,24 @@ class Address(NamedTuple):
         return f"http://127.0.0.1:{self.port}"
 
     def dsn(self, role: Role, database: str = DATABASE, port: int = 0) -> str:
-        """Return the address as a DSN with the role's token; `port` is that of a proxy in front of it."""
+        """Return the address as a DSN with the role's token; `port`: the port of a proxy in front of it."""
         return f"clickhouse://{role}:{getattr(self, role)}@127.0.0.1:{port or self.port}/{database}"
 
     @property
     def shown(self) -> str:
-        """The address as people are given it: with the reader's token, for curl and the like."""
+        """The address to show to the user, with the reader's token."""
         return f"http://{Role.READER}:{self.reader}@127.0.0.1:{self.port}"
 
 
 class EmbeddedStore:
-    """A store of one's own, gone when the context is left; its directory stays.
+    """A store that is served while the context lasts; its directory stays.
 
-    The port is bound here once and handed to the process, so that it outlives a crash of the engine: the process is
-    started again on the same port with the same tokens. It ends with this process, however that ends.
+    The port is bound here once and passed to the process. So after a crash of the engine, the process is started again
+    on the same port with the same tokens. It ends when this process ends for any reason.
 
     Args:
-        directory: the chDB directory, made when missing.
-        log: file its output goes to.
+        directory: the chDB directory, created when missing.
+        log: file for its output.
     """
 
     def __init__(self, directory: Path, log: Path | None = None) -> None:
@@ -111,10 +111,10 @@ class EmbeddedStore:
         self.wait_ready()
 
     def launch(self) -> None:
-        """Start the process and return at once; its address is known from here on. `wait_ready` has to follow.
+        """Start the process and return at once; its address is known then. Call `wait_ready` afterwards.
 
         Raises:
-            StoreProcessError: it is not installed, too few files may be open, or the directory cannot be made.
+            StoreProcessError: it is not installed, too few files may be open, or the directory cannot be created.
         """
         if find_spec("chdb") is None:
             raise StoreProcessError("the embedded store is not installed: pip install 'sessionwatch[embedded]'")
@@ -145,7 +145,7 @@ class EmbeddedStore:
         self._watcher.start()
 
     def stop(self) -> None:
-        """Stop the process; queries under way are cancelled."""
+        """Stop the process; running queries are cancelled."""
         self._stopping.set()
         process, self._process = self._process, None
         if process is not None:
@@ -200,10 +200,10 @@ class EmbeddedStore:
 
 
 def enough_files() -> None:
-    """Raise this process's limit of open files as far as it may be, for the processes it starts, too.
+    """Raise the limit of open files of this process, and of the processes that it starts, as far as allowed.
 
     Raises:
-        StoreProcessError: it stays too low for the engine, which would fail later, at a place that says less.
+        StoreProcessError: the limit is too low for the engine, which would fail later with an unclear error.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES:
@@ -217,7 +217,7 @@ def enough_files() -> None:
 
 
 def running(directory: Path) -> Address | None:
-    """Return where a store's directory is served, None when it is not."""
+    """Return the address at which a store's directory is served; None when it is not served."""
     try:
         found = Address(**orjson.loads((directory / ADDRESS_FILE).read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -226,7 +226,7 @@ def running(directory: Path) -> Address | None:
 
 
 def _answers(address: Address) -> bool:
-    """Say whether that store answers on the port: it knows its token, a stranger does not."""
+    """Return whether that store answers on the port; another process would not accept its token."""
     connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/", headers={"X-ClickHouse-Key": address.reader})
@@ -246,11 +246,11 @@ def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StoreProcessError(f"the embedded store's directory cannot be made: {error}") from error
+        raise StoreProcessError(f"the embedded store's directory cannot be created: {error}") from error
 
 
 def _write(path: Path, address: Address) -> None:
-    """Write the address for the owner of the directory alone."""
+    """Write the address to a file that only the owner of the directory can read."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -267,7 +267,7 @@ def _tell(process: subprocess.Popen[bytes], order: Mapping[str, object]) -> None
 
 
 def _line(process: subprocess.Popen[bytes], seconds: float) -> Mapping[str, str]:
-    """Return the line of JSON the process answers with; nothing when it does not."""
+    """Return the line of JSON that the process answers with; empty when there is no answer."""
     assert process.stdout is not None  # noqa: S101  a pipe
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:

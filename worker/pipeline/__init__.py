@@ -1,1 +1,1 @@
-"""The pure heart: records and state in; rows, findings, messages and new state out. No I/O, no clock."""
+"""The pure core: records and state in; rows, findings, messages and new state out. No I/O, no clock."""

@@ -1,12 +1,12 @@
-"""The pure heart: (records of one topic-partition, state) -> rows, findings, dead letters, forwards, new state.
+"""The pure core: (records of one topic-partition, state) -> rows, findings, dead letters, forwards, new state.
 
-No I/O and no clock. The result depends on the records and the state alone, never on how records were cut into
-batches, so a batch that is computed twice gives the same rows and the same findings.
+It does no I/O and reads no clock. The result depends only on the records and the state, not on how the records were
+divided into batches: a batch that is computed twice gives the same rows and findings.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -27,6 +27,7 @@ from worker.pipeline.ports import (
     AheadRecord,
     BatchResult,
     Message,
+    PlacedEvent,
     ahead_of,
     dead_letter,
     envelope_headers,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from schemas.decoding.results import DeletedRow
+    from schemas.policy import TenantPolicy
     from worker.enrich.model import Device, Enrichment
     from worker.pipeline.ports import Origin, Record, Shard
     from worker.pipeline.privacy import Pseudonyms
@@ -56,15 +58,15 @@ if TYPE_CHECKING:
     from worker.sessions.state import Context, User
 
 CACHE_BLOCK_RECORDS = 200
-"""Records decoded, applied and encoded at a time: their data then stays in the processor's caches, and memory is
-reused at once. A batch of 2,000 in one go took 40% longer a record."""
+"""Records that are decoded, applied and encoded together, so that their data stays in the processor's caches. With
+2,000 at a time, a record took 40% longer."""
 _WITHOUT_ACTIVITY = (EventKind.CHANGED, EventKind.DELETED)
-"""Kinds of events that are no use of a session, so that they lack nothing without a time of use."""
+"""Kinds of events that are not a use of the session, and therefore complete without a time of use."""
 EVENTS, SESSIONS, FINDINGS = "session_events", "sessions", "findings"
 
 
 class Topics(Protocol):
-    """The names of the topics the pipeline writes to."""
+    """The names of the topics that the pipeline writes to."""
 
     events: str
     by_user: str
@@ -75,25 +77,10 @@ class Topics(Protocol):
     feedback: str
 
 
-class PlacedEvent(NamedTuple):
-    """An event with the state it belongs to.
-
-    Attributes:
-        key: of the user's state.
-        origin: topic, partition and offset the record first came from.
-    """
-
-    record: Record
-    event: SessionEvent
-    key: bytes
-    user: User
-    origin: Origin
-
-
 def origin_of(record: Record, by_user: str) -> Origin | None:
-    """Return topic, partition and offset a record first came from, before it was forwarded.
+    """Return topic, partition and offset of the original record, before it was forwarded.
 
-    None: it lies on the forward topic and its headers do not name its origin.
+    None: the record is on the topic of forwards, and its headers do not name its origin.
     """
     if record.topic != by_user:
         return record.topic, record.partition, record.offset
@@ -109,7 +96,7 @@ def origin_of(record: Record, by_user: str) -> Origin | None:
 
 
 def is_replayed(record: Record, by_user: str) -> bool:
-    """Tell whether a record is a replayed dead letter."""
+    """Return whether a record is a replayed dead letter."""
     return record.topic == by_user and any(name == REPLAYED for name, _ in record.headers)
 
 
@@ -126,12 +113,12 @@ class Pipeline:
     Args:
         reader: decodes and enriches records.
         engine_for: returns the rule engine of a tenant.
-        topics: where findings, forwards, session starts and dead letters go.
-        partition_of: the partition a key hashes to, by Kafka's default partitioner.
-        limits: bounds and times.
-        incidents: bounds and times of incidents.
+        topics: the topics of findings, forwards, session starts and dead letters.
+        partition_of: returns the partition of a key, by Kafka's default partitioner.
+        limits: limits of the state.
+        incidents: limits of incidents.
         max_bytes: a longer feedback record is rejected without being parsed.
-        pseudonyms: what replaces user ids and addresses in state and output; None: nothing is replaced.
+        pseudonyms: replaces user ids and addresses in state and output; None: nothing is replaced.
         operator: tenant of findings about uids in several tenants; empty: uids of two tenants are not compared.
     """
 
@@ -172,7 +159,7 @@ class Pipeline:
         return result
 
     def _process_later_stage(self, records: Sequence[Record], shard: Shard) -> BatchResult | None:
-        """Apply records of a topic that a stage behind the events' consumes; None when they are events."""
+        """Apply records of a later stage; return None when the records are events."""
         topic = records[0].topic
         if topic == self.topics.findings:
             return self._incidents.process(records, shard)
@@ -187,7 +174,7 @@ class Pipeline:
         return None
 
     def fire_timers(self, partition: int, now: int, shard: Shard) -> BatchResult:
-        """End the sessions whose expiry passed by `now` and incidents that are quiet; forget users idle for long."""
+        """End sessions that expired by `now` and resolve quiet incidents; delete users that have been idle for long."""
         batch, quiet = _Batch(self, partition, shard), []
         for key in shard.pop_due(now):
             if key.startswith(INCIDENT_PREFIX):
@@ -201,7 +188,7 @@ class Pipeline:
 
 
 class _Batch:
-    """One batch under way. The shard is left alone until the end, when nothing can fail any more."""
+    """One batch. The shard is not changed before `finish`, after everything that can fail."""
 
     def __init__(self, pipeline: Pipeline, partition: int, shard: Shard) -> None:
         self._reader = pipeline.reader
@@ -226,7 +213,7 @@ class _Batch:
         self._findings = FindingCollector(self._result, self._topics.findings, self._engine_for, shard)
 
     def add(self, records: Sequence[Record]) -> None:
-        """Apply some records, in their order, stage by stage: each stage's code then stays in the caches, too."""
+        """Apply some records in order, step by step: the code of each step then stays in the processor's caches."""
         decode, enrich = self._reader.decode, self._reader.enrich
         decoded = [decode(record) for record in records]
         placed = [each for pair in zip(records, decoded, strict=True) if (each := self._place(*pair)) is not None]
@@ -236,7 +223,7 @@ class _Batch:
         self._encode_users()
 
     def on_timer(self, key: bytes, now: int) -> None:
-        """End a user's expired sessions, or forget the user."""
+        """End a user's expired sessions, or delete the user."""
         state = self._shard.get(key)
         if state is None:
             return
@@ -251,7 +238,7 @@ class _Batch:
         self._users[key] = None if is_forgotten(user, now, self._limits) else user
 
     def finish(self) -> BatchResult:
-        """Put the new states into the shard and return everything."""
+        """Write the new states to the shard, and return the result."""
         self._encode_users()
         if self._routine:
             self._count["accepted",] += self._routine
@@ -268,14 +255,14 @@ class _Batch:
         return self._result
 
     def _encode_users(self) -> None:
-        """Encode the users touched so far."""
+        """Encode the users that were changed so far."""
         limits = self._limits
         for key, user in self._users.items():
             self._states[key] = None if user is None else encode_user(user, next_timer(user, limits))
         self._users.clear()
 
     def _place(self, record: Record, result: SessionEvent | Ignored | Rejected) -> PlacedEvent | None:
-        """Find the state an event belongs to; None when there is nothing to apply here."""
+        """Find the state of an event's user; return None when there is nothing to apply here."""
         if not isinstance(result, SessionEvent):
             self._handle_no_event(record, result)
             return None
@@ -283,7 +270,7 @@ class _Batch:
         if origin is None:
             self._reject(record, NO_ORIGIN)
             return None
-        # Producers know the user's own id only: with pseudonyms, too, it decides the partition.
+        # Producers know only the user's own id, so it determines the partition with pseudonyms as well.
         home = key = user_key(result.tenant_id, result.user_id)
         if result.shape == Shape.DEBEZIUM and self._knows_rows and record.topic != self._topics.by_user:
             self._remember_row(record.topic, result)
@@ -305,13 +292,13 @@ class _Batch:
         return PlacedEvent(record, result, key, user, origin)
 
     def _is_repeated(self, record: Record, user: User, origin: Origin) -> bool:
-        """Tell whether a record was applied before; if not, remember its offset."""
-        # Replayed dead letters come in any order; one that comes twice is a duplicate event, and its row the same.
+        """Return whether a record was applied before; if not, store its offset."""
+        # Replayed dead letters come in any order. One that comes twice is a duplicate event with the same row.
         if not self._reader.may_repeat or is_replayed(record, self._topics.by_user):
             return False
         way = origin[1] if origin[0] == self._topics.events else source_number(origin[0], origin[1])
         if record.topic == self._topics.by_user and (ahead_of(record) or owner_of(record)):
-            # These come another way than the other records of their partition, and are in order among themselves.
+            # They take another way than the other records of their partition, and have an order of their own.
             way = -1 - way
         if user.offsets.get(way, -1) >= origin[2]:
             return True
@@ -351,52 +338,51 @@ class _Batch:
         return True
 
     def _erase(self, key: bytes) -> None:
-        """Erase a user, as a tombstone under the user's key asks for."""
+        """Erase a user, on a tombstone with the user's key."""
         self._count["forgotten",] += 1
         self._erased.add(key)
         self._users[key] = None
         self._states[INCIDENT_PREFIX + key] = None
 
     def _load(self, key: bytes, home: bytes, event: SessionEvent) -> User | None:
-        """Return the user's state, a new one, or None when another partition keeps it."""
+        """Return the user's state, a new state, or None when the user belongs to another partition."""
         state = self._states.get(key) or (None if key in self._erased else self._shard.get(key))
         if state is not None:
             return decode_user(state)
-        # Hashing is expensive, and state that exists is where it belongs: only unknown keys are hashed.
+        # Hashing is expensive, and existing state is in the right partition: only unknown keys are hashed.
         if self._partition_of(home) != self._partition:
             return None
         return new_user(event.tenant_id, event.user_id)
 
     def _apply(self, placed: PlacedEvent, known: Enrichment) -> None:
-        record, event, key, user, origin = placed
+        event, user = placed.event, placed.user
         engine = self._engine_for(event.tenant_id)
         if self._pseudonyms is not None:
             event, known = self._pseudonyms.hidden(event, known, engine.policy)
+            placed = placed._replace(event=event)
         if engine.policy.first_party_clients and engine.is_first_party(event.user_agent):
             known = known._replace(device=own_client(known.device))
         if engine.policy.alert_budget is not None:
-            self._findings.count_user(event.tenant_id, key, event.event_time)
+            self._findings.count_user(event.tenant_id, placed.key, event.event_time)
         applied = apply(user, event, known, engine, self._limits)
-        detections = self._collect(placed, applied.changes) if applied.changes else ()
-        self._event_rows.append(
-            event_row(event, known, user, applied, self._limits, detections, origin, record.timestamp)
-        )
+        detections = self._collect(placed, applied.changes, engine) if applied.changes else ()
+        self._event_rows.append(event_row(placed, known, applied, self._limits, detections))
         if applied is ROUTINE:
             self._routine += 1
             return
-        self._add_session_rows(applied, user, key)
+        self._add_session_rows(applied, user, placed.key)
         self._count_unevaluated(event, known, engine)
         for started in applied.started:
-            self._announce(placed, event, started)
+            self._announce(placed, started, engine.policy)
 
-    def _announce(self, placed: PlacedEvent, event: SessionEvent, started: StartedSession) -> None:
-        """Announce a session's start to the correlation stage, unless its user starts far too many."""
+    def _announce(self, placed: PlacedEvent, started: StartedSession, policy: TenantPolicy) -> None:
+        """Announce a session's start to the correlation stage, unless the user has started too many."""
+        event = placed.event
         if placed.user.current.baseline.rate.count > MAX_STARTS:
             self._count["starts-capped",] += 1
             return
-        policy = self._engine_for(event.tenant_id).policy
         start = start_of(event, started, placed.origin, placed.record.timestamp, policy)
-        # Of another session than the event's only what its user knew has changed; whose it is was announced.
+        # The announcement of another session than the event's changes only what its user knew, not whose it is.
         is_claimed = started.uid != event.session_uid or event.uid_derived
         self._result.messages += announcements(
             start, started.context, self._topics.starts, is_derived=is_claimed, operator=self._operator
@@ -429,15 +415,15 @@ class _Batch:
             for uid in engine.needing(part):
                 self._count["unevaluated", uid, f"unknown-{part}"] += 1
 
-    def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange]) -> tuple[str, ...]:
+    def _collect(self, placed: PlacedEvent, changes: Sequence[FindingChange], engine: RuleEngine) -> tuple[str, ...]:
         """Collect findings; return the ids of their detections."""
         user = placed.user
-        cause, engine = Cause(placed.origin, placed.record.timestamp, user.applied), self._engine_for(user.tenant_id)
-        # The most severe first: what is left of the alert budget is for them.
+        cause = Cause(placed.origin, placed.record.timestamp, user.applied)
+        # The most severe first: they have the first claim on the alert budget.
         for change in sorted(changes, key=lambda each: -each.finding.severity):
             after, before = _context(user, change.finding.context), _context(user, change.finding.before)
             if engine.is_tenant_wide(change.finding.detection):
-                # The correlation stage is their only writer: it knows who else of the tenant did the same.
+                # Only the correlation stage writes these: it knows which other users of the tenant did the same.
                 deed = Deed(
                     *change[:2], placed.key, change.uid, change.activity, change.finding, after, before,
                     placed.origin, placed.record.timestamp, change.is_material,
@@ -483,5 +469,5 @@ def _context(user: User, number: int) -> Context | None:
 
 
 def own_client(device: Device) -> Device:
-    """Return a device as one of the tenant's own clients: an application, whatever library it uses."""
+    """Return a device as one of the tenant's own clients: an application, even if it uses a scripting library."""
     return msgspec.structs.replace(device, kind="app", scripted=False)

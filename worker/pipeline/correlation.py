@@ -1,11 +1,11 @@
-"""The correlation stage: session starts, announced under their uid and under their network, to findings across users.
+"""The correlation stage: turns session starts, announced by uid and by network, into findings across users.
 
-State is kept by tenant, so nothing that one tenant sends changes what is known or found of another. An operator whose
-uids are unique over all tenants may have uids compared over all of them as well, in a state of its own; what is found
-there is a finding of the operator's tenant.
+State is kept by tenant, so events of one tenant do not affect the state or findings of another. An operator whose uids
+are unique over all tenants can also have them compared across tenants, in a separate state; these findings belong to
+the operator's tenant.
 
-Announcements come at least once, and after a crash again at other offsets. The state keeps them as a set, so that a
-repeated one changes nothing.
+Announcements are delivered at least once, after a crash again at other offsets. The state keeps them as a set, so a
+repeated announcement changes nothing.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
 
 _DEED_KEY = f"/{DEED}/".encode()
 MAX_STARTS = 500
-"""Starts of one user within five minutes above which no more are announced. No person signs in so often, and each
-announcement is kept for days."""
+"""Starts of one user within five minutes above which no more are announced. A person does not sign in that often, and
+each announcement is kept for days."""
 
 
 def start_of(
     event: SessionEvent, started: StartedSession, origin: Origin, record_time: int, policy: TenantPolicy
 ) -> SessionStart:
-    """Return the announcement of a session's start that an event brought about."""
+    """Return the announcement of a session's start that an event caused."""
     context = started.context
     is_temporary = policy.vocabulary.session_class(context.session_type) is SessionClass.TEMPORARY
     names = (network_name(context.network), place_name(context.place), device_name(context.device))
@@ -79,7 +79,7 @@ def announcements(
     """
     value = encode_start(start)
     if not is_derived:
-        # Escaped, so that a slash in a name does not make the key of another tenant's.
+        # Escaped, so that a slash in a name cannot give the key of another tenant.
         key = f"/{UID}/".encode() + user_key(start.tenant_id, start.session_uid)
         yield Message(topic, key, value, timestamp=start.record_time)
         if operator:
@@ -94,7 +94,7 @@ def announcements(
 
 
 def deed_message(deed: Deed, topic: str) -> Message:
-    """Return the message that announces a change to a finding, keyed by what the users of a tenant may share."""
+    """Return the message that announces a change to a finding, keyed by the change that users of a tenant may share."""
     key = f"/{DEED}/{deed.finding.detection}/".encode() + user_key(deed.tenant_id, deed.finding.subject)
     return Message(topic, key, encode_deed(deed), timestamp=deed.record_time)
 
@@ -118,7 +118,7 @@ class CorrelationStage:
         self._limits = limits
 
     def process(self, records: Sequence[Record], shard: Shard) -> BatchResult:
-        """Apply announcements of one partition, in their order; the shard is left alone until nothing can fail."""
+        """Apply announcements of one partition in order; the shard is not changed before everything that can fail."""
         result, states = BatchResult(), dict[bytes, CorrelationState]()
         collector = FindingCollector(result, self._findings, self._engine_for, shard)
         for record in records:
@@ -159,12 +159,12 @@ class CorrelationStage:
         changes = self._changes(key, state, start)
         cause = Cause(start.origin, start.record_time, state.applied)
         for change in changes:
-            # A user's findings lie on one partition, whichever stage makes them.
+            # All findings of a user are on one partition, whichever stage publishes them.
             own = user_key(change.tenant_id, change.user_id) if change.user_id else key
             collector.add(change, own, cause)
 
     def _share(self, key: bytes, state: CorrelationState, deed: Deed, collector: FindingCollector) -> None:
-        """Write a user's finding, those of others that it makes tenant-wide, and the tenant's own."""
+        """Publish a user's finding, those of other users that it makes tenant-wide, and the tenant's own."""
         engine = self._engine_for(deed.tenant_id)
         restated, changes = share(state, deed, engine, self._limits)
         for each in restated:

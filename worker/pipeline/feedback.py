@@ -1,4 +1,4 @@
-"""Feedback on findings becomes rows and counts. No state is kept of it."""
+"""Turns feedback on findings into rows and counts, without state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FeedbackTopics(Protocol):
-    """The names of the topics feedback goes to."""
+    """The names of the topics that feedback is written to."""
 
     starts: str
     dlq: str
@@ -35,10 +35,10 @@ def process_feedback(
     Feedback that names tenant and user is forwarded to the partition that keeps the user's incidents.
 
     Args:
-        records: of the feedback topic.
-        topics: of dead letters and of forwarded feedback.
-        partition_of: the partition a key hashes to.
-        max_bytes: longer ones are rejected without being parsed.
+        records: records of the feedback topic.
+        topics: the topics of dead letters and of forwarded feedback.
+        partition_of: returns the partition of a key.
+        max_bytes: longer records are rejected without being parsed.
     """
     result, known, rows = BatchResult(record_time=records[0].timestamp), detections(), []
     for record in records:
@@ -50,7 +50,7 @@ def process_feedback(
             result.counters["rejected", feedback.reason] += 1
             result.messages.append(dead_letter(topics.dlq, record, feedback.reason, feedback.message, feedback.field))
             continue
-        # Only ids of the catalogue become labels, so that the number of label values is bounded.
+        # Only ids of the catalogue become label values, so that their number is bounded.
         named = feedback.detection if feedback.detection in known else "unnamed"
         result.counters["feedback", named, feedback.verdict] += len(feedback.findings)
         if feedback.tenant_id and feedback.user_id:

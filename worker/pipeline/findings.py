@@ -1,4 +1,4 @@
-"""Findings on their way out: rows, messages and counts, the same for both stages of the pipeline."""
+"""Turns findings into rows, messages and counts, for both stages of the pipeline that find something."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 OVER_BUDGET = "alert-budget"
-"""The suppressor of a finding that would alert if its tenant's alert budget of that day were not spent."""
+"""The suppressor of a finding that is not an alert only because its tenant's alert budget of the day is used up."""
 
 
 class Cause(NamedTuple):
-    """The record that brought a finding about.
+    """The record that caused a finding.
 
     Attributes:
-        origin: topic, partition and offset the record first came from.
+        origin: topic, partition and offset of the original record.
         record_time: its timestamp, milliseconds.
-        revision: how many records were applied to the state the finding comes from.
+        revision: the number of records applied to the state that the finding comes from.
     """
 
     origin: Origin
@@ -43,10 +43,10 @@ class FindingCollector:
     """Collects the findings of one batch.
 
     Args:
-        result: messages, counters and findings are added to it.
-        topic: where findings are published.
-        engine_for: returns a tenant's rule engine, which knows shadow detections and the alert budget.
-        shard: keeps the count of alerts of tenants that have a budget.
+        result: receives messages, counters and findings.
+        topic: the topic of findings.
+        engine_for: returns a tenant's rule engine, with its shadow detections and alert budget.
+        shard: stores the alert counts of tenants that have a budget.
     """
 
     def __init__(self, result: BatchResult, topic: str, engine_for: Callable[[str], RuleEngine], shard: Shard) -> None:
@@ -58,11 +58,11 @@ class FindingCollector:
         self._rows: dict[str, bytes] = {}
 
     def rows(self) -> list[bytes]:
-        """Return one row a finding: its last state."""
+        """Return one row for each finding: its last state."""
         return list(self._rows.values())
 
     def settle(self) -> None:
-        """Put the alert counts into the shard and the result."""
+        """Write the alert counts to the shard and the result."""
         for tenant_id, budget in self._budgets.items():
             key, state = _budget_key(tenant_id), encode_budget(budget)
             self._shard.put(key, state)
@@ -90,17 +90,17 @@ class FindingCollector:
         """Add a finding that was created, updated or closed.
 
         Args:
-            change: the finding and what happened to it.
-            key: of its message.
-            cause: the record that brought it about.
-            after: network, place, device and grant observed.
-            before: those it is compared with.
+            change: the finding and its change.
+            key: the key of its message.
+            cause: the record that caused it.
+            after: the observed network, place, device and grant.
+            before: those that they are compared with.
         """
         finding = self._finding(change, key, cause)
         self._result.findings.append(finding)
         self._rows[finding.uid] = finding_row(finding, after, before)
         if change.activity is not Activity.UPDATE or change.is_material or finding.count.bit_count() == 1:
-            # Mere repeats are published at every doubling, so that a noisy session does not become a noisy topic.
+            # Repeats are published only when the count doubles, so that a noisy session does not flood the topic.
             self._result.messages.append(Message(self._topic, key, finding.message()))
         if change.activity is Activity.CREATE:
             self._result.counters["finding", finding.detection, finding.severity.name.lower()] += 1
@@ -119,7 +119,7 @@ class FindingCollector:
 
 
 def _is_exempt(finding: Finding) -> bool:
-    """Tell whether a finding alerts whatever the budget and takes nothing of it: a hard invariant, or critical."""
+    """Return whether a finding is exempt from the alert budget: a hard invariant, or critical."""
     return finding.severity >= Severity.CRITICAL or detection(finding.detection).invariant
 
 

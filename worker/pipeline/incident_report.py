@@ -1,4 +1,4 @@
-"""What an incident says to people: title, sides, timeline, and what could not be judged."""
+"""Writes an incident for people: title, sides, timeline, and what could not be judged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.finding import Activity, Attack, Severity
 from schemas.incident import Incident, IncidentFinding, IncidentState, Side, Sighting, TimelineEntry
+from schemas.text import truncate
+from worker.sessions.contracts import COVERED_BY, TOLD_BEFORE
 from worker.sessions.incidents import DEVICE, NETWORK, GivenVerdict, acknowledgement
 from worker.sessions.risk import raised
 
@@ -18,16 +20,16 @@ if TYPE_CHECKING:
     ContextKey = tuple[str, str, str]
 
 MOST = 40
-"""Findings, timeline entries and sightings shown of an incident, each. The rest is counted."""
+"""Most findings, timeline entries and sightings of an incident that are listed. The rest is counted."""
 MOST_TEXT = 600
-"""Characters of a title or sentence. What a client controls (a user agent, a location) must not fill a message."""
+"""Most characters of a title or sentence: text from clients (user agent, location) must not fill a message."""
 
 
 class About(NamedTuple):
-    """What the catalogue says of a detection.
+    """Metadata of a detection.
 
     Attributes:
-        sums_up: it only sums up the findings of others.
+        sums_up: the detection only summarises the findings of others.
     """
 
     title: str
@@ -44,13 +46,14 @@ def report(tracker: IncidentTracker, record: IncidentRecord, about: Callable[[st
 
 
 def _forgotten(tracker: IncidentTracker, record: IncidentRecord, about: Callable[[str], About]) -> Incident:
-    """Return an incident of which no finding is kept any more: what is left to say is that it is over."""
+    """Return an incident without findings, because none is kept any more: it can only be resolved."""
     leading = record.detections[0]
     who = f"{tracker.user_id or tracker.subject} ({tracker.tenant_id})"
     return Incident(
         uid=record.uid, revision=record.revision, activity=Activity.CLOSE, state=record.state,
         resolution=record.resolution, merged_into=record.merged_into, tenant_id=tracker.tenant_id,
-        user_id=tracker.user_id, subject=tracker.subject, title=clip(f"{who}: {_lower(about(leading).title)}"),
+        user_id=tracker.user_id, subject=tracker.subject,
+        title=truncate(f"{who}: {_lower(about(leading).title)}", MOST_TEXT),
         severity=Severity(record.severity), risk_score=0, started_at=record.resolved_at,
         last_event_at=record.resolved_at, detected_at=record.changed_at, resolved_at=record.resolved_at,
         leading=leading, runbook=about(leading).runbook, detections=record.detections, attacks=about(leading).attacks,
@@ -59,7 +62,7 @@ def _forgotten(tracker: IncidentTracker, record: IncidentRecord, about: Callable
 
 
 class _Report:
-    """One incident under way."""
+    """The report of one incident."""
 
     def __init__(self, tracker: IncidentTracker, record: IncidentRecord, about: Callable[[str], About]) -> None:
         self._tracker, self._record, self._about = tracker, record, about
@@ -82,7 +85,7 @@ class _Report:
         return self._sides.get(context_key(context), Side.UNKNOWN) if context else Side.UNKNOWN
 
     def incident(self) -> Incident:
-        """Put everything together."""
+        """Return the whole incident."""
         tracker, record, leading = self._tracker, self._record, self._leading
         kinds = list(dict.fromkeys([leading.detection, *record.detections]))
         sightings, timeline = self._sightings(), self._timeline()
@@ -98,7 +101,7 @@ class _Report:
             tenant_id=tracker.tenant_id,
             user_id=tracker.user_id,
             subject=tracker.subject,
-            title=clip(self._title()),
+            title=truncate(self._title(), MOST_TEXT),
             severity=Severity(record.severity),
             risk_score=self._risk(),
             started_at=self._members[0].first,
@@ -145,7 +148,7 @@ class _Report:
             uid=finding.uid,
             detection=finding.detection,
             title=finding.title,
-            summary=clip(finding.summary),
+            summary=truncate(finding.summary, MOST_TEXT),
             severity=Severity(finding.severity),
             risk_score=finding.score,
             session_uid=finding.session,
@@ -156,12 +159,13 @@ class _Report:
             is_alert=finding.is_alert,
             false_positive=finding.uid in self._false,
             suppressed_by=finding.suppressed_by,
+            is_covered=_is_covered(finding),
         )
 
     # Sentences
 
     def _title(self) -> str:
-        """Say who, what, from where to where and since when."""
+        """Return the title: who, what, from where to where, and since when."""
         tracker, leading = self._tracker, self._leading
         who = f"{tracker.user_id or tracker.subject} ({tracker.tenant_id})"
         before, after = self._from_to()
@@ -198,21 +202,28 @@ class _Report:
             time=time,
             session_uid=session,
             severity=Severity(max(each.severity for each in found)),
-            text=clip(self._sentence(first, ordered)),
+            text=truncate(self._sentence(first, ordered), MOST_TEXT),
             detections=_unique(each.detection for each in ordered),
             findings=tuple(each.uid for each in ordered),
             before=self._sighting(first.before) if first.before else None,
             after=self._sighting(first.after) if first.after else None,
+            what=self._what(first.before, first.after, ordered) if first.after else "",
         )
 
+    def _what(self, before: ObservedContext | None, after: ObservedContext, found: Sequence[TrackedFinding]) -> str:
+        """Say who did what, without what another finding says already."""
+        if (self._side(before), self._side(after)) == (Side.INTRUDER, Side.USER):
+            return "The user is back in the session"
+        telling = [each for each in found if not _is_covered(each)] or found
+        return truncate(f"{_WHO[self._side(after)]}: {_titles(telling)}", MOST_TEXT)
+
     def _sentence(self, first: TrackedFinding, found: Sequence[TrackedFinding]) -> str:
-        what = ", ".join(_unique(_lower(each.title) + _excuse(each) for each in found))
+        what = _titles(found)
         if first.after is None:
             return f"{what[:1].upper()}{what[1:]}: {first.summary}"
-        who = {Side.USER: "The user", Side.INTRUDER: "The intruder", Side.UNKNOWN: "Somebody"}[self._side(first.after)]
         is_same = first.before is None or context_key(first.before) == context_key(first.after)
         before = "" if is_same or first.before is None else f"; before: {context_name(first.before)}"
-        return f"{who} ({context_name(first.after)}): {what}{before}"
+        return f"{_WHO[self._side(first.after)]} ({context_name(first.after)}): {what}{before}"
 
     def _sightings(self) -> tuple[Sighting, ...]:
         found: dict[tuple[str, ContextKey], ObservedContext] = {}
@@ -225,7 +236,7 @@ class _Report:
     def _sighting(self, context: ObservedContext) -> Sighting:
         return Sighting(
             ip=context.ip, network=context.network, network_kind=context.kind, asn=context.asn, country=context.country,
-            place=context.place, device=clip(context.device), side=self._side(context),
+            place=context.place, device=truncate(context.device, MOST_TEXT), side=self._side(context),
         )  # fmt: skip
 
 
@@ -269,6 +280,13 @@ def _side_of(context: ObservedContext, best: int, *, follows: bool) -> Side:
 # Words
 
 
+_WHO = {Side.USER: "The user", Side.INTRUDER: "The intruder", Side.UNKNOWN: "Somebody"}
+
+
+def _titles(found: Sequence[TrackedFinding]) -> str:
+    return ", ".join(_unique(_lower(each.title) + _excuse(each) for each in found))
+
+
 def context_name(context: ObservedContext) -> str:
     """Return e.g. `Chrome 131 on Windows 10 at 203.0.113.7 (AS64500 Example ISP, hosting), Paris, FR`."""
     return f"{context.device} at {where_name(context)}" if context.device else where_name(context)
@@ -295,13 +313,13 @@ def _at(context: ObservedContext, summary: str) -> str:
     return f", {context.place}" if context.place and context.place not in summary else ""
 
 
-def clip(text: str) -> str:
-    """Return a text of at most `MOST_TEXT` characters."""
-    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT - 1]}…"
-
-
 def _lower(title: str) -> str:
     return title[:1].lower() + title[1:] if title[1:2].islower() or title[1:2] == " " else title
+
+
+def _is_covered(finding: TrackedFinding) -> bool:
+    reasons = finding.suppressed_by
+    return bool(reasons) and all(each.startswith(COVERED_BY) or each == TOLD_BEFORE for each in reasons)
 
 
 def _excuse(finding: TrackedFinding) -> str:

@@ -1,7 +1,7 @@
-"""The third stage: findings, as published, to incidents.
+"""The incident stage: turns published findings into incidents.
 
-Findings come at least once, and after a crash again. Of each the newest state counts, by its revision, so that a
-repeated one changes nothing. A user's findings lie on one partition: their key is the user's.
+Findings are delivered at least once. The state of a finding with the highest revision counts, so a repeated one changes
+nothing. All findings of a user are on one partition, because their key is the user's key.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from worker.pipeline.ports import Record, Shard
 
 INCIDENT_PREFIX = b"/incident/"
-"""Begins the keys of the state kept here. Users' keys begin with no slash: tenants have names."""
+"""Prefix of the keys of this state. Keys of users do not begin with a slash, because tenants have names."""
 FEEDBACK_PREFIX = b"/feedback/"
-"""Begins the keys of feedback on findings, as forwarded to the partition of the finding's user."""
+"""Prefix of the keys of feedback on findings that is forwarded to the partition of the finding's user."""
 MOST_AUTHOR = 80
-"""Characters kept of the author of feedback."""
+"""Most characters of the author of feedback that are kept."""
 _STATUS = {number: str(status) for status, number in STATUS_ID.items()}
 _CHANGES = {Activity.CREATE: "created", Activity.UPDATE: "updated", Activity.CLOSE: "resolved"}
 _BITS = {"network": NETWORK, "country": COUNTRY, "device": DEVICE}
@@ -57,8 +57,8 @@ class IncidentStage:
     """Applies findings and feedback to the state of their users.
 
     Args:
-        topic: of incidents.
-        limits: bounds and times.
+        topic: the topic of incidents.
+        limits: limits of incidents.
     """
 
     def __init__(self, topic: str, limits: IncidentLimits) -> None:
@@ -66,7 +66,7 @@ class IncidentStage:
         self._limits = limits
 
     def process(self, records: Sequence[Record], shard: Shard) -> BatchResult:
-        """Apply findings of one partition, in their order; the shard is left alone until nothing can fail."""
+        """Apply findings of one partition in order; the shard is not changed before everything that can fail."""
         batch = _Batch(self._topic, self._limits, shard)
         for record in records:
             batch.take(record)
@@ -76,7 +76,7 @@ class IncidentStage:
         return outcome
 
     def advance(self, keys: Sequence[bytes], now: int, shard: Shard) -> BatchResult:
-        """Do what time alone asks for with the states under these keys."""
+        """Fire the timers of the states with these keys."""
         batch = _Batch(self._topic, self._limits, shard)
         for key in keys:
             batch.advance(key, now)
@@ -84,7 +84,7 @@ class IncidentStage:
 
 
 class _Batch:
-    """One batch under way."""
+    """One batch of findings and feedback."""
 
     def __init__(self, topic: str, limits: IncidentLimits, shard: Shard) -> None:
         self._topic = topic
@@ -105,7 +105,7 @@ class _Batch:
         try:
             message = _decode(value)
         except msgspec.DecodeError:
-            # Not a finding of ours: whoever else writes to this topic is not to stop the worker.
+            # Not one of our findings: another producer on this topic must not stop the worker.
             self._outcome.counters["ignored", "not-a-finding"] += 1
             return
         tracker = self._load(INCIDENT_PREFIX + key)
@@ -120,7 +120,7 @@ class _Batch:
         mark(tracker, feedback.findings, verdict, self._limits)
 
     def advance(self, key: bytes, now: int) -> None:
-        """Do what time alone asks for with one state."""
+        """Fire the timer of one state."""
         advance(self._load(key), now, self._limits)
 
     def _load(self, key: bytes) -> IncidentTracker:
@@ -132,7 +132,7 @@ class _Batch:
         return tracker
 
     def finish(self) -> BatchResult:
-        """Put the new states into the shard and return everything."""
+        """Write the new states to the shard, and return the result."""
         rows: list[bytes] = []
         for key, tracker in self._trackers.items():
             rows += self._changed_rows(key, tracker)
@@ -172,7 +172,7 @@ def split_feedback(records: Sequence[Record]) -> tuple[list[Record], list[Record
 
 
 def about(uid: str) -> About:
-    """Return what the catalogue says of a detection; of one that is not in it any more, its id."""
+    """Return the metadata of a detection; only its id, if the detection does not exist any more."""
     found = detections().get(uid)
     if found is None:
         return About(uid, (), (), sums_up=False)
@@ -218,7 +218,7 @@ class _Unmapped(msgspec.Struct):
 
 
 class FindingMessage(msgspec.Struct):
-    """What incidents need of a message on the findings topic, see `schemas.finding.Finding.ocsf`."""
+    """The fields of a message on the findings topic that incidents need, see `schemas.finding.Finding.ocsf`."""
 
     severity_id: int
     status_id: int
@@ -246,7 +246,7 @@ def _name(tracker: IncidentTracker, message: FindingMessage) -> None:
 
 
 def tracked(message: FindingMessage) -> TrackedFinding:
-    """Return what is kept of a finding."""
+    """Return the fields of a finding that the state keeps."""
     info, data = message.finding_info, message.evidences[0].data
     known = data.get("known") or {}
     return TrackedFinding(

@@ -1,35 +1,22 @@
-"""The pipeline over records at hand, without a broker: all stages, in one partition."""
+"""Runs all stages of the pipeline over records without a broker, in one partition."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import msgspec
+from worker.pipeline.ports import LocalRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from worker.pipeline.ports import BatchResult, Message, Processor, Record, Shard
 
 BATCH = 2_000
 
 
-class LocalRecord(msgspec.Struct):
-    """A record at hand, with the fields of a Kafka record."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-
-
 def batches(records: Iterable[Record], size: int = BATCH) -> Iterator[Sequence[Record]]:
-    """Yield records some at a time."""
+    """Yield the records in batches."""
     left = iter(records)
     while batch := list(islice(left, size)):
         yield batch
@@ -39,9 +26,9 @@ class LocalPipeline:
     """All stages over one partition.
 
     Args:
-        processor: of that partition.
-        shard: its state.
-        stages: topics on which the processor publishes what it consumes itself, in order.
+        processor: the pure core.
+        shard: the state of the partition.
+        stages: topics that the processor both publishes to and consumes, in order.
     """
 
     def __init__(self, processor: Processor, shard: Shard, stages: Sequence[str]) -> None:
@@ -51,7 +38,7 @@ class LocalPipeline:
         self._published = dict.fromkeys(stages, 0)
 
     def process(self, records: Sequence[Record]) -> Iterator[BatchResult]:
-        """Apply records, and then stage by stage what is published of them; yield what each stage gives."""
+        """Apply records, then the messages they cause, stage by stage; yield the result of each stage."""
         results = [self._processor.process(0, records, self._shard)]
         yield results[0]
         for topic in self._stages:
@@ -69,5 +56,5 @@ class LocalPipeline:
         ]
 
     def fire_timers(self, now: int) -> BatchResult:
-        """Do what time alone asks for."""
+        """Fire the timers that are due at `now`, milliseconds."""
         return self._processor.fire_timers(0, now, self._shard)

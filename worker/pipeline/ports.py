@@ -1,6 +1,6 @@
-"""What the pure heart hands to the edge for one batch, and what the edge asks of it.
+"""The interface between the pure core and the stream layer.
 
-The stream layer knows these shapes and nothing of detection; the pipeline knows nothing of Kafka or ClickHouse.
+The stream layer uses these types and does not know detections; the pipeline does not know Kafka or ClickHouse.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from schemas.incident import Incident
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from schemas.event import SessionEvent
+    from worker.sessions.state import User
+
     Origin = tuple[str, int, int]
     """Topic, partition and offset a record first came from."""
 
 ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET = "sw-topic", "sw-partition", "sw-offset"
 REPLAYED = "sw-replayed"
-"""On a forward: it was a dead letter, so that its origin's offset says nothing of what was applied."""
+"""On a forward: it was a dead letter, so its origin's offset does not tell what was applied."""
 AHEAD = "sw-ahead"
-"""On a forward: by how many milliseconds the record's timestamp was ahead of the worker that first read it."""
+"""On a forward: milliseconds by which the record's timestamp was ahead of the first reader's clock."""
 OWNER = "sw-owner"
 """On a forward: tenant and user, as a JSON array, of a deletion that names its row's key alone."""
 REASON, MESSAGE, FIELD = "sw-reason", "sw-message", "sw-field"
@@ -43,17 +46,23 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
-class AheadRecord(msgspec.Struct):
-    """A record whose timestamp was ahead of the worker's clock when it arrived.
-
-    The edge makes it. The pipeline does not apply it: it forwards it with the time of arrival as its timestamp, and
-    applies the forward. The time of arrival is thus durable before anything depends on it, and what is computed again
-    after a crash gives the same.
+class PlacedEvent(NamedTuple):
+    """An event with the state it belongs to.
 
     Attributes:
-        timestamp: when it arrived, milliseconds.
-        ahead: by how much its own timestamp was later.
+        key: key of the user's state.
+        origin: topic, partition and offset of the original record, before it was forwarded.
     """
+
+    record: Record
+    event: SessionEvent
+    key: bytes
+    user: User
+    origin: Origin
+
+
+class LocalRecord(msgspec.Struct):
+    """A record that does not come from a consumer."""
 
     topic: str
     partition: int
@@ -62,11 +71,25 @@ class AheadRecord(msgspec.Struct):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+
+
+class AheadRecord(LocalRecord):
+    """A record whose timestamp was ahead of the worker's clock when it arrived.
+
+    The stream layer creates it. The pipeline does not apply it: it forwards it with the time of arrival as its
+    timestamp, and applies the forward. So the time of arrival is durable before anything depends on it, and a second
+    computation after a crash gives the same result.
+
+    Attributes:
+        timestamp: time of arrival, milliseconds.
+        ahead: milliseconds by which its own timestamp was later.
+    """
+
     ahead: int
 
 
 def arrived(records: Sequence[Record], now: int, tolerance: int) -> Sequence[Record]:
-    """Return records as they arrived at `now`: those with a later timestamp as `AheadRecord`s."""
+    """Return records that arrived at `now`; those with a later timestamp become `AheadRecord`s."""
     latest = now + tolerance
     if max([record.timestamp for record in records], default=0) <= latest:
         return records
@@ -79,7 +102,7 @@ def _ahead(record: Record, now: int) -> AheadRecord:
 
 
 def ahead_of(record: Record) -> int:
-    """Return by how many milliseconds a forwarded record's own timestamp was ahead of its arrival; else 0."""
+    """Return the milliseconds by which a forwarded record's own timestamp was ahead of its arrival, or 0."""
     text = next((value for name, value in record.headers if name == AHEAD), b"")
     return int(text[:16]) if text.isdigit() else 0
 
@@ -117,7 +140,7 @@ class Message(NamedTuple):
 
 
 def envelope_headers(record: Record) -> tuple[tuple[str, bytes], ...]:
-    """Return the headers that are part of what a record says: the attributes of a CloudEvent in binary mode."""
+    """Return the headers that belong to a record's content: the attributes of a CloudEvent in binary mode."""
     return tuple((name, value) for name, value in record.headers if name[:3].lower() == "ce_")
 
 
@@ -125,11 +148,11 @@ def dead_letter(topic: str, record: Record, reason: str, message: str, field: st
     """Return a record that cannot be used as a message for the dead-letter topic.
 
     Args:
-        topic: of dead letters.
-        record: as it was consumed; key and value stay as they are.
-        reason: the kind of error, one of a known few.
+        topic: the dead-letter topic.
+        record: the consumed record; key and value are kept.
+        reason: the kind of error.
         message: what is wrong, for people.
-        field: path of the field that is wrong.
+        field: path of the invalid field.
     """
     error = (REASON, reason), (FIELD, field), (MESSAGE, message)
     origin = (ORIGIN_TOPIC, record.topic), (ORIGIN_PARTITION, record.partition), (ORIGIN_OFFSET, record.offset)
@@ -138,16 +161,16 @@ def dead_letter(topic: str, record: Record, reason: str, message: str, field: st
 
 
 class BatchResult(msgspec.Struct):
-    """Everything one batch of one partition gives.
+    """The result of one batch of one partition.
 
     Attributes:
         messages: findings, dead letters and forwarded records, to be published before anything is committed.
         rows: table name -> rows in ClickHouse's MsgPack format, columns in the order of `schemas.clickhouse.tables`.
-        findings: every state of a finding this batch brought about, for observers.
-        incidents: every state of an incident this batch publishes, for observers.
+        findings: every new state of a finding, for observers.
+        incidents: every new state of an incident, for observers.
         record_time: timestamp of the oldest record in it, milliseconds; 0 when there is none.
-        states: new state per key touched, last value wins; None is a deletion. The shard already holds them.
-        counters: what happened, by metric key (`("records",)`, `("rejected", "invalid-json")`, …).
+        states: the new state of each changed key; None is a deletion. The shard has them already.
+        counters: counts by metric key (`("records",)`, `("rejected", "invalid-json")`, …).
     """
 
     messages: list[Message] = msgspec.field(default_factory=list)
@@ -159,7 +182,7 @@ class BatchResult(msgspec.Struct):
     counters: Counter[tuple[str, ...]] = msgspec.field(default_factory=Counter)
 
     def add(self, other: BatchResult) -> None:
-        """Add what another part of the same batch gives."""
+        """Add the result of another part of the same batch."""
         self.messages += other.messages
         self.findings += other.findings
         self.incidents += other.incidents
@@ -180,17 +203,17 @@ class Shard(Protocol):
         """Set (or with None delete) the state of a key."""
 
     def pop_due(self, now: int) -> Iterable[bytes]:
-        """Take the keys whose wake-up time (milliseconds, in the state's header) is not after `now`."""
+        """Return and remove the keys whose timer time (milliseconds, in the state's header) is not after `now`."""
 
     def __len__(self) -> int:
         """Count the keys."""
 
 
 class Processor(Protocol):
-    """The pure heart, as the stream layer sees it. Neither method does I/O or reads a clock."""
+    """The pure core, as the stream layer uses it. Neither method does I/O or reads a clock."""
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
 
     def fire_timers(self, partition: int, now: int, shard: Shard) -> BatchResult:
-        """Do what time alone asks for (sessions that expired by `now`, state nobody needs)."""
+        """Fire the timers that are due at `now`: end expired sessions, delete state that is not needed any more."""

@@ -23,7 +23,7 @@ class EventEnricher(Protocol):
     """Looks up network, place and device."""
 
     def enrich(self, ip: str, location: str | None, user_agent: str) -> Enrichment:
-        """Return what is known; unknown parts are values."""
+        """Return network, place and device; unknown parts are values."""
 
 
 class EventReader(Protocol):

@@ -14,7 +14,7 @@ from math import log
 
 import msgspec
 
-from worker.sessions.codec import BUDGET, framed, has_format, unframed
+from worker.sessions.codec import BUDGET, StateFormat
 from worker.sessions.limits import DAY
 
 DAYS = 8
@@ -101,25 +101,10 @@ def count(day: Day) -> float:
     return BITS * log(BITS / max(empty, 1))
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Budget).decode
+_FORMAT = StateFormat(BUDGET, Budget)
+is_budget, decode_budget = _FORMAT.matches, _FORMAT.decode
 
 
 def encode_budget(budget: Budget) -> bytes:
-    """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
-    wake = (max(budget.days, default=0) + DAYS + 1) * DAY
-    return framed(BUDGET, wake, _encode(budget))
-
-
-def is_budget(state: bytes) -> bool:
-    """Tell whether a state is one of this module."""
-    return has_format(BUDGET, state)
-
-
-def decode_budget(state: bytes) -> Budget:
-    """Decode what `encode_budget` made.
-
-    Raises:
-        UnknownFormatError: the state was written by a version this one does not know.
-    """
-    return _decode(unframed(BUDGET, state))
+    """Return an encoded budget; its timer deletes it when its days no longer count."""
+    return _FORMAT.encode(budget, (max(budget.days, default=0) + DAYS + 1) * DAY)

@@ -6,6 +6,12 @@ without decoding the state. The format tells the kinds of states apart.
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
+import msgspec
+from lz4.block import compress, decompress
+
+T = TypeVar("T")
 USER, CORRELATION, BUDGET, INCIDENTS, ROW_OWNER = 1, 2, 3, 4, 5
 """Format versions. A state whose layout changes gets a new number."""
 NEVER = 2**64 - 1
@@ -44,5 +50,39 @@ def unframed(version: int, framed_state: bytes) -> memoryview:
 
 
 def has_format(version: int, framed_state: bytes) -> bool:
-    """Tell whether an encoded state has a format."""
+    """Return whether an encoded state has a format."""
     return framed_state[0] == version
+
+
+class StateFormat(Generic[T]):
+    """Encodes and decodes one kind of state, as MessagePack behind the header.
+
+    Args:
+        version: format version.
+        kind: type of the state.
+        compressed: the MessagePack is an LZ4 block.
+    """
+
+    def __init__(self, version: int, kind: type[T], *, compressed: bool = False) -> None:
+        self._version = version
+        self._compressed = compressed
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+
+    def encode(self, state: T, timer: int) -> bytes:
+        """Return an encoded state, whose timer fires at `timer`, milliseconds, or `NEVER`."""
+        packed = self._encode(state)
+        return framed(self._version, timer, compress(packed) if self._compressed else packed)
+
+    def matches(self, framed_state: bytes) -> bool:
+        """Return whether an encoded state is of this kind."""
+        return has_format(self._version, framed_state)
+
+    def decode(self, framed_state: bytes) -> T:
+        """Return the state that `encode` encoded.
+
+        Raises:
+            UnknownFormatError: the state has another format.
+        """
+        packed = unframed(self._version, framed_state)
+        return self._decode(decompress(packed) if self._compressed else packed)

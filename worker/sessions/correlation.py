@@ -14,7 +14,7 @@ import msgspec
 from schemas.finding import Activity, finding_uid
 from worker.sessions import crowds, tenant_wide
 from worker.sessions.announcements import Claimant, ClaimView, CrowdView, SurgeView
-from worker.sessions.codec import CORRELATION, framed, has_format, unframed
+from worker.sessions.codec import CORRELATION, StateFormat
 from worker.sessions.limits import DAY, HOUR
 from worker.sessions.reorder import FindingChange, is_material
 from worker.sessions.state import OpenFinding
@@ -56,28 +56,13 @@ class CorrelationState(msgspec.Struct, array_like=True):
     shared: tenant_wide.Shared | None = None
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(CorrelationState).decode
+_FORMAT = StateFormat(CORRELATION, CorrelationState)
+is_correlation, decode_correlation = _FORMAT.matches, _FORMAT.decode
 
 
 def encode_correlation(state: CorrelationState) -> bytes:
-    """Encode a state: format version, the time to forget it (milliseconds), MessagePack."""
-    wake = state.newest + (CLAIMANT_TTL if state.claimants else crowds.REGULAR_FOR)
-    return framed(CORRELATION, wake, _encode(state))
-
-
-def is_correlation(state: bytes) -> bool:
-    """Tell whether a state is one of this module."""
-    return has_format(CORRELATION, state)
-
-
-def decode_correlation(state: bytes) -> CorrelationState:
-    """Decode what `encode_correlation` made.
-
-    Raises:
-        UnknownFormatError: the state was written by a version this one does not know.
-    """
-    return _decode(unframed(CORRELATION, state))
+    """Return an encoded state; its timer deletes it when it no longer counts."""
+    return _FORMAT.encode(state, state.newest + (CLAIMANT_TTL if state.claimants else crowds.REGULAR_FOR))
 
 
 def claim(

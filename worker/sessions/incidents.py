@@ -12,11 +12,10 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from lz4.block import compress, decompress
 
 from schemas.finding import Severity
 from schemas.incident import IncidentState, Resolution, incident_uid
-from worker.sessions.codec import INCIDENTS, NEVER, framed, has_format, unframed
+from worker.sessions.codec import INCIDENTS, NEVER, StateFormat
 from worker.sessions.limits import DAY, MINUTE
 
 if TYPE_CHECKING:
@@ -166,27 +165,13 @@ class IncidentTracker(msgspec.Struct, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(IncidentTracker).decode
+_FORMAT = StateFormat(INCIDENTS, IncidentTracker, compressed=True)
+is_tracker, decode_tracker = _FORMAT.matches, _FORMAT.decode
 
 
 def encode_tracker(tracker: IncidentTracker, limits: IncidentLimits) -> bytes:
-    """Encode a state: header, and MessagePack as an LZ4 block."""
-    packed: bytes = compress(_encode(tracker))
-    return framed(INCIDENTS, next_due(tracker, limits), packed)
-
-
-def is_tracker(state: bytes) -> bool:
-    """Tell whether a state is one of this module."""
-    return has_format(INCIDENTS, state)
-
-
-def decode_tracker(state: bytes) -> IncidentTracker:
-    """Decode what `encode_tracker` made.
-
-    Raises:
-        UnknownFormatError: the state was written by a version this one does not know.
-    """
-    return _decode(decompress(unframed(INCIDENTS, state)))
+    """Return an encoded tracker; its timer fires when the next incident is due."""
+    return _FORMAT.encode(tracker, next_due(tracker, limits))
 
 
 # What changes a tracker
@@ -418,7 +403,8 @@ def _record(
         members=tuple(each.uid for each in members),
         attached=tuple(each.uid for each in attached),
         due=due,
-        acknowledged=any(each.uid in verdicts for each in active),
+        # Once it is resolved, there is nothing to be told of who looks into it.
+        acknowledged=resolution is Resolution.NONE and any(each.uid in verdicts for each in active),
     )
     states = [(each.uid, each.revision, verdicts.get(each.uid)) for each in (*members, *attached)]
     record.digest = blake2b(_encode([record.material(), states]), digest_size=8).digest()

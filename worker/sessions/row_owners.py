@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from worker.sessions.codec import ROW_OWNER, framed, has_format, unframed
+from worker.sessions.codec import ROW_OWNER, StateFormat
 from worker.sessions.limits import DAY
 
 KEPT = 30 * DAY
@@ -29,8 +29,8 @@ class RowOwner(msgspec.Struct, frozen=True, array_like=True):
     time: int
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(RowOwner).decode
+_FORMAT = StateFormat(ROW_OWNER, RowOwner)
+is_row_owner, decode_row_owner = _FORMAT.matches, _FORMAT.decode
 
 
 def row_owner_key(topic: str, uid: str) -> bytes:
@@ -44,22 +44,8 @@ def row_owner_key(topic: str, uid: str) -> bytes:
 
 
 def encode_row_owner(owner: RowOwner) -> bytes:
-    """Encode a state."""
-    return framed(ROW_OWNER, owner.time + KEPT, _encode(owner))
-
-
-def is_row_owner(state: bytes) -> bool:
-    """Tell whether a state is one of this module."""
-    return has_format(ROW_OWNER, state)
-
-
-def decode_row_owner(state: bytes) -> RowOwner:
-    """Decode what `encode_row_owner` made.
-
-    Raises:
-        UnknownFormatError: a version this one does not know wrote the state.
-    """
-    return _decode(unframed(ROW_OWNER, state))
+    """Return an encoded owner; its timer deletes it `KEPT` milliseconds after the change."""
+    return _FORMAT.encode(owner, owner.time + KEPT)
 
 
 def renewed(state: bytes | None, owner: RowOwner) -> bytes | None:

@@ -41,6 +41,7 @@ log = get_logger(__name__)
 
 AFTER_COMMIT = "after-commit"
 WATCH_SECONDS = 1.0
+UNUSED_PORT = 6066
 WEB_STOP_SECONDS = 1.0
 """Seconds that a stop waits for requests in progress."""
 FOREVER = 1e6
@@ -382,7 +383,8 @@ def create_app(
         # Only our own pages are served.
         web_router_enabled=False,
         web_tables_enabled=False,
-        web_port=settings.web_port,
+        # Without a web server no port is bound, and Faust refuses 0.
+        web_port=settings.web_port or UNUSED_PORT,
         datadir=str(settings.state_dir or "."),
     )
     app.setup(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from pathlib import Path
 
     from worker.settings import KafkaSettings
 
@@ -27,11 +28,15 @@ CLOSED = "it closed the connection during the TLS handshake; if it does not spea
 SPEAKS_PLAIN = "it does not speak TLS, and kafka.security_protocol is {protocol}: set {wanted}"
 
 
+class TlsFileError(Exception):
+    """A certificate or key file cannot be used; the message says which, why, and which setting names it."""
+
+
 def aiokafka_options(settings: KafkaSettings) -> dict[str, Any]:
     """Return the keyword arguments every aiokafka client takes.
 
     Raises:
-        OSError: a certificate or key file cannot be read.
+        TlsFileError: a certificate or key file cannot be used.
     """
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
@@ -49,12 +54,27 @@ def aiokafka_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.ssl_cafile and str(settings.ssl_cafile))
+    with _naming("kafka.ssl_cafile", settings.ssl_cafile):
+        context = ssl.create_default_context(cafile=settings.ssl_cafile and str(settings.ssl_cafile))
     context.check_hostname = settings.ssl_check_hostname
     if settings.ssl_certfile:
-        password = settings.ssl_password.get_secret_value() if settings.ssl_password else None
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
+        password = settings.ssl_password.get_secret_value() if settings.ssl_password else ""
+        with _naming("kafka.ssl_certfile, kafka.ssl_keyfile and kafka.ssl_password", settings.ssl_certfile):
+            # Without a password OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, lambda: password)
     return context
+
+
+@contextmanager
+def _naming(setting: str, path: Path | None) -> Iterator[None]:
+    """Give an error of OpenSSL the settings that name the file."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        why = (error.reason or "it cannot be read").replace("_", " ").lower()
+        raise TlsFileError(f"{path}: no certificate or key that can be used ({why}); check {setting}") from error
+    except OSError as error:
+        raise TlsFileError(f"{path}: {os.strerror(error.errno or 0).lower()}; check {setting}") from error
 
 
 @asynccontextmanager

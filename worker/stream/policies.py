@@ -102,19 +102,23 @@ class PolicyReader:
         if not tps:
             self._current.set()
             return
+        # Asked before anything is fetched: a fetch that waits for records holds up all that is asked after it.
+        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        is_current = begins == ends
+        if is_current:
+            self._now_current()
         consumer.assign(tps)
-        await consumer.seek_to_beginning(*tps)
-        ends = await consumer.end_offsets(tps)
-        is_current = False
         while True:
-            # An empty topic is read already: a broker takes its time to say that there is nothing to fetch.
-            if not is_current and await _reached(consumer, ends):
-                is_current = True
-                self._problem = ""
-                self._current.set()
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
                     self._apply(record.key, record.value)
+            if not is_current and await _reached(consumer, ends):
+                is_current = True
+                self._now_current()
+
+    def _now_current(self) -> None:
+        self._problem = ""
+        self._current.set()
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         consumer.subscribe([self._topic])

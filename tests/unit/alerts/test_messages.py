@@ -183,6 +183,30 @@ def test_a_message_answers_the_first_questions() -> None:
         assert answer in text, answer
 
 
+def test_what_another_finding_says_already_counts_as_support_and_tells_the_speed() -> None:
+    (told,) = incident("a").findings
+    quiet = msgspec.structs.replace(told, summary="session used by somebody else")
+    covered = msgspec.structs.replace(told, is_alert=False, suppressed_by=("covered-by-x",), is_covered=True)
+    excused = msgspec.structs.replace(quiet, is_alert=False, suppressed_by=("allowed-network",))
+    made = msgspec.structs.replace(incident("a"), findings=(quiet,), suppressed=(excused, covered, covered))
+    facts = dict(build_message(made, Links()).facts)
+    assert facts["How fast"] == "10,780 km in 15 minutes: 43,120 km/h"
+    assert facts["How sure"] == "risk 99 of 100, from 1 finding of 1 kind; 2 more say the same; 1 more does not alert"
+
+
+def test_an_acknowledged_incident_says_by_whom_and_asks_nobody_to_take_it() -> None:
+    made = incident("a", 2)
+    taken_up = msgspec.structs.replace(made, acknowledged_at=made.detected_at, acknowledged_by="<@U1> alice")
+    message = build_message(taken_up, Links())
+    assert message.heading == "Incident acknowledged, high"
+    assert "alice" in dict(message.facts)["Acknowledged"]
+    assert "<@U1>" not in json.dumps(slack.payload(message))
+    assert message.acknowledge == ""
+    assert "investigating" in build_message(made, Links()).acknowledge
+    events = pagerduty.events(alert_of(taken_up), "key")
+    assert [event["event_action"] for event in events] == ["trigger", "acknowledge"]
+
+
 def test_a_resolution_says_why() -> None:
     for resolution, words in ((Resolution.QUIET, "quiet"), (Resolution.FALSE_POSITIVE, "false positives")):
         assert words in " ".join(build_message(resolved(resolution), Links()).notes)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.finding import Activity, Finding, Severity, Status
@@ -192,6 +192,15 @@ def test_feedback_acknowledges_an_incident_until_it_says_that_all_is_false() -> 
     assert (over.activity, over.resolution, over.acknowledged_at) == (Activity.CLOSE, Resolution.FALSE_POSITIVE, 0)
 
 
+def test_feedback_on_a_resolved_incident_is_kept_and_tells_nobody() -> None:
+    run = Run()
+    run.take(finding("a"))
+    run.advance(T0 + LIMITS.quiet)
+    assert run.verdict("a", "true_positive", T0 + LIMITS.quiet + 1) == []
+    (again,) = run.take(finding("b", detection="new-country", event_time=T0 + DAY, detected_at=T0 + DAY))
+    assert (again.state, again.acknowledged_at) == (IncidentState.UPDATED, T0 + LIMITS.quiet + 1)
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_the_latest_verdict_counts_in_whatever_order_they_arrive(order: tuple[int, ...]) -> None:
     run, given = Run(), ("false_positive", "investigating", "true_positive")
@@ -249,6 +258,7 @@ def test_the_title_says_once_where_something_was_seen() -> None:
         (found,) = Run().take(finding("n", detection="new-network", summary=summary, evidence=evidence))
         assert said in found.title
         assert found.title.count("203.0.113.7") == 1
+        assert found.timeline[0].what == "Somebody: " + detections()["new-network"].title.lower()
 
 
 def test_a_network_without_a_user_is_an_incident_of_its_own() -> None:
@@ -332,6 +342,7 @@ def standing(shard: MemoryShard) -> dict[str, Any]:
     return {uid: record.material() for uid, record in records.items() if record.exists}
 
 
+@settings(deadline=None)
 @given(states_of_findings(), st.data())
 def test_incidents_depend_neither_on_order_nor_on_batches(found: list[Finding], data: st.DataObject) -> None:
     one, other = MemoryShard(), MemoryShard()
@@ -349,6 +360,7 @@ def test_incidents_depend_neither_on_order_nor_on_batches(found: list[Finding], 
     assert {uid: first[uid].severity for uid in live} == {uid: second[uid].severity for uid in live}
 
 
+@settings(deadline=None)
 @given(states_of_findings(), st.data())
 def test_a_batch_computed_again_publishes_no_state_twice(found: list[Finding], data: st.DataObject) -> None:
     """After a kill batches are cut otherwise: a receiver that skips revisions not above its last loses nothing."""
@@ -433,3 +445,6 @@ def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known
     assert moments[away].startswith("The intruder (")
     assert moments[home].startswith("The user (")
     assert "before: " in moments[away]
+    told = {entry.after.ip: entry.what for entry in last.timeline if entry.after}
+    assert told[away].startswith("The intruder: ")
+    assert told[home] == "The user is back in the session"

@@ -18,7 +18,8 @@ from worker.enrich.enricher import build_enricher
 from worker.enrich.model import Network
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.correlation import announcements
-from worker.pipeline.local import LocalPipeline, LocalRecord
+from worker.pipeline.local import LocalPipeline
+from worker.pipeline.ports import LocalRecord
 from worker.pipeline.readers import KafkaReader
 from worker.sessions.announcements import SessionStart
 from worker.sessions.correlation import MAX_CLAIMANTS

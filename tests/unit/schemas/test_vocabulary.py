@@ -34,7 +34,10 @@ STRENGTHS = [
     (("Password",), 1), (("Mobile app notification", "Password"), 5), (("Passkey (device-bound)",), 6),
     (("Windows Hello for Business",), 6), (("Password", "Text message"), 4), (("X.509 Certificate",), 6),
     (("ngcmfa", "rsa"), 6), (("Previously satisfied",), -1), (("wia",), -1),
-    (("OATH verification code", "Password"), 5),
+    (("OATH verification code", "Password"), 5), (("OATH hardware tokens", "Password"), 5), (("PHS",), 1),
+    (("App Verification code", "Password"), 5), (("PTA",), 1),
+    # WorkOS
+    (("magic_auth",), 2), (("external_auth",), -1), (("cross_app_auth",), -1), (("migrated_session",), -1),
     # Nobody
     (("quantum-handshake",), -1), (("pwd", "quantum-handshake"), -1), (("otp", "pwd", "quantum-handshake"), 5),
     (("no_mfa",), -1), (("forgot_password",), -1), ((), 0), (None, -1),

@@ -13,7 +13,7 @@ from pydantic import SecretStr, ValidationError
 from tests.support.secured import PASSWORD
 from worker.cli import run
 from worker.settings import KafkaSettings, TopicSettings
-from worker.stream.connection import aiokafka_options
+from worker.stream.connection import TlsFileError, aiokafka_options
 from worker.stream.topics import check, create, specs
 
 if TYPE_CHECKING:
@@ -112,8 +112,10 @@ def test_tls_checks_certificates_and_names_unless_told_otherwise() -> None:
 
 
 def test_a_missing_certificate_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        aiokafka_options(KafkaSettings(security_protocol="SSL", ssl_cafile=tmp_path / "none.pem"))
+    (tmp_path / "text.pem").write_text("no certificate", "utf-8")
+    for name, said in (("none.pem", "no such file"), ("text.pem", "no certificate or key that can be used")):
+        with pytest.raises(TlsFileError, match=f"{name}: {said}.*; check kafka.ssl_cafile"):
+            aiokafka_options(KafkaSettings(security_protocol="SSL", ssl_cafile=tmp_path / name))
 
 
 def test_secrets_do_not_show() -> None:

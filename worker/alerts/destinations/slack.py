@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.text import truncate
 from worker.alerts.escaping import slack, unaddressed
-from worker.alerts.message import commands, cut
+from worker.alerts.message import commands
 from worker.alerts.rendering import change_text, render
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def digest_payload(digest: Digest) -> dict[str, Any]:
 
 
 def _envelope(text: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"text": cut(text, SECTION), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+    return {"text": truncate(text, SECTION), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
 def _own(message: AlertMessage, template: str) -> list[dict[str, Any]]:
@@ -64,11 +65,11 @@ def _blocks(message: AlertMessage) -> Iterable[dict[str, Any]]:
 
 
 def _header(text: str) -> dict[str, Any]:
-    return {"type": "header", "text": {"type": "plain_text", "text": cut(text, HEADER), "emoji": False}}
+    return {"type": "header", "text": {"type": "plain_text", "text": truncate(text, HEADER), "emoji": False}}
 
 
 def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": cut(text, SECTION), "verbatim": True}}
+    return {"type": "section", "text": {"type": "mrkdwn", "text": truncate(text, SECTION), "verbatim": True}}
 
 
 def _list(title: str, texts: Sequence[str], bullet: str = "• ") -> dict[str, Any]:
@@ -76,11 +77,11 @@ def _list(title: str, texts: Sequence[str], bullet: str = "• ") -> dict[str, A
 
 
 def _field(label: str, value: str) -> dict[str, Any]:
-    return {"type": "mrkdwn", "text": cut(f"*{label}*\n{slack(value)}", FIELD), "verbatim": True}
+    return {"type": "mrkdwn", "text": truncate(f"*{label}*\n{slack(value)}", FIELD), "verbatim": True}
 
 
 def _context(text: str) -> dict[str, Any]:
-    return {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(text, FIELD), "verbatim": True}]}
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": truncate(text, FIELD), "verbatim": True}]}
 
 
 def _button(link: Link) -> dict[str, Any]:
