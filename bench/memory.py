@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import struct
 import sys
 from multiprocessing import get_context
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.processes import resident
 from worker.detections.policies import Policies
 from worker.detections.registry import detections
 from worker.enrich.enricher import build_enricher
@@ -41,20 +43,16 @@ class Taken(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def resident(process: int | str = "self") -> int:
-    """Return a process's resident memory in bytes."""
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
-
-
-def heart(cache_size: int = 1 << 17) -> Pipeline:
-    """Return the pipeline with all detections, of one partition, without geo databases."""
-    enricher = build_enricher(None, None, cache_size)
+def heart(cache_size: int = 1 << 17, geo: tuple[Path | None, Path | None] = (None, None)) -> Pipeline:
+    """Return the pipeline with all detections, of one partition."""
+    enricher = build_enricher(*geo, cache_size=cache_size)
     enricher.warm()
     return Pipeline(
         reader=KafkaReader(enricher),
         engine_for=Policies(detections().values()).engine_for,
-        topics=SimpleNamespace(events="e", by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v"),
+        topics=SimpleNamespace(
+            events="events", by_user="b", starts="s", dlq="d", findings="f", incidents="i", feedback="v"
+        ),
         partition_of=lambda _key: 0,
         limits=Limits(),
     )
@@ -89,7 +87,7 @@ def main() -> None:
         simulation.start()
         simulation.join()
         gc.collect()
-        before = resident()
+        before = resident([os.getpid()])
         for offset, (arrival, value) in enumerate(_read(path)):
             newest = max(newest, arrival)
             chunk.append(Taken(value, offset, arrival, b""))
@@ -98,7 +96,7 @@ def main() -> None:
                 chunk.clear()
     chunk.clear()
     gc.collect()
-    grown = resident() - before
+    grown = resident([os.getpid()]) - before
     live = states = 0
     for state in (state for _, state in shard.items()):
         states += len(state)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
-from bench.memory import CHUNK, Taken, heart, resident
-from bench.run import PARTITIONS, POLL_SECONDS, Setting, say
+from bench.memory import CHUNK, Taken, heart
+from bench.processes import resident
+from bench.setting import PARTITIONS, POLL_SECONDS, Setting, say
 from schemas.keys import partition_of
 from worker.embedded.broker import EmbeddedBroker
 from worker.sessions.fold import is_live
@@ -87,7 +88,7 @@ def recover(setting: Setting, states: int) -> dict[str, Any]:
         found = {
             "recovery_seconds": round(setting.metric("sessionwatch_recovery_seconds"), 1),
             "start_to_ready_seconds": round(time.perf_counter() - started, 1),
-            "resident_mib": round(resident(worker.pid) / 2**20),
+            "resident_mib": round(resident([worker.pid]) / 2**20),
         }
         # The state is sampled every now and then.
         while not (users := setting.metric("sessionwatch_state_users")):

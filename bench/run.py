@@ -1,6 +1,7 @@
-"""`make bench`: throughput, the textbook agent beside it, latency and memory. Prints one JSON object.
+"""`make bench`: the worker and its peers, measured on the same machine, broker, store and events. Writes JSON.
 
-The worker is the real command in a process of its own; broker, producers and this script share the machine with it.
+Every round starts a fresh broker and preloads the same events; then one program after the other consumes them, in an
+order that rotates from round to round. The file is written after each program, so that a run can be interrupted.
 """
 
 from __future__ import annotations
@@ -9,250 +10,289 @@ import argparse
 import asyncio
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import quantiles
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from bench.memory import resident
-from worker.embedded.broker import EmbeddedBroker, free_port
-from worker.settings import KafkaSettings
-from worker.simulator import Simulator, profile, write_geo
-from worker.stream.connection import aiokafka_options
+from bench.contestants import BROKERS, CONTESTANTS
+from bench.measure import Run, changelog, latency, restart, stored, throughput
+from bench.mixes import MIXES, preload, read, recent, write
+from bench.setting import STORES, EndedError, Setting, Store, say, store_of
+from bench.summary import summary
+from tests.support.brokers import ApacheKafka, missing
+from worker.embedded.broker import EmbeddedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.simulator import SimEvent
+    from bench.mixes import Event
+    from bench.setting import Broker
 
-PARTITIONS = 4
-POLL_SECONDS = 0.5
-OTHER_TOPICS = ("BY_USER", "STARTS", "DLQ", "FINDINGS", "FEEDBACK", "POLICIES")
-
-
-class Broker(Protocol):
-    """Kafka, of whatever kind."""
-
-    @property
-    def bootstrap_servers(self) -> str:
-        """Where to start from."""
+PARTS = ("throughput", "latency", "parts", "memory")
+ELSEWHERE = ("sessionwatch", "textbook")
+"""Programs that are measured without the cost of the store as well."""
+FAILURES = (EndedError, KafkaError, ClickHouseError, OSError)
+"""Of one program: the others are measured all the same."""
+UNHURRIED = "broker.session.timeout.ms=9000\nbroker.heartbeat.interval.ms=2000\nlog.cleaner.backoff.ms=15000\n"
+"""Apache Kafka's defaults, where the tests have shorter times."""
+NO_STORE = Store("", "", ())
 
 
-class Setting:
-    """A broker, a directory and the environment that leads a worker to them."""
+class Cell(NamedTuple):
+    """What is the same for all programs that are compared."""
 
-    def __init__(self, broker: Broker, directory: Path, name: str) -> None:
-        self.name = name
-        self.directory = directory / name
-        self.directory.mkdir()
-        self.port = free_port()
-        self.options = aiokafka_options(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
-        city, asn = write_geo(directory / "geo")
-        self.topic = f"{name}.events"
-        self.environment = {
-            "SESSIONWATCH_CLICKHOUSE__DSN": f"chdb://{self.directory / 'store'}",
-            **os.environ,
-            "SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "SESSIONWATCH_DATA_DIR": str(self.directory),
-            "SESSIONWATCH_WEB__PORT": str(self.port),
-            "SESSIONWATCH_STREAM__GROUP_ID": name,
-            "SESSIONWATCH_STREAM__SESSION_TIMEOUT_S": "6",
-            "SESSIONWATCH_STREAM__FETCH_MAX_WAIT_MS": "25",
-            "SESSIONWATCH_GEO__CITY_DB": str(city),
-            "SESSIONWATCH_GEO__ASN_DB": str(asn),
-            "SESSIONWATCH_LOG__LEVEL": "warning",
-            **{f"SESSIONWATCH_TOPICS__{key}": f"{name}.{key.lower()}" for key in OTHER_TOPICS},
-            "SESSIONWATCH_TOPICS__EVENTS": self.topic,
-        }
-        self.command("topics", "create")
+    broker: str
+    mix: str
+    store: str
 
-    def command(self, *arguments: str) -> None:
-        """Run the command line to its end."""
-        subprocess.run([sys.executable, "-m", "worker.cli", *arguments], env=self.environment, check=True)
+
+CELLS = (
+    Cell("apache", "busy", "embedded"),
+    Cell("apache", "steady", "embedded"),
+    Cell("embedded", "busy", "embedded"),
+    Cell("embedded", "busy", "acknowledging"),
+    Cell("embedded", "steady", "acknowledging"),
+)
+
+
+class Bench:
+    """A whole run: what was asked for, the events, and what was found so far."""
+
+    def __init__(self, asked: argparse.Namespace, directory: Path) -> None:
+        self._asked = asked
+        self._directory = directory
+        self._until = time.monotonic() + asked.minutes * 60
+        self._number = 0
+        self.result: dict[str, Any] = {**_machine(), "events": asked.events, "runs": []}
+        self._skipped = {name: why for name in asked.contestants if (why := CONTESTANTS[name].missing())}
+        self.result["left_out"] = self._skipped
+
+    def save(self) -> None:
+        """Write what was found so far."""
+        self.result["summary"] = summary(self.result["runs"])
+        self._asked.json.write_text(json.dumps(self.result, indent=1) + "\n")
+
+    def is_over(self) -> bool:
+        """Tell whether the time is up."""
+        return time.monotonic() > self._until
+
+    def cells(self) -> list[Cell]:
+        """Return the cells that were asked for."""
+        asked = self._asked
+        return [
+            cell
+            for cell in CELLS
+            if cell.broker in asked.brokers and cell.mix in asked.mixes and cell.store in asked.stores
+        ]
+
+    def programs(self, cell: Cell, number: int) -> list[str]:
+        """Return the programs to measure in a cell, in the order of a round."""
+        names = [
+            name
+            for name in self._asked.contestants
+            if name not in self._skipped
+            # What inserts nothing is the same with any store; of what inserts, the store elsewhere is for two.
+            and (cell.store == "embedded" or name in ELSEWHERE)
+        ]
+        turn = number % len(names) if names else 0
+        return names[turn:] + names[:turn]
+
+    def throughput(self, number: int) -> None:
+        """Measure one round of all cells."""
+        for cell in self.cells():
+            if not self.is_over():
+                self._round(cell, number)
+
+    def _round(self, cell: Cell, number: int) -> None:
+        names = self.programs(cell, number)
+        if not names:
+            return
+        events = self.events(cell.mix)
+        with self.broker(cell.broker) as broker:
+            topics = Setting(broker, self._directory, self._name("input"))
+            say(f"round {number + 1}, {'/'.join(cell)}: {len(events):,} events are produced")
+            asyncio.run(preload(topics.options, topics.topic, events))
+            for name in names:
+                if not self.is_over():
+                    self._one(cell, number, name, broker, topics.topic, events)
+
+    def _one(self, cell: Cell, number: int, name: str, broker: Broker, topic: str, events: Sequence[Event]) -> None:
+        found = {"what": "throughput", **cell._asdict(), "program": name, "round": number}
+        contestant = CONTESTANTS[name]
+        with self.store(name, cell.store) as store:
+            command = contestant.command()
+            try:
+                setting = Setting(broker, self._directory, self._name(name), store.dsn, topic)
+                started = time.perf_counter()
+                with setting.program(command) as process:
+                    run = Run(contestant, setting, store, process)
+                    found |= throughput(run, len(events), self._asked.seconds, started)
+                if number == 0 and cell.store == "embedded":
+                    found |= self._after(cell, name, setting, store, events)
+            except FAILURES as error:
+                found["error"] = str(error)
+        self._keep(found)
+
+    def _after(self, cell: Cell, name: str, setting: Setting, store: Store, events: Sequence[Event]) -> dict[str, Any]:
+        """Return what is looked at once: what is in the store, the changelog, and a second start."""
+        contestant = CONTESTANTS[name]
+        found: dict[str, Any] = stored(store) if contestant.store else {}
+        if name == "floor":
+            return found
+        found |= asyncio.run(changelog(setting))
+        recovery = setting.directory / "bytewax"
+        if recovery.exists():
+            found["recovery_files_bytes"] = sum(each.stat().st_size for each in recovery.iterdir())
+        if cell.mix == "busy":
+            found |= restart(contestant, setting, store, events[-1])
+        return found
+
+    def latency(self) -> None:
+        """Measure latency on Apache Kafka, or on the embedded broker if that alone was asked for."""
+        broker_name = "apache" if "apache" in self._asked.brokers else "embedded"
+        cell = Cell(broker_name, "busy", "embedded")
+        for number in range(self._asked.latency_rounds):
+            for rate in self._asked.rates:
+                for name in self.programs(cell, number):
+                    if CONTESTANTS[name].finds and not self.is_over():
+                        self._latency_unless_too_slow(cell, number, name, rate)
+
+    def _latency_unless_too_slow(self, cell: Cell, number: int, name: str, rate: int) -> None:
+        found = {"what": "latency", **cell._asdict(), "program": name, "round": number, "asked_rate": rate}
+        speeds = [
+            run["events_per_second"]
+            for run in self.result["runs"]
+            if run["program"] == name and run["mix"] == cell.mix and "events_per_second" in run
+        ]
+        if speeds and max(speeds) < rate:
+            self._keep(found | {"error": f"its full speed is {max(speeds):,.0f} events/s"})
+        else:
+            self._keep(found | self._latency_of(cell, name, rate))
+
+    def _latency_of(self, cell: Cell, name: str, rate: int) -> dict[str, Any]:
+        contestant = CONTESTANTS[name]
+        events = recent(MIXES[cell.mix], int(rate * self._asked.latency_seconds))
+        with self.broker(cell.broker) as broker, self.store(name, cell.store) as store:
+            try:
+                setting = Setting(broker, self._directory, self._name(name), store.dsn)
+                with setting.program(contestant.command()) as process:
+                    return asyncio.run(latency(Run(contestant, setting, store, process), events, rate))
+            except FAILURES as error:
+                return {"error": str(error)}
+
+    def _keep(self, found: dict[str, Any]) -> None:
+        self.result["runs"].append(found)
+        say(json.dumps(found))
+        self.save()
+
+    def _name(self, name: str) -> str:
+        self._number += 1
+        return f"b{self._number:03d}-{name}"
+
+    def events(self, mix: str) -> list[Event]:
+        """Return the events of a mix; they are simulated once."""
+        path = self._directory / f"{mix}.events"
+        if not path.exists():
+            say(f"simulating {self._asked.events:,} events, {mix}")
+            write(path, MIXES[mix], self._asked.events)
+        return read(path)
 
     @contextmanager
-    def process(self, module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Run a module beside this script."""
-        with (self.directory / "log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                env=self.environment, cwd=self.directory, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-            try:
-                yield process
-            finally:
-                process.terminate()
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+    def broker(self, kind: str) -> Iterator[Broker]:
+        """Run a broker."""
+        directory = self._directory / self._name("broker")
+        directory.mkdir()
+        if kind == "embedded":
+            with EmbeddedBroker(directory / "broker.log") as broker:
+                yield broker
+        else:
+            with ApacheKafka(directory, UNHURRIED) as broker:
+                yield broker
 
-    def metric(self, name: str) -> float:
-        """Return a metric of the worker, summed over its labels; 0 while it does not answer."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-                lines = answer.read().decode().splitlines()
-        except OSError:
-            return 0.0
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+    @contextmanager
+    def store(self, name: str, kind: str) -> Iterator[Store]:
+        """Run a store, for those who use one."""
+        if not CONTESTANTS[name].store:
+            yield NO_STORE
+            return
+        directory = self._directory / self._name("store")
+        directory.mkdir()
+        with store_of(kind, directory) as store:
+            yield store
 
-
-def say(what: str) -> None:
-    """Tell on stderr what is going on."""
-    print(what, file=sys.stderr, flush=True)
-
-
-async def preload(setting: Setting, count: int, users: int) -> float:
-    """Produce simulated events as fast as possible; return the seconds it took."""
-    started = time.perf_counter()
-    simulator = Simulator(profile("benchmark", users=users, max_events=count))
-    async with AIOKafkaProducer(**setting.options, linger_ms=20, max_batch_size=1 << 19) as producer:
-        for event in simulator.events():
-            await producer.send(setting.topic, value=event.value, key=event.key, timestamp_ms=int(event.arrival_ms))
-    return time.perf_counter() - started
+    def module(self, key: str, *arguments: str) -> None:
+        """Run a module that prints one JSON object, and keep that."""
+        command = [sys.executable, "-m", f"bench.{key}", *arguments]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        self.result[key] = json.loads(done.stdout)
+        self.save()
 
 
-def throughput(setting: Setting, count: int) -> dict[str, Any]:
-    """Let a worker eat what was preloaded; the clock runs from its first durable rows to its last."""
-    first_at = first = 0.0
-    with setting.process("worker.cli", "worker") as worker:
-        while (rows := setting.metric('sessionwatch_rows_out_total{table="session_events"}')) < count:
-            if rows and not first:
-                first_at, first = time.perf_counter(), rows
-            if worker.poll() is not None:
-                raise SystemExit(f"the worker ended: {(setting.directory / 'log').read_text()[-2000:]}")
-            time.sleep(POLL_SECONDS)
-        seconds = time.perf_counter() - first_at
-        memory = resident(worker.pid)
-        forwarded = setting.metric("sessionwatch_forwarded_total")
+def _machine() -> dict[str, Any]:
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     return {
-        "events": count,
-        "seconds": round(seconds, 2),
-        "events_per_second": round((count - first) / seconds),
-        "forwarded": int(forwarded),
-        "resident_mib": round(memory / 2**20),
+        "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "cores": os.cpu_count(),
+        "processor": model.partition(": ")[2],
+        "python": platform.python_version(),
+        "load_before": [round(each, 2) for each in os.getloadavg()],
     }
 
 
-def textbook(setting: Setting, seconds: float) -> dict[str, Any]:
-    """Let the textbook agent eat the same events for a while; its speed after the first two seconds."""
-    counts: list[tuple[float, int]] = []
-    with setting.process("bench.textbook") as process:
-        deadline = time.perf_counter() + seconds + 60
-        while process.stdout and (not counts or time.perf_counter() < counts[0][0] + seconds):
-            if time.perf_counter() > deadline or not (line := process.stdout.readline()):
-                raise SystemExit(f"the textbook agent ended: {(setting.directory / 'log').read_text()[-2000:]}")
-            if line.strip().isdigit():  # Faust greets first
-                counts.append((time.perf_counter(), int(line)))
-    (began, first), (ended, last) = counts[2], counts[-1]
-    return {"events_per_second": round((last - first) / (ended - began))}
-
-
-async def latency(setting: Setting, rate: float, seconds: float) -> dict[str, Any]:
-    """Send events at a steady rate; measure from a record's timestamp to its finding read off the topic."""
-    count = int(rate * seconds)
-    events = _recent(count)
-    with setting.process("worker.cli", "worker"):
-        await asyncio.to_thread(_wait_ready, setting)
-        reading = asyncio.create_task(_delays(setting))
-        async with AIOKafkaProducer(**setting.options, linger_ms=2) as producer:
-            took = await _send_steadily(producer, setting.topic, events, rate)
-        await asyncio.sleep(2)
-        reading.cancel()
-        delays = sorted(await reading)
-    cuts = quantiles(delays, n=100)
-    return {
-        "events_per_second": round(count / took), "sent": count, "findings": len(delays),
-        "p50_ms": round(cuts[49], 1), "p95_ms": round(cuts[94], 1), "p99_ms": round(cuts[98], 1),
-    }  # fmt: skip
-
-
-def _recent(count: int) -> list[SimEvent]:
-    """Return simulated events, the newest of which is of now: older sessions would all have expired."""
-    users, now = count // 10, int(time.time() * 1000)
-    for _, event in zip(
-        range(count), Simulator(profile("benchmark", start_ms=now, users=users)).events(), strict=False
-    ):
-        newest = event.arrival_ms
-    start = now - int(newest - now)
-    return list(Simulator(profile("benchmark", start_ms=start, users=users, max_events=count)).events())
-
-
-async def _send_steadily(producer: AIOKafkaProducer, topic: str, events: Sequence[SimEvent], rate: float) -> float:
-    """Send what is due every few milliseconds, stamped with the moment; return the seconds it took."""
-    started, sent = time.perf_counter(), 0
-    while sent < len(events):
-        due = min(int((time.perf_counter() - started) * rate), len(events))
-        now = int(time.time() * 1000)
-        for event in events[sent:due]:
-            await producer.send(topic, value=event.value, key=event.key, timestamp_ms=now)
-        sent = due
-        await asyncio.sleep(0.005)
-    return time.perf_counter() - started
-
-
-def _wait_ready(setting: Setting) -> None:
-    while not setting.metric("sessionwatch_ready"):
-        time.sleep(POLL_SECONDS)
-
-
-async def _delays(setting: Setting) -> list[float]:
-    delays: list[float] = []
-    async with AIOKafkaConsumer(**setting.options, fetch_max_wait_ms=10) as consumer:
-        consumer.assign([TopicPartition(f"{setting.name}.findings", partition) for partition in range(PARTITIONS)])
-        try:
-            while True:
-                for records in (await consumer.getmany(timeout_ms=100)).values():
-                    now = time.time() * 1000
-                    delays += [now - json.loads(record.value)["time"] for record in records]
-        except asyncio.CancelledError:
-            return delays
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS, help="parts to measure")
+    parser.add_argument("--contestants", choices=CONTESTANTS, nargs="*", default=list(CONTESTANTS))
+    parser.add_argument("--brokers", choices=BROKERS, nargs="*", default=BROKERS)
+    parser.add_argument("--mixes", choices=MIXES, nargs="*", default=list(MIXES))
+    parser.add_argument("--stores", choices=STORES, nargs="*", default=STORES)
+    parser.add_argument("--events", type=int, default=80_000, help="events on the input topic")
+    parser.add_argument("--memory-events", type=int, default=300_000, help="events for the memory a session takes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=25, help="longest a program is measured at full speed")
+    parser.add_argument("--rates", type=int, nargs="*", default=[1_000, 5_000], help="events a second, for latency")
+    parser.add_argument("--latency-seconds", type=float, default=12)
+    parser.add_argument("--latency-rounds", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=25, help="no program is started after that")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the result goes")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--textbook-seconds", type=float, default=20)
-    parser.add_argument("--latency-rate", type=float, default=5_000)
-    parser.add_argument("--latency-seconds", type=float, default=30)
-    parser.add_argument("--only", choices=["throughput", "textbook", "latency", "memory"], nargs="*")
-    asked = parser.parse_args()
-    chosen = asked.only or ["throughput", "textbook", "latency", "memory"]
-    result: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
+    asked = _arguments()
+    if "apache" in asked.brokers and (reason := missing()):
+        say(f"without Apache Kafka: {reason}")
+        asked.brokers = ["embedded"]
     with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch)
-        if "throughput" in chosen or "textbook" in chosen:
-            with EmbeddedBroker(directory / "broker.log") as broker:
-                setting = Setting(broker, directory, "bench")
-                say(f"producing {asked.events:,} events …")
-                say(f"… in {asyncio.run(preload(setting, asked.events, asked.users)):.0f} s")
-                if "throughput" in chosen:
-                    result["throughput"] = throughput(setting, asked.events)
-                    say(json.dumps(result["throughput"]))
-                if "textbook" in chosen:
-                    result["textbook"] = textbook(setting, asked.textbook_seconds)
-                    say(json.dumps(result["textbook"]))
-        if "latency" in chosen:
-            with EmbeddedBroker(directory / "broker.log") as broker:
-                setting = Setting(broker, directory, "latency")
-                result["latency"] = asyncio.run(latency(setting, asked.latency_rate, asked.latency_seconds))
-                say(json.dumps(result["latency"]))
-    if "memory" in chosen:
-        arguments = [sys.executable, "-m", "bench.memory", str(asked.events), str(asked.users)]
-        result["memory"] = json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
-    if "throughput" in result and "textbook" in result:
-        ratio = result["throughput"]["events_per_second"] / result["textbook"]["events_per_second"]
-        result["times_textbook"] = round(ratio, 1)
-    print(json.dumps(result))
+        bench = Bench(asked, Path(scratch))
+        try:
+            measure(bench, asked)
+        except KeyboardInterrupt:
+            bench.result["interrupted"] = True
+        bench.save()
+    print(json.dumps(bench.result["summary"]))
+
+
+def measure(bench: Bench, asked: argparse.Namespace) -> None:
+    """Measure the parts that were asked for: one round of everything, then what takes the longest again."""
+    if "parts" in asked.only:
+        bench.module("parts", "--events", str(min(asked.events, 60_000)))
+    if "memory" in asked.only:
+        bench.module("memory", str(asked.memory_events), str(asked.memory_events // 10))
+    for number in range(asked.rounds):
+        if "throughput" in asked.only:
+            bench.throughput(number)
+        if "latency" in asked.only and not number:
+            bench.latency()
 
 
 if __name__ == "__main__":

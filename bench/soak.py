@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
-from bench.memory import resident
-from bench.run import Setting, say
+from bench.processes import resident
+from bench.setting import Setting, say
 from tests.support.brokers import ApacheKafka
 from worker.clickhouse.writer import connect
 from worker.embedded.access import Role
@@ -93,7 +93,7 @@ async def watch(setting: Setting, worker: subprocess.Popen[str], samples: list[S
         await asyncio.sleep(SAMPLE_SECONDS)
         lag = await asyncio.to_thread(setting.metric, "sessionwatch_consumer_lag_records")
         behind = await asyncio.to_thread(setting.metric, "sessionwatch_watermark_lag_seconds")
-        samples.append(Sample(time.time() - started, resident(worker.pid) / MIB, lag, behind))
+        samples.append(Sample(time.time() - started, resident([worker.pid]) / MIB, lag, behind))
         if len(samples) % 12 == 0:
             say(f"{samples[-1].at:.0f} s: {samples[-1].mib:.0f} MiB, lag {lag:,.0f}")
 

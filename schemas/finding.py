@@ -156,7 +156,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             "metadata": self._metadata(),
             "finding_info": self._finding_info(),
             **({"actor": self._actor()} if self.user_id else {}),
-            "evidences": [{"data": orjson.loads(self.evidence)}],
+            "evidences": [{"data": orjson.Fragment(self.evidence)}],
             "remediation": {"desc": " ".join(f"{n}. {step}" for n, step in enumerate(self.runbook, 1))},
             "unmapped": {"suppressed_by": self.suppressed_by, "shadow": self.shadow, "subject": self.subject},
         }

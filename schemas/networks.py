@@ -65,10 +65,11 @@ class NetworkSet:
         for each in map(parse_network, networks):
             ranges[each.version].append((each.first, each.last))
         self._ranges = {version: _disjoint(found) for version, found in ranges.items()}
+        self._is_empty = not any(ranges.values())
 
     def __contains__(self, ip: str) -> bool:
         """Tell whether an address is in one of the networks; what is no address (a pseudonym) is in none."""
-        if ":" not in ip and "." not in ip:
+        if self._is_empty or (":" not in ip and "." not in ip):
             return False
         address = ip_address(ip)
         first, last = self._ranges[address.version]

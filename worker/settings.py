@@ -297,15 +297,15 @@ def _is_any(host: str) -> bool:
 
 
 class DeliverySettings(SettingsGroup):
-    """Group commits into ClickHouse."""
+    """Inserts into ClickHouse."""
 
     max_rows: Positive = 20_000
-    """Rows at which a group commit is inserted at once."""
-    max_delay_ms: Positive = 150
-    """Longest time that a row waits for a group commit, milliseconds."""
-    max_inflight_rows: Positive = 60_000
+    """Rows at which an insert is made at once."""
+    max_delay_ms: Positive = 1_000
+    """Longest time that a row waits for others before it is inserted, milliseconds; findings do not wait for rows."""
+    max_inflight_rows: Positive = 100_000
     """Rows and messages that are not durable yet at which the worker pauses consumption."""
-    max_inflight_bytes: Positive = 67_108_864
+    max_inflight_bytes: Positive = 100_663_296
     """Bytes of records whose outputs are not durable yet at which the worker pauses consumption."""
     stall_s: Seconds = 15.0
     """Seconds after which the worker reports unready because outputs are not durable yet."""

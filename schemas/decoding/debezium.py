@@ -23,6 +23,10 @@ _OPERATIONS = ("c", "r", "u", "d")
 _SILENT = ("t", "m")
 """Truncations and messages of the log: they name no session."""
 
+_EXTENDED = frozenset({"$oid", "$uuid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"})
+"""Types of MongoDB's Extended JSON that a property may have
+(https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/)."""
+
 
 def is_change(document: dict[str, Any]) -> bool:
     """Tell whether a document is a change event."""
@@ -71,8 +75,17 @@ def open_row(row: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
 
 
 def _row(side: Any) -> Any:
-    """Return a row, which the MongoDB connector writes as text."""
-    return load(side.encode("utf-8", "surrogatepass")) if isinstance(side, str) else side
+    """Return a row. The MongoDB connector writes it as text, of Extended JSON: values are taken out of their types."""
+    if not isinstance(side, str):
+        return side
+    document = load(side.encode("utf-8", "surrogatepass"))
+    return {name: _plain(value) for name, value in document.items()} if isinstance(document, dict) else document
+
+
+def _plain(value: Any) -> Any:
+    while isinstance(value, dict) and len(value) == 1 and value.keys() <= _EXTENDED:
+        (value,) = value.values()
+    return value
 
 
 def _key_alone(row: Any) -> dict[str, Any] | None:

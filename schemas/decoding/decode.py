@@ -187,6 +187,10 @@ def _opened_row(document: dict[str, Any]) -> Opening:
     if "payload" in document and document.keys() <= {"schema", "payload"}:
         if inner is None:
             return Ignored("tombstone")
+        if isinstance(inner, str):
+            inner = load(inner.encode("utf-8", "surrogatepass"))
+        if isinstance(inner, Rejected):
+            return inner._replace(field="payload")
         if isinstance(inner, dict):
             document, path = inner, "payload"
     if debezium.is_change(document):

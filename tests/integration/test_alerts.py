@@ -179,12 +179,12 @@ def test_a_destination_that_is_back_gets_at_once_what_waited(
     with AlertProcess(embedded_broker.bootstrap_servers, tmp_path, {"soc": hook(http, concurrency=1)}, more) as alerts:
         alerts.start()
         alerts.publish([incident(f"a{number}") for number in range(4)])
-        until(lambda: "is left alone" in alerts.logged(), "an open breaker")
+        until(lambda: "circuit breaker is open" in alerts.logged(), "an open breaker")
         attempts = len(http.seen)
         assert attempts < 8, "the breaker spares a destination that fails"
         http.behave = lambda _: 200
         until(lambda: len(ids(http)) == 4, "all, long before their next time")
-        assert "takes messages again" in alerts.logged()
+        assert "accepts messages again" in alerts.logged()
 
 
 def test_retry_after_is_followed(embedded_broker: EmbeddedBroker, tmp_path: Path, http: HttpReceiver) -> None:
@@ -230,7 +230,7 @@ def test_a_message_that_is_refused_does_not_stop_the_others(
             [incident(f"bad{number}") for number in range(10)] + [incident(f"a{number}") for number in range(10)]
         )
         until(lambda: len(ids(http)) == 10, "the good ones")
-        assert "is left alone" not in alerts.logged()
+        assert "circuit breaker is open" not in alerts.logged()
 
 
 def test_records_that_are_no_incidents_are_skipped(

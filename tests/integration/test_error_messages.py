@@ -91,7 +91,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-KAFKA_COMMANDS = (["topics", "check"], ["policy", "list"], ["dlq", "list"], ["policy", "unset", "--tenant", "t"])
+KAFKA_COMMANDS = (["topics", "check"], ["policy", "list"], ["dlq", "list"], ["policy", "unset", "--tenant", "t"],
+                  ["alerts", "list"], ["alerts", "replay", "x"])  # fmt: skip
 
 
 @pytest.mark.parametrize("command", KAFKA_COMMANDS, ids=" ".join)
@@ -171,6 +172,16 @@ def test_a_data_directory_that_cannot_be_written(tmp_path: Path, command: list[s
 def unwritable() -> str:
     """Return a directory in which not even root may write."""
     return "/proc/sessionwatch"
+
+
+FILE_COMMANDS = (["replay"], ["map", "check"], ["policy", "set", "--tenant", "t"], ["alerts", "route"])
+
+
+@pytest.mark.parametrize("command", FILE_COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(("file", "why"), [("none.json", "no such file or directory"), (".", "is a directory")])
+def test_a_file_that_cannot_be_read(tmp_path: Path, command: list[str], file: str, why: str) -> None:
+    found = error_of(run(tmp_path, *command, file), USAGE)
+    assert f"{file}: {why}" in found
 
 
 def test_doctor_says_that_a_data_directory_cannot_be_written(tmp_path: Path) -> None:

@@ -168,15 +168,15 @@ async def read_all(bootstrap: str, topic: str) -> list[Any]:
     return found
 
 
-def test_an_idle_worker_inserts_an_event_within_250_ms(bootstrap: str, group: str) -> None:
+def test_an_idle_worker_inserts_an_event_150_ms_after_the_insert_delay_at_most(bootstrap: str, group: str) -> None:
     async def main() -> None:
         topics = await sc.make_topics(bootstrap, group, PARTITIONS)
         writer = sc.ListWriter()
         loop = asyncio.get_running_loop()
         producer = AIOKafkaProducer(**sc.options(bootstrap))
         await producer.start()
-        taken = []
-        async with running(make(bootstrap, group, writer)):
+        taken, limits = [], DeliveryLimits(insert_delay=0.1)
+        async with running(make(bootstrap, group, writer, limits=limits)):
             for i, (partition, key, value) in enumerate(sc.events(6, PARTITIONS, stray=100, start=1)):
                 await asyncio.sleep(0.3)
                 sent = loop.time()

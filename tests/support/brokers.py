@@ -137,6 +137,11 @@ class ApacheKafka:
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, None when it does not run."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -80,7 +80,7 @@ def test_environment_over_file_over_defaults(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("SESSIONWATCH_WEB__PORT", "8000")
     found = load(file)
     assert (found.web.port, found.web.host, found.delivery.max_rows) == (8000, "127.0.0.2", 5)
-    assert found.delivery.max_delay_ms == 150
+    assert found.delivery.max_delay_ms == 1_000
 
 
 @pytest.mark.parametrize(

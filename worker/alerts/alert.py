@@ -1,4 +1,4 @@
-"""What a destination is given to send, and what it is to a dispatcher."""
+"""The messages that a destination sends, and the interface of a destination."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Alert(NamedTuple):
     """One state of one incident for one destination.
 
     Attributes:
-        id: of the message, the same over all attempts.
-        document: the OCSF document as it stands on the incidents topic.
+        id: id of the message, the same for all attempts.
+        document: the OCSF document as on the incidents topic.
         now: time of the attempt, milliseconds since the epoch.
     """
 
@@ -29,11 +29,11 @@ class Alert(NamedTuple):
 
 
 class Digest(NamedTuple):
-    """Several incidents in one message, because there are more than the destination's rate allows.
+    """Several incidents in one message, because the destination's rate does not allow one message each.
 
     Attributes:
-        messages: those that are shown, the most severe first. `total`: how many there are.
-        link: to a list of all of them; empty when Grafana's address is not set.
+        messages: the listed incidents, the most severe first. `total`: the number of all.
+        link: a link to the list of all of them; empty when Grafana's address is not set.
     """
 
     id: str
@@ -43,12 +43,12 @@ class Digest(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """What it is, in one line."""
+        """The digest in one line."""
         return f"{self.total} incidents at once"
 
     @property
     def more(self) -> str:
-        """What is said of those that are not shown; empty when all are."""
+        """The line about incidents that are not listed; empty when all are."""
         hidden = self.total - len(self.messages)
         return f"and {hidden} more" if hidden else ""
 
@@ -57,10 +57,10 @@ class Sender(Protocol):
     """A destination."""
 
     async def send(self, alert: Alert) -> Result:
-        """Make one attempt. Takes no longer than the destination's time-out, raises nothing that is expected."""
+        """Make one attempt within the destination's time-out; expected errors are returned, not raised."""
 
     async def send_digest(self, digest: Digest) -> Result:
-        """Make one attempt at a digest; asked of those kinds alone that people read."""
+        """Make one attempt at a digest; called only for kinds that people read."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""

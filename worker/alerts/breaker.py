@@ -1,4 +1,4 @@
-"""A circuit breaker: a destination that fails is left alone for a while, then probed with one message."""
+"""A circuit breaker: after failures, a destination gets no messages for a while, then a single one as a probe."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class Breaker:
     """Closed while attempts succeed; open after failures in a row; then one probe at a time.
 
     Args:
-        failures: in a row, after which it opens.
-        first_wait, longest_wait: milliseconds it stays open; doubled with each failed probe.
+        failures: consecutive failures after which it opens.
+        first_wait, longest_wait: milliseconds that it stays open; doubled with each failed probe.
     """
 
     def __init__(self, failures: int, first_wait: int, longest_wait: int) -> None:
@@ -23,28 +23,28 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the destination is left alone or probed."""
+        """Whether the breaker is open, or probing."""
         return self._failures >= self._threshold
 
     def allows_at(self) -> float:
-        """Return from when on an attempt may begin, in milliseconds; infinity while a probe is under way."""
+        """Return the earliest time of the next attempt, milliseconds; infinity while a probe is in progress."""
         if not self.is_open:
             return self._open_until
         return inf if self._probing else self._open_until
 
     def begin(self) -> None:
-        """Note that an attempt begins."""
+        """Record the start of an attempt."""
         self._probing = self.is_open
 
     def succeed(self) -> bool:
-        """Note a success; return whether it closed the breaker."""
+        """Record a success; return whether it closed the breaker."""
         was_open = self.is_open
         self._failures, self._wait, self._probing = 0, self._first, False
         self._open_until = 0
         return was_open
 
     def fail(self, now: int) -> bool:
-        """Note a failure of the destination as a whole; return whether it opened the breaker."""
+        """Record a failure of the destination as a whole; return whether it opened the breaker."""
         was_open, was_probe = self.is_open, self._probing
         self._failures, self._probing = self._failures + 1, False
         if was_probe:
@@ -54,9 +54,9 @@ class Breaker:
         return self.is_open and not was_open
 
     def abandon(self) -> None:
-        """Note that an attempt ended without telling anything about the destination."""
+        """Record the end of an attempt that says nothing about the destination."""
         self._probing = False
 
     def pause(self, until: float) -> None:
-        """Begin no attempt before a time, in milliseconds: the receiver asked for it."""
+        """Start no attempt before a time, milliseconds, as the receiver requested."""
         self._open_until = max(self._open_until, until)

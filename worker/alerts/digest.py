@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from worker.alerts.message import AlertMessage
 
 SHOWN = 10
-"""Incidents a digest names."""
+"""Most incidents that a digest lists."""
 
 
 def build_digest(messages: Sequence[AlertMessage], incidents: Sequence[Incident], grafana: str) -> Digest:
-    """Return the digest of some incidents; its id depends on what is in it alone."""
+    """Return the digest of some incidents; its id depends only on their messages."""
     order = sorted(messages, key=lambda each: (-SEVERITIES.index(each.severity), -each.risk_score, each.id))
     return Digest(
         digest_id(each.id for each in messages), tuple(order[:SHOWN]), len(messages), _link(incidents, grafana)

@@ -1,4 +1,4 @@
-"""Delivery to one destination: its own queue, breaker, limit and attempts, so that it holds up no other."""
+"""Delivery to one destination, with its own queue, circuit breaker and rate limit, so that it delays no other."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ log = structlog.get_logger(__name__)
 LARGEST_DIGEST = 500
 IDLE_SECONDS = 5.0
 KAFKA_SECONDS = 5.0
-"""Seconds after which a document is asked for again when Kafka does not answer."""
+"""Seconds until a document is read again when Kafka does not answer."""
 BUG_SECONDS = 60.0
-"""Seconds after which lines are served again whose delivery failed by a bug."""
+"""Seconds until lines whose delivery failed because of a bug are tried again."""
 LOST = "the incident is no longer on the topic"
 
 
 class DispatcherContext(NamedTuple):
-    """What the dispatchers of a process share.
+    """The objects that the dispatchers of a process share.
 
     Attributes:
         clock: milliseconds since the epoch.
-        policy_of: alerting policy of a tenant.
-        secrets: texts that must not leave in an error.
+        policy_of: returns the alerting policy of a tenant.
+        secrets: texts that errors must not contain.
     """
 
     settings: AlertSettings
@@ -69,10 +69,10 @@ class Dispatcher:
     """Serves the lines of one destination.
 
     Args:
-        name: of the destination.
+        name: the destination's name.
         config: its settings.
         sender: makes the attempts.
-        shared: what it has in common with others.
+        shared: objects shared with other dispatchers.
     """
 
     def __init__(self, name: str, config: Destination, sender: Sender, shared: DispatcherContext) -> None:
@@ -92,11 +92,11 @@ class Dispatcher:
 
     @property
     def is_open(self) -> bool:
-        """Whether the destination is left alone because it failed."""
+        """Whether the circuit breaker of the destination is open."""
         return self._breaker.is_open or self._gone
 
     def wake(self) -> None:
-        """Look again for something to do."""
+        """Check the queue again."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -111,18 +111,18 @@ class Dispatcher:
                 await asyncio.sleep(0)
 
     async def pause(self, seconds: float) -> None:
-        """Begin no attempt, and wait for those under way."""
+        """Start no attempt, and wait for those in progress."""
         self._paused = True
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=seconds)
 
     def go_on(self) -> None:
-        """Begin attempts again."""
+        """Start attempts again."""
         self._paused = False
         self._wake.set()
 
     async def drain(self, seconds: float) -> None:
-        """Wait for the attempts under way, and let go of connections."""
+        """Wait for the attempts in progress, and close connections."""
         await self.pause(seconds)
         for task in self._under_way:
             task.cancel()
@@ -166,7 +166,7 @@ class Dispatcher:
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._breaker.abandon()
-            log.error("delivering failed in a way that is a bug", destination=self.name, exc_info=error)
+            log.error("a delivery failed because of a bug", destination=self.name, exc_info=error)
             asyncio.get_running_loop().call_later(BUG_SECONDS, self._release, lines)
 
     def _release(self, lines: list[Line]) -> None:
@@ -175,7 +175,7 @@ class Dispatcher:
         self._wake.set()
 
     def _digested(self, first: Line, now: int) -> list[Line]:
-        """Return further lines for a digest when too many are due; criticals are told one by one."""
+        """Return further lines for a digest when too many are due; critical incidents are sent one by one."""
         settings, outbox = self._shared.settings, self._shared.outbox
         due = outbox.queue(self.name).due(now)
         if self.kind not in PEOPLE or due + 1 < settings.digest_after or _is_critical(first):
@@ -184,7 +184,7 @@ class Dispatcher:
         return [line for line in taken if line is not None]
 
     async def _settle_without(self, line: Line, reason: str) -> None:
-        """Settle the first delivery of a line, or all when there is no point in them, without an attempt."""
+        """Settle the first delivery of a line without an attempt, or all of them when they are not needed."""
         now = self._shared.clock()
         told = {"standing": Standing.LEFT_OUT, "reason": reason} if reason else {
             "standing": Standing.FAILED, "error": "the receiver said that it is gone (HTTP 410)"
@@ -210,7 +210,7 @@ class Dispatcher:
         await self._settle(line, [failed])
 
     async def _alert(self, delivery: AlertDelivery) -> Alert | None:
-        """Return what is to be sent; None when the topic does not keep it any more."""
+        """Return the message to send; None when the topic no longer has the incident."""
         document = await self._document(delivery)
         if document is None:
             return None
@@ -244,7 +244,7 @@ class Dispatcher:
             return Result(Outcome.REFUSED, error=f"the message could not be made: {type(error).__name__}")
 
     async def _deliver_digest(self, lines: list[Line]) -> None:
-        """Tell of the newest waiting state of each line that is below critical."""
+        """Send a digest of the newest waiting state of each line that is below critical."""
         began, told = self._shared.clock(), []
         for line in lines:
             alert = await self._alert(_calm(line)[-1])
@@ -300,27 +300,27 @@ class Dispatcher:
         return made.change(next_at=at, unavailable=result.outcome is Outcome.UNAVAILABLE)
 
     def _learn(self, result: Result) -> None:
-        """Take in what an attempt says about the destination as a whole."""
+        """Update circuit breaker and pauses by the result of an attempt."""
         now = self._shared.clock()
         if result.outcome is Outcome.UNAVAILABLE:
             if result.wait_s is not None or result.code == 429:
                 self._breaker.abandon()
                 self._breaker.pause(now + (result.wait_s or 5) * 1000)
             elif self._breaker.fail(now):
-                self._say("a destination fails and is left alone for a while", result)
+                self._say("a destination fails; its circuit breaker is open", result)
         elif result.outcome is Outcome.GONE:
             self._gone = True
             self._breaker.abandon()
-            self._say("a destination is gone and gets nothing until a restart", result)
+            self._say("a destination is gone; it gets no messages until a restart", result)
         elif self._breaker.succeed():
-            log.info("a destination takes messages again", destination=self.name)
+            log.info("a destination accepts messages again", destination=self.name)
             self._shared.outbox.hurry(self.name, now)
 
     def _say(self, what: str, result: Result) -> None:
         log.error(what, destination=self.name, why=scrubbed(result.error, self._shared.secrets))
 
     async def _settle(self, line: Line, outcomes: list[AlertDelivery], took: int = 0) -> None:
-        """Make outcomes durable and take them in, in order."""
+        """Write outcomes to the journal, then apply them in order."""
         await self._shared.journal.write(outcomes)
         self._take_in(line, outcomes, took)
 
@@ -347,21 +347,21 @@ def _calm(line: Line) -> list[AlertDelivery]:
 
 
 def pointless(line: Line) -> str:
-    """Return why the waiting states of a line need not be told; empty when they do.
+    """Return why the waiting states of a line need not be sent; empty when they must be.
 
-    This is asked for destinations that are to be told of a resolution only if they were told of the incident.
+    Called for destinations that get a resolution only if they got the incident.
     """
     first, last = line.waiting[0], line.waiting[-1]
     if line.triggered or first.requested:
         return ""
     if first.closes:
-        return "the destination was not told of the incident"
+        return "the destination did not get the incident"
     if last.closes and first.reason and not first.attempts:
         return "resolved before the quiet hours ended"
     return ""
 
 
 def bare(message: AlertMessage) -> AlertMessage:
-    """Return a message with nothing but what it is about."""
+    """Return a message with title and tenant only."""
     note = "This message could not be laid out as usual."
     return message._replace(facts=(), changes=(), findings=(), steps=(), notes=(note,), links=())

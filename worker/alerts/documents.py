@@ -1,4 +1,4 @@
-"""Incident documents by their place on the topic: those read lately from memory, others read again."""
+"""Incident documents by their offset on the topic: from memory when they were read recently, else read again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Documents:
         self._consumer: AIOKafkaConsumer | None = None
 
     def keep(self, partition: int, offset: int, document: bytes) -> None:
-        """Remember a document that was read anyway."""
+        """Keep a document that was read for another reason."""
         if (partition, offset) not in self._cached:
             self._size += len(document)
         self._cached[partition, offset] = document
@@ -38,7 +38,7 @@ class Documents:
             self._size -= len(self._cached.popitem(last=False)[1])
 
     async def get(self, partition: int, offset: int) -> bytes | None:
-        """Return a document; None when the topic does not keep it any more.
+        """Return a document; None when the topic no longer has it.
 
         Raises:
             KafkaError: Kafka does not answer.

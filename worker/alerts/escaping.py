@@ -1,4 +1,4 @@
-"""Escaping of text from outside for each channel: it shows as it is, and mentions, links or formats nothing."""
+"""Escapes text from outside for each channel: it is shown literally, without mentions, links or formatting."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def unlinked(text: str) -> str:
 
 
 def unaddressed(text: str) -> str:
-    """Return text without the beginnings of addresses and mentions; what is meant to be copied stays as it is else."""
+    """Return text in which addresses and mentions are broken; the rest stays unchanged, so that it can be copied."""
     return _MENTION.sub(f"@{ZERO_WIDTH_SPACE}", _SCHEME.sub(rf"\1{ZERO_WIDTH_SPACE}\2", text))
 
 
 def plain(text: str) -> str:
-    """Return text as it is: nothing in plain text has a meaning."""
+    """Return text unchanged: plain text has no markup."""
     return text
 
 

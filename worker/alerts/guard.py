@@ -1,4 +1,4 @@
-"""Which addresses may be connected to: public ones, and those a destination allows. Asked for each connection."""
+"""Decides which addresses may be connected to: public ones, and those that a destination allows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ UNICAST = ip_network("2000::/3")
 
 
 class BlockedAddressError(OSError):
-    """A destination leads to an address that it may not be reached at."""
+    """The address of a destination is not allowed."""
 
 
 class AddressGuard:
-    """Decides about addresses that are about to be connected to, after names were resolved.
+    """Checks the address of each connection, after the name was resolved.
 
     Args:
-        allow_private: private and loopback addresses, too; never link-local ones, where cloud metadata is served.
-        networks: CIDR networks that may be connected to in any case.
+        allow_private: allow private and loopback addresses; link-local ones, which serve cloud metadata, are not.
+        networks: CIDR networks that are always allowed.
     """
 
     def __init__(self, *, allow_private: bool = False, networks: Iterable[str] = ()) -> None:
@@ -31,10 +31,10 @@ class AddressGuard:
         self._networks = [ip_network(each, strict=False) for each in networks]
 
     def check(self, address: str) -> None:
-        """Return when an address may be connected to.
+        """Return if an address is allowed.
 
         Raises:
-            BlockedAddressError: it may not.
+            BlockedAddressError: the address is not allowed.
         """
         ip = unwrapped(ip_address(address.partition("%")[0]))
         if any(ip in network for network in self._networks):

@@ -1,4 +1,4 @@
-"""HTTP to destinations: guarded addresses, no redirects, bounded answers, time-outs, verified certificates."""
+"""HTTP client for destinations: checked addresses, no redirects, bounded answers, time-outs, verified certificates."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from worker.alerts.config import HttpDestination
 
 CONNECT_SHARE = 0.5
-"""Share of an attempt's time that connecting may take."""
+"""Share of an attempt's time-out that is for connecting."""
 LARGEST_ANSWER = 4_096
 MESSAGE_ERRORS = frozenset({400, 406, 409, 413, 414, 415, 422, 431})
-"""Status codes that speak about this message, not about the destination."""
+"""Status codes that concern this message, not the destination."""
 GONE = 410
 
 
@@ -49,7 +49,7 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: Request, accept: frozenset[int] = frozenset()) -> Result:
-        """Send a request; return what it came to. Statuses in `accept` count as delivered, as 2xx do."""
+        """Send a request and return the result. Statuses in `accept` count as delivered, like 2xx."""
         if not (request.url.startswith("https://") or self._config.allow_http):
             return Result(Outcome.REFUSED, error="plain HTTP is not allowed: set allow_http, or use https")
         try:
@@ -101,7 +101,7 @@ class HttpClient:
 
 
 def guarded_socket(guard: AddressGuard) -> Callable[[Any], socket.socket]:
-    """Return what makes sockets for allowed addresses only: it sees the address that is connected to."""
+    """Return a socket factory that checks the address of each connection."""
 
     def make(info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -112,10 +112,10 @@ def guarded_socket(guard: AddressGuard) -> Callable[[Any], socket.socket]:
 
 
 async def connect(host: str, port: int, guard: AddressGuard, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """Return a socket connected to the first address of a host that may be and can be connected to.
+    """Return a socket connected to the first address of a host that is allowed and answers.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no such address.
     """
     loop = asyncio.get_running_loop()
     failed: OSError = OSError(f"{host} has no address")
@@ -140,18 +140,18 @@ async def connect(host: str, port: int, guard: AddressGuard, kind: int = socket.
 
 
 def tls_context(ca_cert: object) -> ssl.SSLContext:
-    """Return a context that verifies servers, with CA certificates of one's own or the system's."""
+    """Return a TLS context that verifies servers, with the given CA certificates or the system's."""
     context = ssl.create_default_context(cafile=str(ca_cert) if ca_cert else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
 def judged(status: int, accept: frozenset[int], wait: float | None, text: str) -> Result:
-    """Return what an HTTP status means."""
+    """Return the result for an HTTP status."""
     if 200 <= status < 300 or status in accept:
         return Result(Outcome.DELIVERED, status)
     if status == GONE:
-        return Result(Outcome.GONE, status, "HTTP 410: the receiver wants no more of these")
+        return Result(Outcome.GONE, status, "HTTP 410: the receiver does not accept messages any more")
     if 300 <= status < 400:
         return Result(Outcome.UNAVAILABLE, status, f"HTTP {status}: redirects are not followed")
     outcome = Outcome.REFUSED if status in MESSAGE_ERRORS else Outcome.UNAVAILABLE
@@ -164,7 +164,7 @@ def _text(body: bytes) -> str:
 
 
 def _why(error: BaseException) -> str:  # noqa: PLR0911  a table in the form of a function
-    """Return why a request failed, in words that cannot hold its address."""
+    """Return why a request failed, in a text that cannot contain its address."""
     if isinstance(cause := getattr(error, "os_error", None), OSError):
         return _why(cause)
     if isinstance(error, aiohttp.InvalidURL):

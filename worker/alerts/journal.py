@@ -1,4 +1,4 @@
-"""The journal: a compacted topic with a record for each delivery. See `outbox` for the protocol it is part of."""
+"""The journal: a compacted topic with one record per delivery. `outbox` describes the protocol."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class JournalWriter:
             await self._producer.stop()
 
     async def write(self, deliveries: Sequence[AlertDelivery]) -> None:
-        """Write deliveries, trying for as long as it takes."""
+        """Write deliveries; retry without limit."""
         await self._write([(each.partition, each.key, encode(each)) for each in deliveries])
 
     async def forget(self, partition: int, keys: Iterable[str]) -> None:
-        """Write tombstones for deliveries that need not be remembered."""
+        """Write tombstones for deliveries that are no longer needed."""
         await self._write([(partition, key, None) for key in keys])
 
     async def _write(self, records: Sequence[tuple[int, str, bytes | None]]) -> None:
@@ -81,7 +81,7 @@ class JournalWriter:
 
 
 class JournalReader:
-    """Reads the journal of some partitions: first to its end, and then on for what `alerts replay` asks for."""
+    """Reads the journal of some partitions to its end, and then continues, for requests of `alerts replay`."""
 
     def __init__(self, options: Mapping[str, Any], topic: str) -> None:
         self._options = {**options, "group_id": None, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
@@ -90,11 +90,11 @@ class JournalReader:
     async def load(
         self, partitions: Iterable[int], on_request: Callable[[AlertDelivery], None] | None = None
     ) -> tuple[list[AlertDelivery], asyncio.Task[None] | None]:
-        """Return the deliveries of some partitions, and the task that goes on reading.
+        """Return the deliveries of some partitions, and the task that continues reading.
 
         Args:
-            partitions: which.
-            on_request: called with deliveries that are asked for again from now on; None: reading ends.
+            partitions: the partitions.
+            on_request: called with deliveries that are requested again from now on; None: stop at the end.
 
         Raises:
             KafkaError: Kafka does not answer.

@@ -1,4 +1,4 @@
-"""A token bucket: so many messages a second on average, so many at once after a pause."""
+"""A token bucket: limits the average rate of messages, and the burst after a pause."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Limiter:
         self._at = 0
 
     def allows_at(self, now: int) -> float:
-        """Return from when on a message may leave, in milliseconds."""
+        """Return the earliest time of the next message, milliseconds."""
         self._refill(now)
         return now if self._tokens >= 1 else now + (1 - self._tokens) / self._per_ms
 
     def spend(self, now: int) -> None:
-        """Note that a message leaves."""
+        """Record that a message is sent."""
         self._refill(now)
         self._tokens -= 1
 

@@ -1,4 +1,4 @@
-"""What a person is told about an incident: pure values, in plain text; channels escape and lay them out."""
+"""The message about an incident, as values in plain text; each channel escapes and formats them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _SPEED = re.compile(r"[\d,]+ km in [^:]{1,40}: [\d,]+ km/h")
 LONGEST = 300
-"""Characters of one text that comes from outside."""
+"""Most characters of one text from outside."""
 MOST_CHANGES, MOST_FINDINGS, MOST_NAMES = 6, 6, 5
 MARGIN_MS = 3_600_000
-"""How much before the incident begins and after it ends a linked view shows."""
+"""Milliseconds before and after the incident that a linked view shows."""
 RESOLUTIONS = {
     Resolution.QUIET: "nothing more was found for the quiet time",
     Resolution.WITHDRAWN: "late records took its findings back",
@@ -41,7 +41,7 @@ SIDES = {Side.USER: "the user", Side.INTRUDER: "probably the intruder", Side.UNK
 
 
 class Links(NamedTuple):
-    """Where links lead: address of Grafana, and an address template of another console; empty: none."""
+    """Targets of links: the address of Grafana, and the address template of another console; empty: no link."""
 
     grafana: str = ""
     console: str = ""

@@ -1,4 +1,4 @@
-"""What is to be delivered, what was, and in which order: pure state, kept durable in the journal topic.
+"""The deliveries that wait and those that are settled, in order: pure state, made durable in the journal topic.
 
 The delivery protocol:
 
@@ -33,7 +33,7 @@ SEPARATOR = "/"
 
 
 class Standing(StrEnum):
-    """What became of a delivery."""
+    """The state of a delivery."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -47,15 +47,15 @@ class AlertDelivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """One state of one incident for one destination. Times are milliseconds since the epoch; 0 means none.
 
     Attributes:
-        partition, offset: where the state stands on the incidents topic.
+        partition, offset: position of the state on the incidents topic.
         queued_at: when it was read. `next_at`: when the next attempt is due.
         changed_at: when this record came about.
-        attempts: how many were made. `code`, `error`: what the last of them came to.
+        attempts: the number of attempts. `code`, `error`: the result of the last one.
         unavailable: the destination as a whole failed, not this message.
         replaced: earlier states of the incident that were left out in favour of this one.
         reason: why it is left out, or why it waits longer.
-        digest: id of the digest it was told in.
-        requested: `alerts replay` asks for this delivery again.
+        digest: id of the digest that contained it.
+        requested: `alerts replay` requested this delivery again.
     """
 
     destination: str
@@ -86,12 +86,12 @@ class AlertDelivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     @property
     def message_id(self) -> str:
-        """Id of the message, the same over all attempts, processes and restarts."""
+        """Id of the message, the same for all attempts, processes and restarts."""
         return f"{self.incident_uid}-{self.revision}"
 
     @property
     def closes(self) -> bool:
-        """Whether it tells that the incident is resolved."""
+        """Whether it reports that the incident is resolved."""
         return self.activity is Activity.CLOSE
 
     def change(self, **changes: object) -> AlertDelivery:
@@ -133,11 +133,11 @@ class Line:
         return [SEPARATOR.join((*self.key, str(revision))) for revision in sorted(self.records)]
 
     def knows(self, revision: int) -> bool:
-        """Tell whether a revision, or a later one, is settled or waits."""
+        """Return whether a revision, or a later one, is settled or waits."""
         return revision <= max([self.settled, *(each.revision for each in self.waiting)])
 
     def settle(self, delivery: AlertDelivery) -> None:
-        """Take in that a delivery waits no more."""
+        """Record that a delivery is settled."""
         self.waiting = [each for each in self.waiting if each.revision != delivery.revision]
         self.changed_at = max(self.changed_at, delivery.changed_at)
         self.records.add(delivery.revision)
@@ -156,11 +156,11 @@ class Queue:
         self._later: list[tuple[int, int, Line]] = []
 
     def push(self, line: Line) -> None:
-        """Put a line in its place; an older place of it is skipped when it comes up."""
+        """Queue a line; an older entry of it is skipped later."""
         heappush(self._later, (line.waiting[0].next_at, next(self._numbers), line))
 
     def due(self, now: int) -> int:
-        """Return how many are due, counting places that are out of date."""
+        """Return the number of due entries, including outdated ones."""
         self._advance(now)
         return len(self._due)
 
@@ -170,7 +170,7 @@ class Queue:
         return now if self._due else self._later[0][0] if self._later else None
 
     def pop(self, now: int) -> Line | None:
-        """Take out the line that is to be served first."""
+        """Remove and return the first line to serve."""
         self._advance(now)
         while self._due:
             *_, line = heappop(self._due)
@@ -179,7 +179,7 @@ class Queue:
         return None
 
     def drop(self, partition: int) -> None:
-        """Take out the lines of a partition."""
+        """Remove the lines of a partition."""
         self._due = [each for each in self._due if each[-1].partition != partition]
         self._later = [each for each in self._later if each[-1].partition != partition]
         heapify(self._due)
@@ -231,7 +231,7 @@ class Outbox:
         return [name for name in self._open if self.open_lines(name)]
 
     def destinations_of(self, incident_uid: str) -> set[str]:
-        """Return the destinations that know of an incident or are about to."""
+        """Return the destinations that got an incident, or for which it waits."""
         known = self._by_incident.get(incident_uid, ())
         lines = {name: self._lines[LineKey(name, incident_uid)] for name in known}
         return {name for name, line in lines.items() if line.triggered or line.waiting}
@@ -276,14 +276,14 @@ class Outbox:
         return left_out
 
     def request(self, delivery: AlertDelivery) -> None:
-        """Put a delivery that failed or was left out back into its line, because somebody asked for it."""
+        """Put a delivery that failed or was left out back into its line, as an operator requested."""
         line = self._line(delivery)
         if all(each.revision != delivery.revision for each in line.waiting):
             insort(line.waiting, delivery, key=lambda each: each.revision)
             self._offer(line)
 
     def knows(self, destination: str, incident_uid: str, revision: int) -> bool:
-        """Tell whether a delivery is settled or waits already."""
+        """Return whether a delivery is settled or waits already."""
         line = self.line(destination, incident_uid)
         return line is not None and line.knows(revision)
 
@@ -295,7 +295,7 @@ class Outbox:
         return line
 
     def settle(self, line: Line, outcome: AlertDelivery) -> None:
-        """Take in what an attempt at the first delivery of a line came to, once that is durable."""
+        """Apply the outcome of the first delivery of a line, after it was written to the journal."""
         line.busy = False
         if outcome.standing is Standing.WAITING:
             line.waiting = [outcome if each.revision == outcome.revision else each for each in line.waiting]
@@ -304,12 +304,12 @@ class Outbox:
         self._offer(line)
 
     def release(self, line: Line) -> None:
-        """Give a line back as it was."""
+        """Put a line back unchanged."""
         line.busy = False
         self._offer(line)
 
     def hurry(self, destination: str, now: int) -> int:
-        """Make due what waits because the destination was unavailable; return how many."""
+        """Make deliveries due that wait because the destination was unavailable; return their number."""
         hurried = 0
         for line in self.open_lines(destination):
             if not line.busy and line.waiting[0].unavailable and line.waiting[0].next_at > now:
@@ -319,19 +319,19 @@ class Outbox:
         return hurried
 
     def waiting(self, destination: str) -> tuple[int, int]:
-        """Return how many deliveries wait for a destination, and since when the oldest does (0: none)."""
+        """Return the number of deliveries that wait for a destination, and the start of the oldest (0: none)."""
         found = [each.queued_at for line in self.open_lines(destination) for each in line.waiting]
         return len(found), min(found, default=0)
 
     def drop_partition(self, partition: int) -> None:
-        """Forget what belongs to a partition."""
+        """Remove everything of a partition."""
         for key in [key for key, line in self._lines.items() if line.partition == partition]:
             self._forget(key)
         for queue in self._queues.values():
             queue.drop(partition)
 
     def expire(self, before: int) -> list[Line]:
-        """Forget the lines that have nothing waiting and were last changed before a time; return them."""
+        """Remove the lines without waiting deliveries that were last changed before a time; return them."""
         old = [line for line in self._lines.values() if not line.waiting and line.changed_at < before]
         for line in old:
             self._forget(line.key)
@@ -354,7 +354,7 @@ class Outbox:
         return line
 
     def _offer(self, line: Line) -> None:
-        """Put a line in its queue, unless its partition was given up meanwhile."""
+        """Queue a line, unless its partition was revoked meanwhile."""
         if line.waiting and self._lines.get(line.key) is line:
             self._open.setdefault(line.key.destination, {})[line.key.incident_uid] = line
             if not line.busy:
@@ -376,7 +376,7 @@ _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(AlertDeli
 
 
 def encode(delivery: AlertDelivery) -> bytes:
-    """Return a delivery as the journal has it."""
+    """Return a delivery as a record of the journal."""
     return _encode(delivery)
 
 

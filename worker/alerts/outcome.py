@@ -1,4 +1,4 @@
-"""What an attempt came to."""
+"""The result of an attempt."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SHORTEST_SECRET, SHORTEST_PART = 4, 8
 
 
 class Outcome(StrEnum):
-    """What an attempt to deliver came to."""
+    """The outcome of an attempt."""
 
     DELIVERED = "delivered"
     UNAVAILABLE = "unavailable"
-    """The destination as a whole did not take it; it may later."""
+    """The destination did not accept the message, but may accept it later."""
     REFUSED = "refused"
-    """The destination did not take this message; it may when somebody corrected something."""
+    """The destination did not accept this message, and will not without a correction."""
     GONE = "gone"
-    """The destination wants no more messages."""
+    """The destination does not accept messages any more."""
     NOTHING = "nothing"
-    """There is nothing to tell this destination about this state."""
+    """This state has nothing to send to this destination."""
 
 
 class Result(NamedTuple):
@@ -45,10 +45,10 @@ class Result(NamedTuple):
 
 
 def scrubbed(text: str, secrets: list[str]) -> str:
-    """Return the text with secrets masked, cut only then: half a secret at the end would not be recognized.
+    """Return the text with secrets masked, then truncated: half a secret at the end would not be found.
 
     Args:
-        text: what a receiver or a library said.
+        text: text of a receiver or a library.
         secrets: as `spellings` returns them, the longest first.
     """
     for secret in secrets:
@@ -57,7 +57,7 @@ def scrubbed(text: str, secrets: list[str]) -> str:
 
 
 def spellings(secrets: Iterable[str]) -> list[str]:
-    """Return what must not be shown, the longest first: secrets, their telling parts, and both as others encode them.
+    """Return the texts that must not be shown, the longest first: secrets, parts of them, and encoded forms of both.
 
     >>> spellings(["https://hooks.example.com/services/T0AB12CD/x?code=s3cr3t-c0de"])[-2:]
     ['T0AB12CD', 'services']

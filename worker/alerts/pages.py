@@ -20,17 +20,17 @@ LARGEST_REQUEST = 4_096
 async def serve_pages(
     host: str, port: int, token: str, problems: Callable[[], list[str]], hosts: Iterable[str] = ()
 ) -> web.AppRunner:
-    """Serve `/metrics`, `/health/live` and `/health/ready`; return what stops it by `cleanup`.
+    """Serve `/metrics`, `/health/live` and `/health/ready`; return the runner, whose `cleanup` stops it.
 
     Args:
         host: address to listen on.
-        port: its port; 0 takes a free one.
-        token: bearer token that metrics ask for; empty: none.
+        port: its port; 0: a free one.
+        token: bearer token that metrics require; empty: none.
         problems: why the process is not ready.
-        hosts: names by which requests may call this server, beside addresses and `localhost`.
+        hosts: host names that requests may use, in addition to addresses and `localhost`.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
 
     async def metrics(request: web.Request) -> web.Response:

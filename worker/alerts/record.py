@@ -1,4 +1,4 @@
-"""What deliveries come to, as metrics and as rows of the table `deliveries`."""
+"""Results of deliveries, as metrics and as rows of the table `deliveries`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 TABLE = "deliveries"
 MOST_ROWS = 200_000
-"""Rows kept while the store is away; the oldest of more are dropped, and counted."""
+"""Most rows kept while the store is unavailable; beyond that the oldest are dropped, and counted."""
 CHUNK = 5_000
 FLUSH_SECONDS = 0.5
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,10 +37,10 @@ class RowSink(Protocol):
 
 
 class DeliveryRecorder:
-    """Counts attempts and writes them down.
+    """Counts attempts and inserts them as rows.
 
     Args:
-        sink: where rows go; None: nowhere.
+        sink: the store; None: rows are not stored.
     """
 
     def __init__(self, sink: RowSink | None) -> None:
@@ -49,12 +49,12 @@ class DeliveryRecorder:
         self._more = asyncio.Event()
 
     def attempted(self, name: str, kind: str, outcome: AlertDelivery, took: int) -> None:
-        """Take in what became of a delivery, by an attempt or without one."""
+        """Record the result of a delivery, with or without an attempt."""
         metrics.ALERT_DELIVERIES.labels(label(name), result_of(outcome)).inc()
         self.keep(kind, outcome, took)
 
     def keep(self, kind: str, outcome: AlertDelivery, took: int = 0) -> None:
-        """Write an attempt down; the same attempt twice is one row."""
+        """Queue the row of an attempt; the same attempt twice is one row."""
         if self._sink is None:
             return
         if len(self._rows) >= MOST_ROWS:
@@ -64,11 +64,11 @@ class DeliveryRecorder:
         self._more.set()
 
     def delivered(self, name: str, incident: Incident, now: int) -> None:
-        """Take in that a state arrived."""
+        """Record that a state was delivered."""
         metrics.ALERT_LATENCY.labels(label(name)).observe(max(now - incident.detected_at, 0) / 1000)
 
     def rendering_failed(self, name: str) -> None:
-        """Take in that a message could not be rendered as it should."""
+        """Count a message that could not be rendered with its template."""
         metrics.ALERT_RENDERING_FAILURES.labels(label(name)).inc()
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class DeliveryRecorder:
             await self.flush()
 
     async def flush(self) -> None:
-        """Insert what there is; wait for as long as the store is away."""
+        """Insert the queued rows; wait while the store is unavailable."""
         self._more.clear()
         while self._sink is not None and self._rows:
             rows = [self._rows.popleft() for _ in range(min(len(self._rows), CHUNK))]
@@ -92,12 +92,12 @@ class DeliveryRecorder:
 
 
 def label(name: str) -> str:
-    """Return a destination's label in metrics: tenants' own ones share one, so that there are few."""
+    """Return a destination's label in metrics; tenants' own destinations share one, so that the number is bounded."""
     return "tenant" if OWN in name else name
 
 
 def result_of(outcome: AlertDelivery) -> str:
-    """Return the result that metrics and rows name."""
+    """Return the result as metrics and rows name it."""
     if outcome.standing is Standing.WAITING:
         return "retry" if outcome.attempts else "parked"
     return outcome.standing.value

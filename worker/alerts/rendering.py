@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from worker.alerts.message import AlertMessage, Change
 
 LONGEST = 100_000
-"""Characters of a rendered text."""
+"""Most characters of a rendered text."""
 _ESCAPES: dict[str, Callable[[str], str]] = {
     "html": escaping.html, "slack": escaping.slack, "teams": escaping.teams, "text": escaping.plain,
 }  # fmt: skip
 
 
 class Rendered(NamedTuple):
-    """A text, and why it is not what the template would have made of it (empty: it is)."""
+    """A text, and why it was not rendered by the template (empty: it was)."""
 
     text: str
     failed: str = ""
@@ -53,12 +53,12 @@ _ENVIRONMENTS = {channel: _environment(channel) for channel in _ESCAPES}
 
 
 def render(channel: str, name: str, message: AlertMessage, own: str | None = None) -> Rendered:
-    """Return a message by a template of this package, or by one's own; plain text when that fails.
+    """Render a message with a template of this package or with another one; return plain text when that fails.
 
     Args:
-        channel: `html`, `slack`, `teams` or `text`; what is filled in is escaped for it.
-        name: of the template in this package.
-        message: what is told.
+        channel: `html`, `slack`, `teams` or `text`; values are escaped for it.
+        name: name of the template in this package.
+        message: the message.
         own: source of a template to use instead.
     """
     environment = _ENVIRONMENTS[channel]

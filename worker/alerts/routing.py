@@ -1,4 +1,4 @@
-"""Which destinations an incident goes to, and what keeps it from them: pure."""
+"""Decides which destinations get an incident, and why others do not: pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HARD_INVARIANTS = frozenset({"use-after-revocation", "owner-change"})
 CRITICAL_INVARIANTS = frozenset({"session-hijack"})
 """Detections that may ask for revocation when they are critical."""
 PEOPLE = frozenset({"slack", "teams", "email", "apprise"})
-"""Kinds of destinations that people read: they get digests, and nothing about what they were never told of."""
+"""Kinds of destinations that people read: they get digests, and no resolution of an incident that they did not get."""
 HELD = PEOPLE | {"pagerduty"}
 """Kinds of destinations that quiet hours hold back."""
 CONDITIONAL = PEOPLE | {"pagerduty", "alertmanager", "shared-signals", "revoke"}
-"""Kinds of destinations that are told of a resolution only if they were told of the incident."""
+"""Kinds of destinations that get a resolution only if they got the incident."""
 OWN = ":"
-"""Stands between tenant and name in the name of a tenant's own destination."""
+"""Separator between tenant and name in the full name of a tenant's own destination."""
 _ASN = re.compile(r"(?i)^AS(\d{1,10})$")
 
 
@@ -61,7 +61,7 @@ def route(
         settings: the operator's destinations, routes and silences.
         policy: the tenant's.
         own: the tenant's own destinations by their full names.
-        known: destinations that were told of the incident: they get what follows, too.
+        known: destinations that got the incident before; they get its later states as well.
         now: milliseconds since the epoch.
     """
     candidates = {**({} if policy.only_own else _by_routes(incident, settings)), **own}
@@ -82,7 +82,7 @@ def kind_of(destination: Destination) -> str:
 
 
 def may_revoke(incident: Incident) -> bool:
-    """Tell whether an incident rests on a hard invariant, so that its sessions may be revoked by policy."""
+    """Return whether an incident has a finding of a hard invariant, so that a policy may revoke its sessions."""
     return bool(revocable_sessions(incident))
 
 
@@ -104,7 +104,7 @@ def _known(settings: AlertSettings, own: Mapping[str, Destination], known: set[s
 
 
 def _wants(incident: Incident, destination: Destination, policy: AlertingPolicy) -> bool:
-    """Tell whether a destination that was not told of the incident is to be."""
+    """Return whether an incident goes to a destination that did not get it before."""
     kind = kind_of(destination)
     if kind == "revoke" and not (policy.revoke and may_revoke(incident)):
         return False
@@ -179,7 +179,7 @@ def _is_silenced_by(incident: Incident, silence: Silence) -> bool:
 
 
 def _held(incident: Incident, kind: str, quiet: Iterable[QuietHours], now: int) -> tuple[int, str]:
-    """Return until when quiet hours hold an incident back, and why."""
+    """Return the end of the quiet hours that hold an incident back, and why."""
     if kind not in HELD:
         return 0, ""
     ends = [
@@ -192,7 +192,7 @@ def _held(incident: Incident, kind: str, quiet: Iterable[QuietHours], now: int) 
 
 
 def quiet_until(quiet: QuietHours, now: int) -> int:
-    """Return when the quiet hours end that hold now, in milliseconds; 0 when none do."""
+    """Return the end of the current quiet hours, milliseconds; 0 when there are none."""
     zone = ZoneInfo(quiet.timezone)
     local = datetime.fromtimestamp(now / 1000, zone)
     for day in (local.date() - timedelta(days=1), local.date()):

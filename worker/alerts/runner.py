@@ -1,4 +1,4 @@
-"""The process: reads incidents, parks a delivery for each destination, commits, and keeps dispatchers going."""
+"""The process: reads incidents, parks a delivery for each destination, commits, and runs the dispatchers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 5.0
-"""Seconds that a stop waits for attempts under way."""
+"""Seconds that a stop waits for attempts in progress."""
 END_SECONDS = 3.0
 """Seconds that it then waits for Kafka and the store."""
 HANDOVER_SECONDS = 3.0
@@ -94,7 +94,7 @@ class AlertService:
         self._joined = False
 
     def problems(self) -> list[str]:
-        """Return why the process does not do its work; empty when it does."""
+        """Return why the process is not ready; empty when it is."""
         found = []
         silent = (self._shared.clock() - self._answered) / 1000
         if silent > self._kafka.session_timeout_s:
@@ -108,7 +108,7 @@ class AlertService:
         return found
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until told to stop.
+        """Deliver until `stop` is set.
 
         Raises:
             KafkaError: Kafka does not answer at the start.
@@ -152,7 +152,7 @@ class AlertService:
         await self._broken
 
     async def _end(self, consumer: AIOKafkaConsumer) -> None:
-        """Finish what is under way, leave the group, and write what was recorded."""
+        """Finish attempts in progress, leave the group, and insert the recorded rows."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*(each.drain(DRAIN_SECONDS) for each in self._dispatchers.values()))
@@ -168,14 +168,14 @@ class AlertService:
     # --- Partitions ---
 
     async def revoked(self, partitions: Iterable[int]) -> None:
-        """Let partitions go: attempts under way may end, so that nobody else repeats them."""
+        """Give up partitions, after the attempts in progress, which the next owner would repeat."""
         await asyncio.gather(*(each.pause(HANDOVER_SECONDS) for each in self._dispatchers.values()))
         await self._stop_following()
         for partition in partitions:
             self._shared.outbox.drop_partition(partition)
 
     def assigned(self, partitions: Sequence[int]) -> None:
-        """Take partitions over: nothing of them is read before their journal is."""
+        """Take partitions over; their journal is read before their incidents."""
         for dispatcher in self._dispatchers.values():
             dispatcher.go_on()
         self._joined = True
@@ -188,7 +188,7 @@ class AlertService:
         self._following.append(self._loading)
 
     def _loaded(self, task: asyncio.Task[None]) -> None:
-        """End the process when taking over failed by a bug: its partitions would be served by nobody."""
+        """End the process if taking over failed because of a bug; otherwise no process would serve the partitions."""
         if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
             self._broken.set_exception(error)
 
@@ -246,7 +246,7 @@ class AlertService:
                 await self._take_in(tp, records)
 
     async def _take_in(self, tp: TopicPartition, records: Sequence[Any]) -> None:
-        """Park what a batch brings, and commit."""
+        """Park the deliveries of a batch, and commit."""
         new: dict[str, AlertDelivery] = {}
         for record in records:
             self._park(record, new)

@@ -1,4 +1,4 @@
-"""When a failed attempt is made again."""
+"""The times of retries."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 JITTER = 0.1
 LONGEST_WAIT_S = 24 * 3_600.0
-"""Seconds beyond which a receiver's `Retry-After` is not followed."""
+"""Longest `Retry-After` of a receiver that is followed, seconds."""
 
 
 def next_attempt(delays_s: Sequence[float], attempts: int, now: int, retry_after_s: float | None, key: str) -> int:
-    """Return when to try again, in milliseconds since the epoch; 0 when there are no attempts left.
+    """Return the time of the next attempt, milliseconds since the epoch; 0 when no attempts are left.
 
     Args:
         delays_s: seconds after the first, second, … attempt.

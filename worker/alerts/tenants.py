@@ -34,7 +34,7 @@ def own_destinations(
 ) -> dict[str, Destination]:
     """Return a tenant's own destinations by their full names; those that cannot be used are refused with the reason.
 
-    They are reached over https at public addresses alone: what a tenant writes never leads into our network.
+    They are reached only over https and at public addresses, so that a tenant cannot address our network.
     """
     found: dict[str, Destination] = {}
     secrets = settings.tenant_secrets.get(tenant_id, {})

@@ -35,7 +35,7 @@ from worker.apps.topics import create_topics
 from worker.clickhouse.writer import ClickHouseWriter, connect
 from worker.detections.policies import BadPolicyError, parse_policy
 from worker.observe.writer import StoreObserver
-from worker.stream.connection import aiokafka_options
+from worker.stream.connection import aiokafka_options, explained
 from worker.stream.policies import PolicyReader
 
 if TYPE_CHECKING:
@@ -275,8 +275,10 @@ def deliveries(settings: Settings, *, failed: bool = False) -> list[AlertDeliver
 
 
 async def _journal(settings: Settings) -> list[AlertDelivery]:
-    reader = JournalReader(aiokafka_options(settings.kafka), settings.topics.deliveries)
-    found, _ = await reader.load(range(settings.topics.partitions))
+    options = aiokafka_options(settings.kafka)
+    reader = JournalReader(options, settings.topics.deliveries)
+    async with explained(options):
+        found, _ = await reader.load(range(settings.topics.partitions))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NamedTuple
 
@@ -102,9 +103,23 @@ def error_line(error: BaseException) -> str:
         return f"{error.name} is not installed; {install_hint(_extra(error))}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if isinstance(error, OSError) and (why := system_words(error)):
+        return printable(masked(why))
     # aiokafka puts the class name before the message.
     text = printable(" ".join(masked(str(error)).removeprefix(f"{type(error).__name__}: ").split()))
     return text or type(error).__name__
+
+
+def system_words(error: OSError) -> str:
+    """Return the path and the reason of an error of the operating system, `""` for one without a number.
+
+    >>> system_words(FileNotFoundError(2, "No such file or directory", "in.jsonl"))
+    'in.jsonl: no such file or directory'
+    """
+    if not error.errno or error.errno < 0:
+        return ""
+    paths = [str(each) for each in (error.filename, error.filename2) if each is not None]
+    return ": ".join([*paths, os.strerror(error.errno).lower()])
 
 
 def install_hint(extra: str) -> str:

@@ -79,7 +79,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so
 def _root(
     context: typer.Context,
     *,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.", exists=True, dir_okay=False)] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")] = False,
     version: Annotated[  # noqa: ARG001  its callback does the work
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)

@@ -246,7 +246,8 @@ def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StoreProcessError(f"the embedded store's directory cannot be created: {error}") from error
+        why = os.strerror(error.errno or 0).lower()
+        raise StoreProcessError(f"the embedded store's directory {directory} cannot be created: {why}") from error
 
 
 def _write(path: Path, address: Address) -> None:

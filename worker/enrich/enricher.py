@@ -151,7 +151,7 @@ class Enricher:
         if is_private(address):
             return Network(ip, address.version, "", 0, "", NetworkKind.PRIVATE.value), UNKNOWN_PLACE
         system = system_of(self._asn.find(ip) if self._asn else {})
-        kind = system.kind or kind_of(self._known, ip, system, self._ranges.kind(ip)).value
+        kind = system.kind or kind_of(self._known, address, system, self._ranges.kind(ip)).value
         threats = self._threats.find(ip, system.number)
         network = Network(ip, address.version, prefix_of(address), system.number, system.organisation, kind, threats)
         return network, place_of(self._city.find(ip)) if self._city else UNKNOWN_PLACE

@@ -49,9 +49,8 @@ class KnownNetworks:
             self._add(line)
         self._lengths = sorted(self._prefixes, reverse=True)
 
-    def of_address(self, ip: str) -> NetworkKind:
+    def of_address(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> NetworkKind:
         """Return the kind of the longest prefix that holds an address, `NetworkKind.UNKNOWN` when none does."""
-        address = ipaddress.ip_address(ip)
         number, bits = int(address), address.max_prefixlen
         for version, length in self._lengths:
             if version == address.version:

@@ -137,9 +137,12 @@ def _flat(context: Context | None) -> tuple[Any, ...]:
 def _travel(finding: Finding, after: Context | None, before: Context | None) -> tuple[float | None, float | None]:
     if after is None or before is None:
         return None, None
+    distance = distance_km(before.place, after.place)
+    if b'"speed_kmh"' not in finding.evidence:
+        return distance, None
     speed = orjson.loads(finding.evidence)["observed"].get("speed_kmh")
     # The store takes no integer for a float.
-    return distance_km(before.place, after.place), None if speed is None else float(speed)
+    return distance, None if speed is None else float(speed)
 
 
 def incident_row(incident: Incident, version: int, findings: Sequence[str], related: Sequence[str]) -> bytes:

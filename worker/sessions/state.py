@@ -284,7 +284,7 @@ class Profile(msgspec.Struct, gc=False, array_like=True):
     def opened(self) -> ColdProfile:
         """Return the cold part, decoded."""
         cold: object = self.cold
-        if isinstance(cold, msgspec.Raw):
+        if cold.__class__ is msgspec.Raw:  # rules ask so often that `isinstance` counts
             cold = _decode_cold(cold)
             self.cold = cold  # type: ignore[assignment]  # encodes the same, and only this method reads it
         return cold  # type: ignore[return-value]

@@ -38,6 +38,7 @@ class SimulatorConfig:
         start_ms: event time at which the main phase begins; the warm-up lies before it.
         tenants, users: how many. Users are spread evenly over tenants.
         rate: events per second of simulated time in the main phase, before attacks and duplicates.
+        session_refreshes: refreshes a session in the main phase, on average; None: as few as the rate asks for.
         duration_ms: length of the main phase; None is endless.
         max_events: stop after this many events, warm-up included; None is no limit.
         warmup_days: days of history before `start_ms` (0: none); new-* detections need 14.
@@ -61,6 +62,7 @@ class SimulatorConfig:
     tenants: int = 20
     users: int = 1_000
     rate: float = 50.0
+    session_refreshes: int | None = None
     duration_ms: int | None = HOUR
     max_events: int | None = None
     warmup_days: float = 21.0
@@ -107,9 +109,12 @@ class TrafficPace:
 
 
 def main_pace(config: SimulatorConfig) -> TrafficPace:
-    """Spread the rate over the users: at least ten minutes from one session to the next, at most ten within."""
+    """Spread the rate over the users.
+
+    At least ten minutes from one session to the next, at most ten from one refresh to the next.
+    """
     per_event = SECOND * (config.users - _resting(config)) / config.rate
-    events = max(6, ceil(10 * MINUTE / per_event))
+    events = 1 + (config.session_refreshes or max(5, ceil(10 * MINUTE / per_event) - 1))
     gap = min(0.6 * per_event, 10 * MINUTE)
     return TrafficPace(events - 1, gap, events * per_event - (events - 1) * gap)
 

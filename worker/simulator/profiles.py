@@ -29,6 +29,26 @@ PROFILES: Final[dict[str, SimulatorConfig]] = {
         attacks_per_kind=10,
         collect_benign=False,
     ),
+    # Long sessions of people who change little: sixty refreshes a session, one finding in two hundred events. A user's
+    # event every four minutes; 120 events of each of 2,500 users.
+    "steady": SimulatorConfig(
+        tenants=50,
+        users=2_500,
+        rate=2_500 / 240,
+        session_refreshes=60,
+        duration_ms=DAY,
+        max_events=300_000,
+        warmup_days=0.0,
+        attacks_per_kind=2,
+        collect_benign=False,
+        benign_shares={
+            "ordinary": 0.62,
+            "service": 0.10,
+            "dual-stack": 0.10,
+            "browser-upgrade": 0.10,
+            "corporate-egress": 0.08,
+        },
+    ),
     # Three weeks of history, then two days with at least fifty attacks of every kind, each on a user of its own.
     "evaluation": SimulatorConfig(
         tenants=40,

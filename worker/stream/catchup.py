@@ -60,7 +60,7 @@ async def _until_done(app: App, ends: Mapping[TP, int], pace: PollPolicy) -> Non
 
 async def _until_at(app: App, ends: Mapping[TP, int], pace: PollPolicy) -> None:
     clock = asyncio.get_running_loop().time
-    done, since = -1, clock()
+    done, added, since = -1, -1, clock()
     while not all(_is_done(app, tp, end) for tp, end in ends.items()):
         raise_failure(app)
         now_done = sum(app.consumer.done_offset(tp) for tp in ends)
@@ -68,6 +68,10 @@ async def _until_at(app: App, ends: Mapping[TP, int], pace: PollPolicy) -> None:
             done, since = now_done, clock()
         elif clock() - since > pace.patience:
             raise StalledError(f"no progress for {pace.patience:.0f} s: {'; '.join(app.problems) or 'no reason known'}")
+        if app.delivery.in_flight.added == added:
+            # Nothing was computed since the last check: no more rows are coming that an insert could wait for.
+            app.delivery.flush()
+        added = app.delivery.in_flight.added
         await asyncio.sleep(pace.poll_seconds)
 
 

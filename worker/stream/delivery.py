@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -175,11 +176,14 @@ class Delivery:
         return clean
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  the bound is the point
-        """Wait until nothing is in flight, at most `timeout` seconds."""
-        try:
+        """Wait until nothing is in flight, at most `timeout` seconds; meanwhile rows are inserted at once."""
+        with self.in_flight.draining(), suppress(TimeoutError):
+            self._inserter.wake()
             await asyncio.wait_for(self.in_flight.wait_until_empty(), timeout)
-        except TimeoutError:
-            return
+
+    def flush(self) -> None:
+        """Insert the rows that wait now without further delay."""
+        self._inserter.flush()
 
     # State
 
@@ -226,6 +230,7 @@ class Delivery:
             queue.work.set()
         if not batch.inserted:
             self._inserter.add(batch)
+        self._inserter.wake()
         if batch.durable:
             queue.news.set()
 

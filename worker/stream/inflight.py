@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from faust.types import TP
 
@@ -20,17 +21,16 @@ class DeliveryLimits(NamedTuple):
 
     Attributes:
         insert_rows: an insert is made as soon as this many rows wait.
-        insert_delay: or when the oldest of them has waited this many seconds; `BUSY_FACTOR` times that when many rows
-            are waiting by then. Findings do not wait for it. Small inserts cost the store merges.
+        insert_delay: or when the oldest of them has waited this many seconds. Messages do not wait for it.
         max_rows: rows and messages in flight at which `submit` waits.
         max_bytes: bytes of record values in flight at which `submit` waits.
         stall_seconds: age of the oldest batch in flight from which on the worker is not ready.
     """
 
     insert_rows: int = 20_000
-    insert_delay: float = 0.1
-    max_rows: int = 60_000
-    max_bytes: int = 64 << 20
+    insert_delay: float = 1.0
+    max_rows: int = 100_000
+    max_bytes: int = 96 << 20
     stall_seconds: float = 15.0
 
 
@@ -44,6 +44,7 @@ class InFlightBatch:
         "published",
         "queue",
         "record_time",
+        "row_count",
         "rows",
         "size",
         "source",
@@ -62,7 +63,8 @@ class InFlightBatch:
         self.source = source
         self.size = size
         self.at = at
-        self.weight = sum(map(len, result.rows.values())) + len(result.messages)
+        self.row_count = sum(map(len, result.rows.values()))
+        self.weight = self.row_count + len(result.messages)
         self.published = not result.messages
         self.inserted = not result.rows
 
@@ -94,14 +96,23 @@ class InFlight:
 
     Args:
         limits: bounds.
+
+    Attributes:
+        batches, rows, bytes: what is in flight; rows include messages.
+        added: batches so far.
     """
 
     def __init__(self, limits: DeliveryLimits) -> None:
-        self.batches = self.rows = self.bytes = 0
+        self.batches = self.rows = self.bytes = self.added = 0
         self._limits = limits
         self._room, self._empty = asyncio.Event(), asyncio.Event()
-        self._waiting = 0
+        self._waiting = self._draining = 0
         self._signal()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether a caller waits until nothing is in flight."""
+        return self._draining > 0
 
     @property
     def full(self) -> bool:
@@ -110,6 +121,7 @@ class InFlight:
 
     def add(self, batch: InFlightBatch) -> None:
         """Count a batch in."""
+        self.added += 1
         self._count(batch, 1)
         self._signal()
 
@@ -159,3 +171,12 @@ class InFlight:
     async def wait_until_empty(self) -> None:
         """Wait until nothing is in flight and no caller waits for room."""
         await self._empty.wait()
+
+    @contextmanager
+    def draining(self) -> Iterator[None]:
+        """Declare that a caller waits until nothing is in flight."""
+        self._draining += 1
+        try:
+            yield
+        finally:
+            self._draining -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
     from worker.stream.inflight import DeliveryLimits, InFlight, InFlightBatch, PartitionQueue
 
-BUSY_SHARE, BUSY_FACTOR = 0.03, 5
-"""When this share of `insert_rows` waits after `insert_delay`, the delay becomes this many times longer."""
 BEFORE_INSERT, AFTER_INSERT = "before-insert", "after-insert"
 
 
@@ -26,10 +25,13 @@ class Writer(Protocol):
 class RowInserter:
     """Inserts rows when enough of them wait, or when the oldest has waited long enough.
 
+    The delay does not depend on the load, so the number of inserts a second is bounded. Rows do not wait for it while
+    something waits for them: a caller of `flush` or of `Delivery.drain`, or input that cannot be taken in.
+
     Args:
         writer: the store of rows.
         limits: rows and delay of an insert.
-        in_flight: when it is full, rows are inserted at once.
+        in_flight: while it is full or being drained, rows are inserted at once.
         on_insert: called after each insert with the number of rows by table, and for each batch among them the
             timestamp of its oldest record.
         on_step: called with the name of each step passed.
@@ -50,20 +52,29 @@ class RowInserter:
         self._on_step = on_step
         self._waiting: deque[InFlightBatch] = deque()
         self._rows = 0
-        self._some_rows, self._many_rows = asyncio.Event(), asyncio.Event()
+        self._flush = False
+        self._some_rows, self._due = asyncio.Event(), asyncio.Event()
 
     def add(self, batch: InFlightBatch) -> None:
         """Queue the rows of a batch for the next insert."""
         self._waiting.append(batch)
-        self._rows += batch.weight
+        self._rows += batch.row_count
         self._some_rows.set()
-        if self._rows >= self._limits.insert_rows or self._in_flight.full:
-            self._many_rows.set()
 
     def drop(self, queue: PartitionQueue) -> None:
         """Drop the batches of a partition that was abandoned."""
-        self._rows -= sum(batch.weight for batch in self._waiting if batch.queue is queue)
+        self._rows -= sum(batch.row_count for batch in self._waiting if batch.queue is queue)
         self._waiting = deque(batch for batch in self._waiting if batch.queue is not queue)
+
+    def flush(self) -> None:
+        """Insert what waits now without further delay."""
+        self._flush = bool(self._waiting)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again whether what waits is to be inserted; called when the bounds or their use have changed."""
+        if self._is_due():
+            self._due.set()
 
     async def run(self) -> None:
         """Insert until cancelled."""
@@ -73,33 +84,31 @@ class RowInserter:
             if group := self._take():
                 await self._insert(group)
 
+    def _is_due(self) -> bool:
+        enough = self._rows >= self._limits.insert_rows
+        return enough or self._flush or self._in_flight.full or self._in_flight.is_draining
+
     async def _gather(self) -> None:
         """Wait until enough rows have come, or the oldest has waited long enough."""
-        limits = self._limits
-        if not self._waiting or self._rows >= limits.insert_rows:
+        if not self._waiting or self._is_due():
             return
-        oldest = self._waiting[0].at
-        await self._gather_until(oldest + limits.insert_delay)
-        if BUSY_SHARE * limits.insert_rows <= self._rows < limits.insert_rows and not self._in_flight.full:
-            await self._gather_until(oldest + limits.insert_delay * BUSY_FACTOR)
-
-    async def _gather_until(self, moment: float) -> None:
-        delay = moment - asyncio.get_running_loop().time()
-        if delay > 0:
-            self._many_rows.clear()
-            await asyncio.wait([task := asyncio.ensure_future(self._many_rows.wait())], timeout=delay)
-            task.cancel()
+        self._due.clear()
+        moment = self._waiting[0].at + self._limits.insert_delay
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(moment):
+                await self._due.wait()
 
     def _take(self) -> list[InFlightBatch]:
         group: list[InFlightBatch] = []
         count = 0
         while self._waiting and count < self._limits.insert_rows:
             batch = self._waiting.popleft()
-            count += batch.weight
+            count += batch.row_count
             group.append(batch)
         self._rows -= count
         if not self._waiting:
             self._some_rows.clear()
+            self._flush = False
         return group
 
     async def _insert(self, group: list[InFlightBatch]) -> None:

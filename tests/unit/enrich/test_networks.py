@@ -214,7 +214,7 @@ def test_published_ranges_say_when_they_were_collected() -> None:
     ],
 )
 def test_precedence_of_kinds(asn: int, published: NetworkKind, kind: NetworkKind) -> None:
-    assert kind_of(KnownNetworks(), "203.0.113.7", System(asn, "", ""), published) is kind
+    assert kind_of(KnownNetworks(), ip_address("203.0.113.7"), System(asn, "", ""), published) is kind
 
 
 @pytest.mark.parametrize(
@@ -232,16 +232,17 @@ def test_precedence_of_kinds(asn: int, published: NetworkKind, kind: NetworkKind
     ],
 )
 def test_words_of_organisations_tell_kinds(organisation: str, kind: NetworkKind) -> None:
-    assert kind_of(KnownNetworks(), "203.0.113.7", System(64500, organisation, ""), NetworkKind.UNKNOWN) is kind
+    address = ip_address("203.0.113.7")
+    assert kind_of(KnownNetworks(), address, System(64500, organisation, ""), NetworkKind.UNKNOWN) is kind
 
 
 def test_a_given_file_comes_before_the_shipped_one_and_prefixes_before_systems(tmp_path: Path) -> None:
     path = tmp_path / "networks.csv"
     path.write_text("# ours\n203.0.113.0/24,proxy,Example,own\n203.0.113.128/25,isp,Example,own\nAS24940,isp,,own\n")
     known = KnownNetworks(path)
-    assert known.of_address("203.0.113.7") is NetworkKind.PROXY
-    assert known.of_address("203.0.113.200") is NetworkKind.ISP
-    assert known.of_address("2001:db8::1") is NetworkKind.UNKNOWN
+    assert known.of_address(ip_address("203.0.113.7")) is NetworkKind.PROXY
+    assert known.of_address(ip_address("203.0.113.200")) is NetworkKind.ISP
+    assert known.of_address(ip_address("2001:db8::1")) is NetworkKind.UNKNOWN
     assert known.of_system(24940, "Hetzner Online GmbH") is NetworkKind.ISP
     assert KnownNetworks().of_system(24940, "") is NetworkKind.HOSTING
 

@@ -201,6 +201,24 @@ def test_the_placeholder_can_be_another() -> None:
     assert taken(change("u", {**PLAIN, "aud": "N/A!"}), placeholder="N/A!").aud is None
 
 
+def test_extended_json_in_a_row_of_mongodb_is_read_by_its_values() -> None:
+    wrapped = {
+        **PLAIN,
+        "uid": {"$oid": "507f1f77bcf86cd799439011"},
+        "last_used_at": {"$date": {"$numberLong": str(NOW)}},
+        "created_at": {"$date": "2026-11-03T09:46:40Z"},
+        "max_age_minutes": {"$numberInt": "60"},
+    }
+    event = taken({"op": "u", "before": None, "after": json.dumps(wrapped), "ts_ms": NOW})
+    assert (event.session_uid, event.last_used_at, event.max_age_minutes) == ("507f1f77bcf86cd799439011", NOW, 60)
+    assert (event.created_at, event.repaired) == (1_793_699_200_000, ())
+
+
+def test_a_payload_may_be_text() -> None:
+    assert taken({"schema": {"type": "string"}, "payload": json.dumps(PLAIN)}) == taken(PLAIN)
+    assert decode({"schema": None, "payload": "{"}).field == "payload"
+
+
 @pytest.mark.parametrize("name", ["scopes", "amr"])
 @pytest.mark.parametrize("placeholder", [PLACEHOLDER, "N/A!"])
 def test_the_placeholder_among_other_words_is_none_of_them(name: str, placeholder: str) -> None:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from functools import cache
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import maxminddb
@@ -271,12 +272,19 @@ def test_the_demo_attacks_in_every_way_and_keeps_its_rate() -> None:
 
 
 def test_profiles_are_what_they_promise() -> None:
-    assert set(PROFILES) == {"demo", "benchmark", "evaluation"}
+    assert set(PROFILES) == {"demo", "benchmark", "steady", "evaluation"}
     assert (PROFILES["benchmark"].users, PROFILES["benchmark"].max_events) == (100_000, 1_000_000)
     assert PROFILES["evaluation"].attacks_per_kind >= 50
     assert PROFILES["evaluation"].warmup_ms >= 14 * DAY
     with pytest.raises(KeyError):
         profile("none")
+
+
+def test_steady_sessions_have_sixty_refreshes() -> None:
+    config = profile("steady", users=40, rate=40 / 240, max_events=4_800)
+    counts = Counter(json.loads(event.value).get("uid") for event in Simulator(config).events() if event.label is None)
+    counts.pop(None)  # in an envelope
+    assert 40 < mean(sorted(counts.values())[-40:]) < 110  # the longest were not cut by the end
 
 
 def test_cities_are_where_the_gazetteer_has_them() -> None:

@@ -101,6 +101,12 @@ async def settle() -> None:
     await asyncio.sleep(0.05)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110  a test waits for a state
+            await asyncio.sleep(0.002)
+
+
 def test_a_batch_goes_through_its_steps_in_order() -> None:
     async def scenario(world: World) -> None:
         await world.delivery.submit(0, outcome(1, message=True), source=(INPUT, 10))
@@ -311,7 +317,71 @@ def test_a_large_group_is_inserted_without_waiting_for_the_delay() -> None:
     async def scenario(world: World) -> None:
         for n in range(10):
             await world.delivery.submit(0, outcome(n), source=(INPUT, n))
-        await asyncio.wait_for(world.delivery.drain(1), 0.5)
+        await until(lambda: len(world.steps("ack")) == 1)
         assert len(world.steps("insert")) == 1
 
     assert run(scenario, insert_rows=10, insert_delay=30).steps("ack") == [("ack", INPUT, 9)]
+
+
+def test_messages_do_not_wait_for_rows_nor_count_as_rows() -> None:
+    async def scenario(world: World) -> None:
+        for n in range(20):
+            await world.delivery.submit(0, outcome(n, message=True), source=(INPUT, n))
+        await until(lambda: bool(world.steps("publish")))
+        await settle()
+        assert not world.steps("insert", "changelog", "ack")
+
+    run(scenario, insert_rows=21, insert_delay=30)
+
+
+def test_many_rows_do_not_shorten_the_delay_and_few_do_not_lengthen_it() -> None:
+    async def scenario(world: World) -> None:
+        for n in range(50):
+            await world.delivery.submit(0, outcome(n), source=(INPUT, n))
+            await asyncio.sleep(0.01)
+        await until(lambda: ("ack", INPUT, 49) in world.log)
+
+    inserts = run(scenario, insert_rows=1_000, insert_delay=0.2).steps("insert")
+    assert 2 <= len(inserts) <= 4
+
+
+@pytest.mark.parametrize("hurry", ["drain", "flush"])
+def test_a_drain_or_flush_inserts_at_once(hurry: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.delivery.submit(0, outcome(1), source=(INPUT, 1))
+        await settle()
+        assert not world.steps("insert")
+        if hurry == "drain":
+            await world.delivery.drain(5)
+        else:
+            world.delivery.flush()
+            await until(lambda: bool(world.steps("ack")))
+        # Afterwards rows wait as before.
+        await world.delivery.submit(0, outcome(2), source=(INPUT, 2))
+        await settle()
+
+    assert run(scenario, insert_delay=30).steps("insert") == [("insert", (1,))]
+
+
+def test_rows_that_come_while_draining_are_inserted_at_once_too() -> None:
+    async def scenario(world: World) -> None:
+        world.gates["changelog"].clear()
+        await world.delivery.submit(0, outcome(1), source=(INPUT, 1))
+        draining = asyncio.create_task(world.delivery.drain(5))
+        await until(lambda: len(world.steps("insert")) == 1)
+        await world.delivery.submit(0, outcome(2), source=(INPUT, 2))
+        await until(lambda: len(world.steps("insert")) == 2)
+        world.gates["changelog"].set()
+        await draining
+
+    assert run(scenario, insert_delay=30).steps("ack")[-1] == ("ack", INPUT, 2)
+
+
+@pytest.mark.parametrize("full", ["rows", "bytes"])
+def test_rows_do_not_wait_while_no_more_can_be_taken_in(full: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.delivery.submit(0, outcome(1), source=(INPUT, 1))
+        await world.delivery.submit(0, outcome(2, rows=False, message=True), source=(INPUT, 2), size=100)
+        await until(lambda: bool(world.steps("insert")))
+
+    run(scenario, insert_delay=30, **{f"max_{full}": 2})
