@@ -154,7 +154,8 @@ class TenantPolicy(BaseModel):
         None,
         gt=0,
         le=MAX_NUMBER,
-        description="Alerts per 1,000 active users a day, at least one a partition; none: unlimited.",
+        description="Alerts per 1,000 active users a day, at least one a partition; what is left of a day may be used "
+        "within a week; none: unlimited.",
     )
 
     alerting: AlertingPolicy = Field(

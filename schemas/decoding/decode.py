@@ -59,6 +59,9 @@ class Decoder:
         tenant_id: of sessions whose source does not name one; empty: there is none.
         end_words: words of a CloudEvents type that tell of a session's end, beside the known ones.
         placeholder: what Debezium writes for values it does not send.
+
+    Attributes:
+        max_bytes: as given.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Decoder:
         placeholder: str = PLACEHOLDER,
     ) -> None:
         self._skew = skew_ms
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._mappings = tuple(mappings)
         self._mapping = mapping
         self._always_slowly = mapping is not None or bool(tenant_id) or placeholder != PLACEHOLDER
@@ -93,8 +96,8 @@ class Decoder:
         """
         if value is None:
             return Ignored("tombstone")
-        if len(value) > self._max_bytes:
-            return Rejected(RejectReason.TOO_LARGE, "", f"longer than {self._max_bytes} bytes")
+        if len(value) > self.max_bytes:
+            return Rejected(RejectReason.TOO_LARGE, "", f"longer than {self.max_bytes} bytes")
         if value[2:5] not in _ENVELOPES and not self._always_slowly:
             if headers and cloudevents.attributes_of(headers) is not None:
                 return self.decode_slowly(value, record_time, headers)

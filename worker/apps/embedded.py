@@ -104,12 +104,14 @@ def embedded(settings: Settings) -> Iterator[Servers]:
 
     data_dir = writable(settings.data_dir.resolve())
     with ExitStack() as stack:
+        # Left after the store has stopped, so that nothing waits for migrations when the caller is interrupted.
+        executor = stack.enter_context(ThreadPoolExecutor(1))
         store = EmbeddedStore(data_dir / "store")
         stack.callback(store.stop)
         store.launch()
         broker = stack.enter_context(EmbeddedBroker(data_dir / "broker.log"))
         changed = at_address(_at_broker(settings, broker.bootstrap_servers, data_dir), store.address)
-        tables = stack.enter_context(ThreadPoolExecutor(1)).submit(_make_tables, store, changed)
+        tables = executor.submit(_make_tables, store, changed)
         from worker.apps.topics import create_topics  # noqa: PLC0415  slow: imported while the store starts
 
         asyncio.run(create_topics(changed))

@@ -85,10 +85,10 @@ class ReplayFile:
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         if str(self._file) == "-":
-            yield from _not_blank(sys.stdin.buffer)
+            yield from bounded_lines(sys.stdin.buffer, self._decoder.max_bytes)
             return
         with self._file.open("rb") as file:
-            yield from _not_blank(file)
+            yield from bounded_lines(file, self._decoder.max_bytes)
 
     def _partition(self, row: DeletedRow | None, partitions: int) -> int:
         """Return the partition of a line without a user: the one with the earlier changes of its row, else the next."""
@@ -110,11 +110,17 @@ class ReplayFile:
         return key, self._newest or self._ceiling, None
 
 
-def _not_blank(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(file, 1):
-        stripped = line.strip()
-        if stripped:
-            yield number, stripped
+def bounded_lines(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of the lines that are not blank; of a longer line its first `longest` + 1 bytes."""
+    number = 0
+    while line := file.readline(longest + 2):
+        number += 1
+        rest = line
+        while len(rest) == longest + 2 and not rest.endswith(b"\n"):
+            rest = file.readline(longest + 2)
+        content = line.strip() if rest is line else line[: longest + 1]
+        if content:
+            yield number, content
 
 
 async def export_letters(
