@@ -38,7 +38,7 @@ audit: $(DEV) ## known vulnerabilities of the locked packages, where an advisory
 fuzz: $(DEV) ## a million mutated records through decoding and pipeline; ARGS="--inputs 10000"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-bench: $(BENCH) ## the worker beside its peers, as JSON, 25 minutes; ARGS="--only latency --contestants sessionwatch"
+bench: $(BENCH) ## the worker beside its peers, as JSON; ARGS="--only latency --contestants sessionwatch"
 	$(BENCH_VENV)/bin/python -m bench.run $(ARGS)
 
 recovery: $(DEV) ## seconds to recover a million sessions from the changelog, as JSON

@@ -122,6 +122,19 @@ def _kept(entry: Entry) -> list[str]:
     return [title, each, f"{entry['resident_mib']:,.0f}", f"{entry['start_seconds']}", restart]
 
 
+def memory(result: Mapping[str, Any]) -> str:
+    """Return what a session takes in the worker."""
+    if "memory" not in result:
+        return "Not measured.\n"
+    found = result["memory"]
+    return (
+        f"A session takes {found['state_bytes_per_session']:,} bytes encoded and "
+        f"{found['resident_bytes_per_session']:,} bytes of resident memory in the worker "
+        f"({found['active_sessions']:,} sessions of {found['users']:,} users, busy; the pipeline and its memory store "
+        "alone).\n"
+    )
+
+
 def threads(result: Mapping[str, Any]) -> str:
     """Return a table of processor time by thread of the program."""
     found = of(result, "throughput", broker="apache", mix="busy", store="embedded")
@@ -175,6 +188,7 @@ SECTIONS = {
     "throughput": throughput,
     "latency": latency,
     "state": state,
+    "memory": memory,
     "threads": threads,
     "parts": parts,
     "costs": costs,

@@ -40,7 +40,7 @@ class Silence(_Part):
     max_severity: SeverityName = Field("high", description="More severe incidents are delivered all the same.")
 
     def is_active(self, now: datetime) -> bool:
-        """Tell whether it has not ended."""
+        """Return whether it has not ended."""
         return now < self.until
 
 

@@ -31,7 +31,10 @@ class Feedback(BaseModel):
         description="Whether it was right; `investigating` while this is being found out."
     )
     tenant_id: str = Field("", max_length=256, description="Its tenant.")
-    user_id: str = Field("", max_length=256, description="Its user; without it the verdict changes no incident.")
+    user_id: str = Field("", max_length=256, description="Its user, whose incident the verdict is about, too.")
+    incident_key: str = Field(
+        "", max_length=2048, description="In place of the user, `key` of an incident that is about no single user."
+    )
     detection: str = Field("", max_length=128, description="Its detection; counted under it in the metrics.")
     author: str = Field("", max_length=256, description="Who says so.")
     comment: str = Field("", max_length=4096, description="Why.")

@@ -129,7 +129,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     source: tuple[str, int, int]
 
     def is_alert(self) -> bool:
-        """Tell whether somebody should look at it now: medium or above, neither suppressed nor closed."""
+        """Return whether somebody should look at it now: medium or above, neither suppressed nor closed."""
         quiet = self.shadow or self.status in (Status.SUPPRESSED, Status.CLOSED)
         return not quiet and self.severity >= Severity.MEDIUM
 

@@ -144,6 +144,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
             A resolved incident can be opened again by a late or a new finding, as an UPDATE.
         merged_into: uid of the incident it became part of; empty for others.
         user_id: empty when the findings are about no single user; then `subject` names the network or client.
+        key: where the incident is kept when it is about no single user; feedback on it names this key.
         title: one sentence: who, what, from where to where, since when.
         severity: the highest of its alerting findings.
         risk_score: the scores of its alerting findings combined, 0 to 100.
@@ -173,6 +174,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str
     user_id: str
     subject: str = ""
+    key: str = ""
     title: str
     severity: Severity
     risk_score: int

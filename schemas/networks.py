@@ -68,7 +68,7 @@ class NetworkSet:
         self._is_empty = not any(ranges.values())
 
     def __contains__(self, ip: str) -> bool:
-        """Tell whether an address is in one of the networks; what is no address (a pseudonym) is in none."""
+        """Return whether an address is in one of the networks; what is no address (a pseudonym) is in none."""
         if self._is_empty or (":" not in ip and "." not in ip):
             return False
         address = ip_address(ip)

@@ -155,7 +155,8 @@ class TenantPolicy(BaseModel):
         None,
         gt=0,
         le=MAX_NUMBER,
-        description="Alerts per 1,000 active users a day, at least one a partition; none: unlimited.",
+        description="Alerts per 1,000 active users a day, at least one a partition; what is left of a day may be used "
+        "within a week; none: unlimited.",
     )
 
     alerting: AlertingPolicy = Field(
@@ -190,12 +191,12 @@ class TenantPolicy(BaseModel):
         return DEFAULT_VOCABULARY
 
     def allows(self, ip: str, asn: int) -> bool:
-        """Tell whether an address is on the tenant's own lists of trusted networks."""
+        """Return whether an address is on the tenant's own lists of trusted networks."""
         asns, networks = self._allowed
         return asn in asns or ip in networks
 
     def denies(self, ip: str, asn: int) -> bool:
-        """Tell whether an address is on the tenant's lists of denied networks."""
+        """Return whether an address is on the tenant's lists of denied networks."""
         asns, networks = self._denied
         return asn in asns or ip in networks
 
@@ -204,16 +205,16 @@ class TenantPolicy(BaseModel):
         return NetworkSet(self.threat_networks)
 
     def lists(self, ip: str) -> bool:
-        """Tell whether an address is on the tenant's own threat list."""
+        """Return whether an address is on the tenant's own threat list."""
         return bool(self.threat_networks) and ip in self._threats
 
     def is_first_party(self, user_agent: str) -> bool:
-        """Tell whether a user agent is one of the tenant's own clients."""
+        """Return whether a user agent is one of the tenant's own clients."""
         text = user_agent[:MAX_SEARCHED].encode(errors="replace")
         return any(each.search(text) is not None for each in self._clients)
 
     def denies_country(self, country: str) -> bool:
-        """Tell whether a known country is denied."""
+        """Return whether a known country is denied."""
         if not country:
             return False
         outside = bool(self.allowed_countries) and country not in self.allowed_countries

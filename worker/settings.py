@@ -63,7 +63,7 @@ class SettingsGroup(BaseModel):
 
 
 def _is_address(text: str) -> bool:
-    """Say whether a text is host, host:port or [IPv6]:port.
+    """Return whether a text is host, host:port or [IPv6]:port.
 
     >>> [_is_address(each) for each in ("a", "a:1", "[::1]:9092", "", ":1", "a:b:c", "a:70000", "http://a:1")]
     [True, True, True, False, False, False, False, False]

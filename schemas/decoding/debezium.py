@@ -29,12 +29,12 @@ _EXTENDED = frozenset({"$oid", "$uuid", "$date", "$numberInt", "$numberLong", "$
 
 
 def is_change(document: dict[str, Any]) -> bool:
-    """Tell whether a document is a change event."""
+    """Return whether a document is a change event."""
     return "op" in document and ("before" in document or "after" in document or document["op"] in _SILENT)
 
 
 def is_row(document: dict[str, Any]) -> bool:
-    """Tell whether a document is a row that was taken out of its change event, with marks of what happened."""
+    """Return whether a document is a row that was taken out of its change event, with marks of what happened."""
     return "__op" in document or "__deleted" in document
 
 

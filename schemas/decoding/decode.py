@@ -288,7 +288,7 @@ def _event(
 
 
 def _is_activity(kind: EventKind, envelope: Envelope) -> bool:
-    """Tell whether the time of an envelope is when the user acted: not of changes, nor of rows that are merely read."""
+    """Return whether an envelope's time is when the user acted; not for changes, or rows that were only read."""
     return kind is not _CHANGED and (envelope.kind is not None or envelope.shape != Shape.DEBEZIUM)
 
 

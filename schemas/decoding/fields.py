@@ -81,7 +81,7 @@ class Fields:
         return found
 
     def _is_unavailable(self, value: Any) -> bool:
-        """Tell whether a value stands for one that did not change and was not sent."""
+        """Return whether a value stands for one that did not change and was not sent."""
         if isinstance(value, list):
             known = [each for each in value if each is not None]
             return bool(known) and all(self._is_unavailable(each) for each in known)
@@ -257,7 +257,7 @@ def cleaned(text: str) -> str:
 
 
 def is_usable_address(text: str) -> bool:
-    """Tell whether a text is an address in itself, so that nothing need be made of it."""
+    """Return whether a text is an address in itself, so that nothing need be made of it."""
     try:
         return canonical_ip(text) not in UNKNOWN_ADDRESSES
     except ValueError:

@@ -59,7 +59,7 @@ class _Functions(functions.Functions):
 
     @functions.signature({"types": ["string", "number", "null"]})
     def _func_is_past(self, stamp: Any) -> bool:
-        """Tell whether a time is set at all: systems that mark an end do so by its time."""
+        """Return whether a time is set at all: systems that mark an end do so by its time."""
         return bool(_time(stamp))
 
 
@@ -164,7 +164,7 @@ class Mapping:
         self._meta_data = {name: _compiled(f"meta_data.{name}", each) for name, each in kept}
 
     def fits(self, record: dict[str, Any]) -> bool:
-        """Tell whether a record looks like one of this system."""
+        """Return whether a record looks like one of this system."""
         return bool(_search(self._fits, record))
 
     def apply(self, opened: Opened) -> Opening:

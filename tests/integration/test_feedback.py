@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from schemas.keys import user_key
 from tests.integration.test_store import NOW, write
 from tests.support.records import TOPICS, Taken, pipeline
 from tests.support.store_rows import stored
@@ -38,6 +39,15 @@ def test_verdicts_are_counted_by_detection_and_become_rows() -> None:
     assert len(outcome.rows["feedback"]) == 5
     assert not outcome.states
     assert not outcome.messages
+
+
+def test_feedback_is_forwarded_to_where_the_incident_is_kept() -> None:
+    by_user, by_key = take(
+        said(tenant_id="acme", user_id="u", incident_key="/network/x/acme"),
+        said(tenant_id="acme", incident_key="/network/x/acme"), said(incident_key="/network/x/acme"),
+    ).messages  # fmt: skip
+    assert by_user.key == b"/feedback/" + user_key("acme", "u")
+    assert by_key.key == b"/feedback//network/x/acme"
 
 
 @pytest.mark.parametrize(

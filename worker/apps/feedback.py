@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 _FIND = """
-SELECT tenant_id, user_id, detection, [finding_uid] AS uids FROM findings FINAL
+SELECT tenant_id, user_id, detection, '' AS key, [finding_uid] AS uids FROM findings FINAL
 WHERE finding_uid = {uid:String} AND (tenant_id = {tenant:String} OR {tenant:String} = '')
 UNION ALL
-SELECT tenant_id, user_id, detection, findings AS uids FROM incidents FINAL
+SELECT tenant_id, user_id, detection, JSONExtractString(document, 'key') AS key, findings AS uids FROM incidents FINAL
 WHERE incident_uid = {uid:String} AND (tenant_id = {tenant:String} OR {tenant:String} = '') AND notEmpty(findings)
 LIMIT 2
 """
@@ -31,6 +31,7 @@ class _About(NamedTuple):
     tenant_id: str
     user_id: str
     detection: str
+    key: str
     uids: list[str]
 
 
@@ -75,5 +76,5 @@ def _update(about: _About) -> dict[str, object]:
     first, *others = about.uids
     # The detection of an incident is that of its leading finding: the others are counted without one.
     detection = "" if others else about.detection
-    named = {"tenant_id": about.tenant_id, "user_id": about.user_id, "detection": detection}
+    named = {"tenant_id": about.tenant_id, "user_id": about.user_id, "detection": detection, "incident_key": about.key}
     return {**named, "finding_uid": first, "more_findings": tuple(others[:MOST_FINDINGS])}

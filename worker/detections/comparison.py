@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 OWN_CLIENT = "app"
 """The class of device of the tenant's own clients."""
 
+MODES = frozenset(
+    {
+        frozenset({("Chrome Mobile", "Android"), ("Chrome", "Linux")}),
+        frozenset({("Samsung Internet", "Android"), ("Chrome", "Linux")}),
+        frozenset({("Samsung Internet", "Android"), ("Samsung Internet", "Linux")}),
+        frozenset({("Firefox Mobile", "Android"), ("Firefox", "Linux")}),
+        frozenset({("Edge Mobile", "Android"), ("Edge", "Linux")}),
+        frozenset({("Mobile Safari", "iOS"), ("Safari", "Mac OS X")}),
+        frozenset({("IE", "Windows"), ("Edge", "Windows")}),
+    }
+)
+"""Browser and system of one browser's two modes: the desktop site of a phone or tablet (Chrome on Android says that it
+runs on Linux, Safari on an iPad that it runs on a Mac), and Edge's Internet Explorer mode."""
+_WITH_OWN_VERSION = frozenset({"Samsung Internet", "IE"})
+"""Browsers whose version says nothing of the version of their other mode."""
+
 
 def other_network(before: Network, after: Network) -> bool:
     """Tell whether two addresses of one family lie in different /24 or /64; unknown networks never differ."""
@@ -155,8 +171,27 @@ def hidden(*contexts: Context) -> bool:
     return any(is_anonymiser(context.network.kind) for context in contexts)
 
 
+def is_other_mode(before: Device, after: Device) -> bool:
+    """Tell whether two devices are the two modes of one browser; see `MODES`."""
+    pair = frozenset({(before.browser, before.os), (after.browser, after.os)})
+    versioned = not {before.browser, after.browser} & _WITH_OWN_VERSION
+    return pair in MODES and not (versioned and before.browser_major != after.browser_major)
+
+
+def is_same_device(before: Device, after: Device) -> bool:
+    """Tell whether two devices are known and nothing tells them apart."""
+    if before == after:
+        return bool(before.browser or before.os)
+    return bool(before.browser and after.browser) and not other_device(before, after)
+
+
 def other_device(before: Device, after: Device) -> str:
-    """Say how two devices differ: another browser, operating system or class, or a version going down; else `""`.
+    """Return `device_difference`; the two modes of one browser are one device."""
+    return "" if is_other_mode(before, after) else device_difference(before, after)
+
+
+def device_difference(before: Device, after: Device) -> str:
+    """Return how two devices differ: another browser, operating system or class, or a version going down; else `""`.
 
     The tenant's own clients (`first_party_clients`) share sessions by design, whichever of the two is one.
     """

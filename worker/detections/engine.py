@@ -152,15 +152,15 @@ class TenantRuleEngine:
         return self._needing[part]
 
     def is_first_party(self, user_agent: str) -> bool:
-        """Tell whether a user agent is one of the tenant's own clients."""
+        """Return whether a user agent is one of the tenant's own clients."""
         return self.policy.is_first_party(user_agent)
 
     def is_shadow(self, uid: str) -> bool:
-        """Tell whether a detection's findings are stored and not alerted."""
+        """Return whether a detection's findings are stored and not alerted."""
         return uid in self._shadows
 
     def is_tenant_wide(self, uid: str) -> bool:
-        """Tell whether a detection's findings are written by the correlation stage."""
+        """Return whether a detection's findings are written by the correlation stage."""
         return uid in self._tenant_wide
 
     def _listeners(self, trigger: int) -> tuple[Rule, ...]:
@@ -241,7 +241,7 @@ def _told_before(once: int, severity: int, signal: Signal, view: View) -> tuple[
 
 
 def _joins(view: View, signal: Signal) -> bool:
-    """Tell whether a user counts among those of the tenant who did the same; see `Verdict.joins`.
+    """Return whether a user counts among those of the tenant who did the same; see `Verdict.joins`.
 
     A thief of many sessions must not make a crowd of their owners, nor an account made for it.
     """

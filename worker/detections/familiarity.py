@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.enrich.model import NetworkKind, is_anonymiser
-from worker.sessions.baseline import device_key, is_learned, known_places, network_key, wanders
-from worker.sessions.limits import DAY
+from worker.sessions.baseline import DESKTOP, device_key, is_learned, known_places, network_key, wanders
+from worker.sessions.limits import DAY, HOUR
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from worker.detections.api import View
     from worker.enrich.model import Device, Network, Place
     from worker.sessions.state import Context
@@ -34,7 +36,7 @@ def is_known_area(view: View, place: Place, since: int = 0) -> bool:
     if place.latitude is None:
         known = history.countries.get(place.country)
         return known is not None and known.first <= before
-    return any(history.places[key].first <= before for key in known_places(history, place))
+    return any(history.places[key].first <= before for key in known_places(history.places, place))
 
 
 def is_known_device(view: View, device: Device) -> bool:
@@ -60,9 +62,39 @@ def is_out_of_place(view: View, context: Context) -> bool:
     """
     if not is_known_network(view, context.network):
         return True
+    return _is_out_of(view.user.baseline.places, context)
+
+
+def is_off_own_lines(view: View, context: Context) -> bool:
+    """Tell what `is_out_of_place` does, of a desktop computer as far as the user's desktop computers are known.
+
+    A phone's carrier often is a provider of fixed lines as well; its gateways tell nothing of where those lines are.
+    """
+    if not is_known_network(view, context.network):
+        return True
+    return _is_out_of(_places_of_client(view, context.device), context)
+
+
+def _is_out_of(places: Iterable[str], context: Context) -> bool:
+    """Tell whether a network is in none of the places it is known in, although it is known in one alone."""
     own = f"{network_key(context.network)} "
-    here = any(key.startswith(own) for key in known_places(view.user.baseline, context.place))
-    return not here and not wanders(view.user.baseline, context.network)
+    here = any(key.startswith(own) for key in known_places(places, context.place))
+    return not here and not wanders(places, context.network)
+
+
+def is_new_to_client(view: View, context: Context) -> bool:
+    """Tell whether a network is new to the user, or to the user's desktop computers where it is used by one."""
+    if not is_known_network(view, context.network):
+        return True
+    own = f"{network_key(context.network)} "
+    desktop = context.device.kind == DESKTOP and bool(view.user.baseline.desktop_places)
+    return desktop and not any(key.startswith(own) for key in view.user.baseline.desktop_places)
+
+
+def _places_of_client(view: View, device: Device) -> Iterable[str]:
+    """Return the learned places of desktop computers for one of them, else those of all clients."""
+    baseline = view.user.baseline
+    return baseline.desktop_places if device.kind == DESKTOP else baseline.places
 
 
 def is_hand_over(view: View, before: Context) -> bool:
@@ -93,6 +125,17 @@ def is_traveller(view: View) -> bool:
 def elapsed_ms(view: View) -> int:
     """Return the time since the session's last event."""
     return view.now - view.session.seen if view.session else 0
+
+
+PAUSE = 3 * HOUR
+"""What a journey by air takes besides the flight: the ways to and from the airports, and the time spent there."""
+FLIGHT_KMH = 800.0
+"""Speed of an airliner from gate to gate."""
+
+
+def is_unhurried(view: View, distance_km: float) -> bool:
+    """Tell whether the session paused for as long as a journey over a distance takes, from door to door."""
+    return elapsed_ms(view) >= PAUSE + distance_km / FLIGHT_KMH * HOUR
 
 
 def pair(one: str, other: str) -> str:

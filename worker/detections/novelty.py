@@ -28,12 +28,12 @@ class Learning(Parameters):
 
 
 def is_learned(view: View, learning: Learning) -> bool:
-    """Tell whether the learning period is over."""
+    """Return whether the learning period is over."""
     return history.is_learned(view.user.baseline, view.now, learning.sessions, learning.days * DAY)
 
 
 def is_new_country(view: View) -> bool:
-    """Tell whether the country is known, the user's own and not one the user was in before."""
+    """Return whether the country is known, the user's own and not one the user was in before."""
     country = view.context.place.country
     return (
         bool(country) and not is_anonymiser(view.context.network.kind) and country not in view.user.baseline.countries
@@ -41,7 +41,7 @@ def is_new_country(view: View) -> bool:
 
 
 def is_new_network(view: View) -> bool:
-    """Tell whether the autonomous system is known and not one the user came from before.
+    """Return whether the autonomous system is known and not one the user came from before.
 
     Relays and satellites do not count: they stand for everybody.
     """
@@ -51,13 +51,13 @@ def is_new_network(view: View) -> bool:
 
 
 def is_new_device(view: View) -> bool:
-    """Tell whether browser family, operating system and class together are known and new to the user."""
+    """Return whether browser family, operating system and class together are known and new to the user."""
     key = device_key(view.context.device)
     return bool(key) and key not in view.user.baseline.devices
 
 
 def is_own_sign_in(view: View) -> bool:
-    """Tell whether the user signed in with two factors and a device of before: on a journey, most likely."""
+    """Return whether the user signed in with two factors and a device of before: on a journey, most likely."""
     return view.strength >= TWO_FACTORS and is_known_device(view, view.context.device)
 
 

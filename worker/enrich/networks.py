@@ -80,7 +80,7 @@ _V6_FIRST, _V6_LAST = _ranges(_SPECIAL_V6)
 
 
 def is_private(address: Address) -> bool:
-    """Tell whether an address belongs to nobody in public: private, shared (CGNAT), loopback, link-local."""
+    """Return whether an address belongs to nobody in public: private, shared (CGNAT), loopback, link-local."""
     number = int(address)
     if address.version == 4:
         place = bisect_right(_V4_FIRST, number) - 1

@@ -58,7 +58,7 @@ class ThreatList:
         return self._stamp[0] // 1_000_000_000 if self._stamp else 0
 
     def holds(self, ip: str, asn: int) -> bool:
-        """Tell whether an address or its autonomous system is on the list."""
+        """Return whether an address or its autonomous system is on the list."""
         return ip in self._networks or asn in self._systems
 
     def _read(self, text: str) -> tuple[NetworkSet, frozenset[int]]:

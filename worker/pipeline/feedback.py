@@ -32,7 +32,8 @@ def process_feedback(
 ) -> BatchResult:
     """Turn the feedback records of one partition into rows; unusable ones go to the dead letters.
 
-    Feedback that names tenant and user is forwarded to the partition that keeps the user's incidents.
+    Feedback that names its tenant, and its user or the key of an incident, is forwarded to the partition that keeps the
+    incident.
 
     Args:
         records: records of the feedback topic.
@@ -53,7 +54,7 @@ def process_feedback(
         # Only ids of the catalogue become label values, so that their number is bounded.
         named = feedback.detection if feedback.detection in known else "unnamed"
         result.counters["feedback", named, feedback.verdict] += len(feedback.findings)
-        if feedback.tenant_id and feedback.user_id:
+        if feedback.tenant_id and (feedback.user_id or feedback.incident_key):
             result.messages.append(_forwarded(feedback, record, topics.starts, partition_of))
         origin = (record.topic, record.partition, record.offset)
         rows += [feedback_row(feedback, uid, origin, record.timestamp) for uid in feedback.findings]
@@ -63,7 +64,8 @@ def process_feedback(
 
 
 def _forwarded(feedback: Feedback, record: Record, topic: str, partition_of: Callable[[bytes], int]) -> Message:
-    key = user_key(feedback.tenant_id, feedback.user_id)
+    named = feedback.user_id
+    key = user_key(feedback.tenant_id, named) if named else feedback.incident_key.encode("utf-8", "replace")
     return Message(topic, FEEDBACK_PREFIX + key, record.value, partition=partition_of(key), timestamp=record.timestamp)
 
 

@@ -52,7 +52,7 @@ def _forgotten(tracker: IncidentTracker, record: IncidentRecord, about: Callable
     return Incident(
         uid=record.uid, revision=record.revision, activity=Activity.CLOSE, state=record.state,
         resolution=record.resolution, merged_into=record.merged_into, tenant_id=tracker.tenant_id,
-        user_id=tracker.user_id, subject=tracker.subject,
+        user_id=tracker.user_id, subject=tracker.subject, key=tracker.key,
         title=truncate(f"{who}: {_lower(about(leading).title)}", MOST_TEXT),
         severity=Severity(record.severity), risk_score=0, started_at=record.resolved_at,
         last_event_at=record.resolved_at, detected_at=record.changed_at, resolved_at=record.resolved_at,
@@ -101,6 +101,7 @@ class _Report:
             tenant_id=tracker.tenant_id,
             user_id=tracker.user_id,
             subject=tracker.subject,
+            key=tracker.key,
             title=truncate(self._title(), MOST_TEXT),
             severity=Severity(record.severity),
             risk_score=self._risk(),

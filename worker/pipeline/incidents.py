@@ -109,13 +109,15 @@ class _Batch:
             self._outcome.counters["ignored", "not-a-finding"] += 1
             return
         tracker = self._load(INCIDENT_PREFIX + key)
-        _name(tracker, message)
+        _name(tracker, key, message)
         if not track(tracker, tracked(message), self._limits):
             self._outcome.counters["deduplicated",] += 1
 
     def _feedback(self, key: bytes, value: bytes, time: int) -> None:
         feedback = Feedback.model_validate_json(value)
         tracker = self._load(INCIDENT_PREFIX + key.removeprefix(FEEDBACK_PREFIX))
+        if tracker.tenant_id != feedback.tenant_id:
+            return
         verdict = GivenVerdict(time, feedback.verdict, feedback.author[:MOST_AUTHOR])
         mark(tracker, feedback.findings, verdict, self._limits)
 
@@ -237,12 +239,13 @@ class FindingMessage(msgspec.Struct):
 _decode = msgspec.json.Decoder(FindingMessage).decode
 
 
-def _name(tracker: IncidentTracker, message: FindingMessage) -> None:
-    """Say whose findings a tracker holds."""
+def _name(tracker: IncidentTracker, key: bytes, message: FindingMessage) -> None:
+    """Note whose findings a tracker holds."""
     if not tracker.tenant_id:
         tracker.tenant_id, tracker.user_id = message.metadata.tenant_uid, message.actor.user.uid
         if not tracker.user_id:
             tracker.subject = message.unmapped.subject or message.finding_info.title
+            tracker.key = key.decode("utf-8", "replace")
 
 
 def tracked(message: FindingMessage) -> TrackedFinding:

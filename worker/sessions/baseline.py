@@ -12,7 +12,7 @@ from worker.sessions.risk import decayed
 from worker.sessions.state import DecayedCount, PendingObservation, Reported
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from worker.enrich.model import Device, Network
     from worker.sessions.limits import Limits
@@ -96,11 +96,15 @@ AREA_KM = 100.0
 """Places closer than this are one area: the radius of a metropolitan area, and what geo data is wrong by."""
 
 
-def known_places(history: Baseline, place: Place, area_km: float = AREA_KM) -> list[str]:
+DESKTOP = "desktop"
+"""The class of device of computers that seldom move, and whose lines stay where they are."""
+
+
+def known_places(places: Iterable[str], place: Place, area_km: float = AREA_KM) -> list[str]:
     """Return the learned places, each of a network, within `area_km` of coordinates; the nearest first."""
     if place.latitude is None or place.longitude is None:
         return []
-    near = [(distance, key) for key in history.places if (distance := _distance(key, place)) <= area_km]
+    near = [(distance, key) for key in places if (distance := _distance(key, place)) <= area_km]
     return [key for _, key in sorted(near)]
 
 
@@ -113,15 +117,17 @@ def _see_place(history: Baseline, context: Context, times: tuple[int, int], limi
     place, network = context.place, network_key(context.network)
     if place.latitude is None or place.longitude is None or not network:
         return
-    known = (key for key in known_places(history, place, AREA_KM / 2) if key.startswith(f"{network} "))
-    key = next(known, f"{network} {place.latitude:.1f} {place.longitude:.1f}")
-    _see(history.places, key, times, limits.history_half_life, limits.places)
+    desktop = context.device.kind == DESKTOP
+    for places in (history.places, history.desktop_places) if desktop else (history.places,):
+        known = (key for key in known_places(places, place, AREA_KM / 2) if key.startswith(f"{network} "))
+        key = next(known, f"{network} {place.latitude:.1f} {place.longitude:.1f}")
+        _see(places, key, times, limits.history_half_life, limits.places)
 
 
-def wanders(history: Baseline, network: Network) -> bool:
-    """Tell whether the user's addresses of a network lie in several places, as those of mobile carriers do."""
+def wanders(places: Iterable[str], network: Network) -> bool:
+    """Tell whether the learned places of a network are several, as those of mobile carriers are."""
     own = f"{network_key(network)} "
-    return sum(key.startswith(own) for key in history.places) > 1
+    return sum(key.startswith(own) for key in places) > 1
 
 
 def report_key(detection: str, value: str) -> int:
@@ -244,7 +250,8 @@ def _unlearn(history: Baseline, context: Context, since: int) -> bool:
         (history.networks, network_key(context.network)),
         (history.countries, context.place.country),
         (history.devices, device_key(context.device)),
-        *((history.places, key) for key in known_places(history, context.place, AREA_KM / 2)),
+        *((history.places, key) for key in known_places(history.places, context.place, AREA_KM / 2)),
+        *((history.desktop_places, key) for key in known_places(history.desktop_places, context.place, AREA_KM / 2)),
     )
     new = [(seen, key) for seen, key in parts if key in seen and seen[key].first > since]
     for seen, key in new:

@@ -3,6 +3,9 @@
 Both are kept as sets, so that what is applied twice after a crash counts once. Which alert comes too late for the
 budget depends on the order of arrival: the one thing that does.
 
+What is left of a day's budget may be used within the six days after it: a small tenant has few alerts, and a day with
+several would otherwise hold back what quiet days had room for.
+
 A user may use a tenth of the day's budget, and at least one alert of it, so that one noisy user, or an intruder who
 makes noise on purpose, does not hold back the alerts of the others.
 """
@@ -17,6 +20,8 @@ import msgspec
 from worker.sessions.codec import BUDGET, StateFormat
 from worker.sessions.limits import DAY
 
+WEEK = 7
+"""Days whose budgets are one: what is left of the earlier ones may be used on the last."""
 DAYS = 8
 """Days remembered. Alerts older than these are held against no budget."""
 MOST = 5_000
@@ -58,14 +63,15 @@ class Budget(msgspec.Struct, array_like=True):
         return True
 
     def admit(self, uid: str, user: bytes, time: int, per_thousand: float) -> bool:
-        """Tell whether a finding may alert: there is still room on its day, or it has alerted before.
+        """Return whether a finding may alert: there is still room on its day, or it has alerted before.
 
         Args:
             uid: of the finding.
             user: key of the user it is about; empty when it is about no one user, and then no share bounds it.
             time: of its first occurrence, milliseconds.
             per_thousand: alerts a day per 1,000 users; of users there are as many as on that day or the day before,
-                whichever had more. One alert a day is always allowed, and never more than `MOST`.
+                whichever had more. What the six days before have left is added. One alert a day is always allowed,
+                and never more than `MOST`.
         """
         day = self._day(time)
         if day is None or uid in day.told:
@@ -75,11 +81,19 @@ class Budget(msgspec.Struct, array_like=True):
         allowed = min(max(1, int(per_thousand * users / 1000)), MOST)
         holder = _hash(user) or 1 if user else 0
         own = day.by_user.get(holder, 0)
-        if len(day.told) >= allowed or (holder and own >= max(1, allowed // SHARE)):
+        if holder and own >= max(1, allowed // SHARE):
+            return False
+        if len(day.told) >= allowed and len(day.told) >= self._saved(time // DAY, users, per_thousand):
             return False
         day.told[uid] = holder
         day.by_user[holder] = own + 1
         return True
+
+    def _saved(self, today: int, users: float, per_thousand: float) -> int:
+        """Return how many alerts a day may have when the six days before it are counted in."""
+        week = [day for number, day in self.days.items() if today - WEEK < number < today]
+        allowed = int(per_thousand * (users + sum(map(count, week))) / 1000)
+        return min(allowed - sum(len(day.told) for day in week), MOST)
 
     def _day(self, time: int) -> Day | None:
         number = time // DAY

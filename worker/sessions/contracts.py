@@ -62,7 +62,7 @@ class Trigger(IntFlag):
 
 
 def is_allowed(context: Context, policy: TenantPolicy) -> bool:
-    """Tell whether a policy's lists name the network of a context as trusted."""
+    """Return whether a policy's lists name the network of a context as trusted."""
     return bool(context.listed & ALLOWED) or policy.allows(context.network.ip, context.network.asn)
 
 
@@ -117,7 +117,7 @@ class View(msgspec.Struct, gc=False):
         return self.policy.vocabulary.session_class(told or None)
 
     def is_new_class(self) -> bool:
-        """Tell whether the user never had a session of this class; False while none is known of the user."""
+        """Return whether the user never had a session of this class; False while none is known of the user."""
         types, vocabulary = self.user.baseline.types, self.policy.vocabulary
         known = {vocabulary.session_class(word) for word in types if word}
         if known:
@@ -126,7 +126,7 @@ class View(msgspec.Struct, gc=False):
         return bool(types) and any(is_interactive(key) for key in self.user.baseline.devices)
 
     def is_machine(self) -> bool:
-        """Tell whether no person holds the session: its type says so, and the user is no person as far as is known.
+        """Return whether no person holds the session: its type says so, and the user is no person as far as is known.
 
         Whoever writes a session's type must not switch off what is asked of people.
         """
@@ -138,16 +138,16 @@ class View(msgspec.Struct, gc=False):
         return self.session.ended if self.session else self.user.revoked_at(self.context.uid)
 
     def is_allowed(self, context: Context | None = None) -> bool:
-        """Tell whether the tenant's lists name the network of a context (the event's by default) as trusted."""
+        """Return whether the tenant's lists name the network of a context (the event's by default) as trusted."""
         return is_allowed(context or self.context, self.policy)
 
     def is_denied(self) -> bool:
-        """Tell whether the tenant's lists name the event's network as denied."""
+        """Return whether the tenant's lists name the event's network as denied."""
         network = self.context.network
         return bool(self.context.listed & DENIED) or self.policy.denies(network.ip, network.asn)
 
     def is_listed(self) -> bool:
-        """Tell whether the event's network is on the tenant's own threat list."""
+        """Return whether the event's network is on the tenant's own threat list."""
         return bool(self.context.listed & LISTED) or self.policy.lists(self.context.network.ip)
 
 
@@ -212,13 +212,13 @@ class RuleEngine(Protocol):
         """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
 
     def is_first_party(self, user_agent: str) -> bool:
-        """Tell whether a user agent is one of the tenant's own clients."""
+        """Return whether a user agent is one of the tenant's own clients."""
 
     def is_shadow(self, uid: str) -> bool:
-        """Tell whether a detection's findings are stored and not alerted."""
+        """Return whether a detection's findings are stored and not alerted."""
 
     def is_tenant_wide(self, uid: str) -> bool:
-        """Tell whether a detection's findings are written by the correlation stage."""
+        """Return whether a detection's findings are written by the correlation stage."""
 
     def __call__(self, view: View) -> Sequence[Verdict]:
         """Return the verdicts on an event."""

@@ -166,7 +166,7 @@ def _grant(context: Context) -> tuple[object, ...]:
 
 
 def _is_elsewhere(profile: Profile, observation: Observation, context: Context) -> bool:
-    """Tell whether the user acted somewhere of which at most the country is the user's, with other sessions known.
+    """Return whether the user acted somewhere of which at most the country is the user's, with other sessions known.
 
     A carrier's coordinates are a gateway's and tell nothing, so such an event is looked at where something changed.
     """
@@ -177,12 +177,12 @@ def _is_elsewhere(profile: Profile, observation: Observation, context: Context) 
 
 
 def is_gateway(context: Context, policy: TenantPolicy) -> bool:
-    """Tell whether a network is on the tenant's lists of trusted ones: its place is the gateway's, not the user's."""
+    """Return whether a network is on the tenant's lists of trusted ones: its place is the gateway's, not the user's."""
     return bool(policy.allowed_networks or policy.allowed_asns) and is_allowed(context, policy)
 
 
 def is_country_alone(profile: Profile, place: Place, network: Network) -> bool:
-    """Tell whether no more than the user's own country is known, and that there are other sessions to hold against it.
+    """Return whether only the country of the user is known, and there are other sessions to compare with.
 
     Coordinates that differ tell when to look at other sessions; without them every event has to be looked at.
     """
@@ -252,7 +252,7 @@ def _start(profile: Profile, observation: Observation, context: Context, limits:
 
 
 def is_live(session: Session, now: int) -> bool:
-    """Tell whether a session is neither deleted nor past its deadline at `now`."""
+    """Return whether a session is neither deleted nor past its deadline at `now`."""
     return not session.ended and now <= deadline(session)
 
 

@@ -147,7 +147,8 @@ class IncidentTracker(msgspec.Struct, array_like=True):
     """What is kept of one user's findings.
 
     Attributes:
-        user_id: empty for findings about a network; `subject` names it then.
+        user_id: empty for findings about no single user; `subject` names the network or client then, and `key` is the
+            key of their messages.
         findings: by uid. `records`: incidents by uid, also those that were published and exist no more.
         verdicts: the latest feedback on a finding, by the finding's uid.
         clock: up to when nothing more is to come, milliseconds.
@@ -162,6 +163,7 @@ class IncidentTracker(msgspec.Struct, array_like=True):
     verdicts: dict[str, GivenVerdict] = msgspec.field(default_factory=dict)
     clock: int = 0
     dropped: int = 0
+    key: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -412,7 +414,7 @@ def _record(
 
 
 def _state(active: Sequence[TrackedFinding]) -> IncidentState:
-    """Tell whether a later event than the first added anything to it."""
+    """Return whether a later event than the first added anything to it."""
     start = active[0].first
     first = [each for each in active if each.first == start]
     severity, kinds = max(each.severity for each in first), {each.detection for each in first}

@@ -307,7 +307,7 @@ def _repeated(user: User, uid: str, finding: OpenFinding) -> FindingChange:
 
 
 def is_material(old: OpenFinding | None, new: OpenFinding) -> bool:
-    """Tell whether more than a finding's count and its last occurrence changed."""
+    """Return whether more than a finding's count and its last occurrence changed."""
     return old is None or (old.first, old.severity, old.score, old.suppressed_by, old.evidence) != (
         new.first, new.severity, new.score, new.suppressed_by, new.evidence,
     )  # fmt: skip
@@ -456,7 +456,7 @@ def expired(user: User, now: int, limits: Limits) -> list[str]:
 
 
 def is_forgotten(user: User, now: int, limits: Limits) -> bool:
-    """Tell whether the user was idle for so long that nothing need be remembered."""
+    """Return whether the user was idle for so long that nothing need be remembered."""
     return user.current.time + limits.idle_ttl < now
 
 

@@ -175,6 +175,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
         last_session: start of the newest session.
         networks: count by `as<asn>` or prefix. countries: by ISO code. devices: by `browser/os/kind`.
         places: count by `network latitude longitude`; a place stands for what lies around it.
+        desktop_places: the places of desktop computers alone.
         strengths: authentication strengths of the last sessions admitted, newest last.
         clients: the same by device.
         starts: starts of the newest sessions, newest last.
@@ -200,6 +201,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
     types: dict[str, DecayedCount] = msgspec.field(default_factory=dict)
     reported: dict[int, Reported] = msgspec.field(default_factory=dict)
     doubted: int = 0
+    desktop_places: dict[str, DecayedCount] = msgspec.field(default_factory=dict)
 
 
 class PendingObservation(msgspec.Struct, gc=False, array_like=True):

@@ -71,7 +71,7 @@ class Decision(NamedTuple):
     since: int
 
     def covers(self, deed: Deed) -> bool:
-        """Tell whether a finding is part of what the tenant did."""
+        """Return whether a finding is part of what the tenant did."""
         return deed.finding.joins and 0 < self.since <= deed.finding.first // HOUR
 
 

@@ -54,7 +54,7 @@ class SimulatedDevice(msgspec.Struct, frozen=True, gc=False):
         return SimulatedDevice(self.model, self.version - 4, self.system)
 
     def same_client(self, other: SimulatedDevice) -> bool:
-        """Tell whether browser, system and form are the same families."""
+        """Return whether browser, system and form are the same families."""
         return _family(self.model) == _family(other.model)
 
 

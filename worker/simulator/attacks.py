@@ -56,7 +56,7 @@ class AttackKind(NamedTuple):
     script: Script
 
     def suits(self, user: SimulatedUser, t: int) -> bool:
-        """Tell whether the user can be the (first) victim now."""
+        """Return whether the user can be the (first) victim now."""
         if user.dormant is not self.dormant or user.service is not self.service:
             return False
         if not (self.service or user.benign in PLAIN):
@@ -64,7 +64,7 @@ class AttackKind(NamedTuple):
         return self.fits(user) and (experienced(user, t) or not self.history)
 
     def joins(self, first: SimulatedUser, user: SimulatedUser, t: int) -> bool:
-        """Tell whether the user can be a further victim beside the first."""
+        """Return whether the user can be a further victim beside the first."""
         return user.tenant is first.tenant and self.suits(user, t)
 
 

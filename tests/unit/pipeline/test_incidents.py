@@ -241,6 +241,18 @@ def test_findings_that_come_again_change_nothing() -> None:
     assert dict(run.shard.items()) == states
 
 
+def test_feedback_reaches_incidents_without_a_user_by_their_key_and_tenant() -> None:
+    key = b"/network/198.51.100.0/24/acme"
+    alone = finding("n", user_id="", session_uid="", subject="198.51.100.0/24", detection="network-many-users")
+    stage, shard = IncidentStage("incidents", LIMITS), MemoryShard()
+    (found,) = stage.process([Taken(alone.message(), key)], shard).incidents
+    assert found.key.encode() == key
+    for tenant, resolutions in (("other", []), ("acme", [Resolution.FALSE_POSITIVE])):
+        said = orjson.dumps({"finding_uid": "n", "verdict": "false_positive", "tenant_id": tenant})
+        outcome = stage.process([Taken(said, FEEDBACK_PREFIX + key)], shard)
+        assert [each.resolution for each in outcome.incidents] == resolutions
+
+
 def test_every_finding_without_a_user_names_what_it_is_about() -> None:
     for subject, named in (("Firefox/Linux/desktop", "Firefox/Linux/desktop (acme)"), ("", "(acme)")):
         (found,) = Run().take(finding("n", user_id="", session_uid="", subject=subject, detection="shared-agent"))

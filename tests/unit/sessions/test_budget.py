@@ -121,6 +121,17 @@ def test_a_budget_that_allows_everything_is_bounded() -> None:
     assert len(encode_budget(budget)) * DAYS < 4 << 20
 
 
+def test_what_quiet_days_leave_may_be_used_within_a_week() -> None:
+    budget = Budget()
+    for day in range(1, 9):
+        for number in range(100):
+            budget.see(str(number).encode(), day * DAY)
+    # 100 users, 20 alerts per 1,000: two a day. Six days were quiet.
+    told = sum(budget.admit(f"n{number}", f"u{number}".encode(), 7 * DAY, 20) for number in range(30))
+    assert 13 <= told <= 14
+    assert 1 <= sum(budget.admit(f"m{number}", f"u{number}".encode(), 8 * DAY, 20) for number in range(30)) <= 2
+
+
 def test_findings_about_no_one_user_have_no_share() -> None:
     budget = Budget()
     for number in range(1_000):
@@ -168,8 +179,10 @@ def test_the_day_before_counts_when_it_had_more_users() -> None:
     budget = Budget()
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
+    # Fractions of an alert are left as well: two and a bit a day are five in two days.
+    assert sum(budget.admit(f"before {number}", str(number).encode(), DAY, 3) for number in range(5)) == 2
     told = [budget.admit(str(number), str(number).encode(), 2 * DAY, 3) for number in range(5)]
-    assert told == [True, True, False, False, False]
+    assert told == [True, True, True, False, False]
     assert budget.admit("0", b"0", 2 * DAY + HOUR, 3)
 
 

@@ -45,7 +45,7 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
 
 
 def _is_born_there(view: View) -> bool:
-    """Tell whether a session of a person begins on a hosting network where the user never was.
+    """Return whether a session of a person begins on a hosting network where the user never was.
 
     That is where a phishing proxy signs in with what it was given.
     """
@@ -54,7 +54,7 @@ def _is_born_there(view: View) -> bool:
 
 
 def _goes_abroad(view: View) -> bool:
-    """Tell whether a running session moves behind a private relay in a country its user never was in.
+    """Return whether a running session moves behind a private relay in a country its user never was in.
 
     Private relays leave in their user's own country. Those new to the user are `location-change`'s, as are VPNs, whose
     users choose the country.

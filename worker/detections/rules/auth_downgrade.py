@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from schemas.vocabulary import CODE, KNOWN_SECRET, NONE, TWO_FACTORS, UNKNOWN
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import is_authenticated_anew, other_device, other_network
-from worker.detections.familiarity import is_known_device, is_known_network
+from worker.detections.comparison import hidden, is_authenticated_anew, other_device, other_network
+from worker.detections.familiarity import is_known_device, is_known_network, is_usual_spot
 from worker.sessions.baseline import device_key
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
 
 
 def _is_at_home(view: View) -> bool:
-    """Tell whether device and network of the sign-in are the user's own."""
-    return is_known_device(view, view.context.device) and is_known_network(view, view.context.network)
+    """Tell whether the sign-in comes from a spot of the user's own, or with device and network of the user's own."""
+    own = is_known_device(view, view.context.device) and is_known_network(view, view.context.network)
+    return own or (is_usual_spot(view, view.context) and not hidden(view.context))
 
 
 def _is_to_one_factor(now: int, before: int) -> bool:
@@ -104,7 +105,8 @@ DETECTION = Detection(
         "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
         "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed. A code "
         "alone on the session's own device and network is low: many providers list the last method only. Usual is "
-        "what was shown with the same device; on a known device and network, while nothing is usual there, it is low."
+        "what was shown with the same device; while nothing is usual with it, it is low on a known device and network, "
+        "or where the user is known for a day."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import last_device, other_device
+from worker.detections.comparison import device_difference, is_other_mode, last_device
 from worker.detections.evidence import device_name
-from worker.detections.familiarity import is_hand_over, is_settled_network, pair
+from worker.detections.familiarity import is_hand_over, is_known_device, is_settled_network, is_usual_spot, pair
 from worker.sessions.baseline import device_key
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
     before, after = last_device(view), view.context
     if before is None:
         return None
-    difference = other_device(before.device, after.device)
+    difference = device_difference(before.device, after.device)
     if not difference:
         return None
     return Signal(
@@ -40,14 +40,23 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
 def _severity(view: View, before: Context) -> Severity:
     """On one line, the second program of a sign-in, or one that the session has had before, is hardly news."""
     after, session = view.context, view.session
-    if is_hand_over(view, before):
+    if is_hand_over(view, before) or is_other_mode(before.device, after.device) or _is_own_program(view):
         return Severity.LOW
     if not after.network.prefix or before.network.prefix != after.network.prefix or session is None:
         return Severity.MEDIUM
     if is_settled_network(view, after.network) and not after.device.scripted:
         return Severity.LOW
     had = any(view.contexts[number].device == after.device for _, number in session.trail)
-    return Severity.LOW if had or session.events == 1 else Severity.MEDIUM
+    # A browser hands its sign-in to a program by design; what a program began does not go on in a browser.
+    begun = session.events == 1 and not (before.device.scripted and not after.device.scripted)
+    return Severity.LOW if had or begun else Severity.MEDIUM
+
+
+def _is_own_program(view: View) -> bool:
+    """Tell whether a sign-in is handed to a program that the user is known by, where the user is known."""
+    after = view.context
+    begun = view.session is not None and view.session.events == 1 and after.device.scripted
+    return begun and is_usual_spot(view, after) and is_known_device(view, after.device)
 
 
 DETECTION = Detection(
@@ -56,8 +65,9 @@ DETECTION = Detection(
     description=(
         "One session is used by another browser, operating system or class of device than before, or by an older "
         "version of the same browser. A session lives in one browser's storage; another client holding it has usually "
-        "been given a copy. Each pair of devices is raised once. On an unchanged line the second program of a sign- "
-        "in, a device the session has had, and any browser on a line of the user's own are low."
+        "been given a copy. Each pair of devices is raised once. On an unchanged line the second program of a sign-in, "
+        "a device the session has had, and any browser on a line of the user's own are low; so are the two modes of "
+        "one browser, such as the desktop site of a phone, and a program of the user's own that takes over a sign-in."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -67,7 +77,7 @@ DETECTION = Detection(
         Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
     ),
     false_positives=(
-        "A browser switched to its 'desktop site' mode, or developer tools emulating another device.",
+        "Developer tools that emulate another device.",
         "A browser rolled back to an older version by its administrator.",
     ),
     runbook=(

@@ -73,7 +73,7 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
 
 
 def _are_two_devices(before: Context, after: Context) -> bool:
-    """Tell whether two sessions on two devices lie apart within one country, as a laptop and a phone do.
+    """Return whether two sessions on two devices lie apart within one country, as a laptop and a phone do.
 
     Where a phone's traffic leaves its carrier is not always known to be a carrier's. What signs in with a device that
     is new to the user is another detection's.

@@ -17,16 +17,22 @@ from worker.detections.comparison import (
 )
 from worker.detections.evidence import network_name, place_name
 from worker.detections.familiarity import (
+    FLIGHT_KMH,
+    PAUSE,
     elapsed_ms,
     is_known_area,
     is_known_network,
     is_known_user,
+    is_new_to_client,
+    is_off_own_lines,
     is_out_of_place,
     is_settled_network,
     is_traveller,
+    is_unhurried,
 )
+from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind, is_own_place
-from worker.sessions.baseline import network_key
+from worker.sessions.baseline import DESKTOP, network_key
 from worker.sessions.limits import HOUR
 
 if TYPE_CHECKING:
@@ -43,6 +49,8 @@ class IpChange(Parameters):
     """Within a country, from this distance on the time between does not matter."""
     ground_kmh: float = 200.0
     """What nobody travels at on the ground, door to door."""
+    road_kmh: float = 60.0
+    """What few journeys on the ground exceed, door to door."""
 
 
 def detect(view: View, parameters: IpChange) -> Signal | None:
@@ -80,7 +88,7 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
         return _of_service(view, before)
     if is_gone_private(old, new):
         return Severity.LOW
-    if _is_away_from_home(view, before):
+    if _is_away_from_home(view, before) or _is_elsewhere(view, before, parameters):
         return Severity.MEDIUM
     if not other_system(old, new) or is_known_network(view, new) or _is_there(view, new):
         return Severity.INFORMATIONAL
@@ -92,18 +100,61 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
 def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
     """Tell whether the session goes on in another place; in one country that counts of users who are known."""
     after = view.context
+    distance = moved_km(before, after)
     if is_abroad(view, before, after, parameters.area_km):
-        return not is_traveller(view)
+        return not (is_traveller(view) or is_unhurried(view, distance))
     if _is_off_gateway(view, before):
         return True
-    distance = moved_km(before, after)
+    if is_unhurried(view, distance):
+        return False
     hurried = distance > parameters.far_km or distance > parameters.ground_kmh * elapsed_ms(view) / HOUR
     return distance > parameters.area_km and hurried and is_known_user(view)
+
+
+def _is_elsewhere(view: View, before: Context, parameters: IpChange) -> bool:
+    """Tell whether a known user's session goes on in another town, on a line new to the client, faster than by road.
+
+    Whoever took the time to go there may sit at somebody else's line.
+    """
+    after = view.context
+    new = is_new_to_client(view, after) if other_system(before.network, after.network) else _is_other_line(view)
+    if not new or not is_known_user(view):
+        return False
+    if is_own_place(before.network, before.place) or before.network.kind == NetworkKind.SATELLITE:
+        return _is_faster(before, after, elapsed_ms(view), parameters)
+    return _is_unfamiliar(view, parameters)
+
+
+def _is_unfamiliar(view: View, parameters: IpChange) -> bool:
+    """Tell the same of a session that comes from a carrier or a gateway, whose place hides the way.
+
+    The user's last own place tells it, or that the session was used within the hour and the user was never around.
+    """
+    after, (number, when, *_) = view.context, view.user.place
+    if number and _is_faster(view.contexts[number], after, abs(view.now - when), parameters):
+        return True
+    own = is_own_place(after.network, after.place) and not hidden(after)
+    return own and elapsed_ms(view) <= HOUR and not is_known_area(view, after.place)
+
+
+def _is_faster(before: Context, after: Context, elapsed: int, parameters: IpChange) -> bool:
+    """Tell whether two places are surely apart, and farther than by road in a time in which nobody has flown."""
+    distance = distance_km(before.place, after.place) or 0.0
+    apart = moved_km(before, after) > 0.0
+    return apart and distance > parameters.road_kmh * elapsed / HOUR and elapsed < PAUSE + distance / FLIGHT_KMH * HOUR
+
+
+def _is_other_line(view: View) -> bool:
+    """Tell whether a desktop computer is on a line of its provider's where the user's never were."""
+    after = view.context
+    return after.device.kind == DESKTOP and is_off_own_lines(view, after)
 
 
 def _is_away_from_home(view: View, before: Context) -> bool:
     """Tell whether a phone leaves its carrier for a network that the user knows in one other place alone."""
     after = view.context
+    if is_unhurried(view, 0.0):
+        return False
     known = before.network.kind == NetworkKind.MOBILE and is_known_network(view, after.network) and is_known_user(view)
     return known and is_own_place(after.network, after.place) and is_out_of_place(view, after)
 
@@ -112,6 +163,8 @@ def _is_off_gateway(view: View, before: Context) -> bool:
     """Tell whether a session that always came through a gateway goes on without it, where the user never was."""
     after = view.context
     always = hidden(before) and is_settled_network(view, before.network) and is_known_user(view)
+    if before.network.kind == NetworkKind.SATELLITE and view.user.baseline.places:
+        return False  # a passenger who has landed
     return always and is_own_place(after.network, after.place) and not is_known_area(view, after.place)
 
 
@@ -140,8 +193,9 @@ DETECTION = Detection(
         "networks, so a move alone is context rather than alarm. A move to a system new to the user in another place, "
         "into hosting or Tor, off a gateway that was always used, or to the user's own provider in a place where the "
         "user never was, is how a stolen session looks first. Within a country that counts of users who are known, "
-        "far away or faster than by train. A service's networks are learned; another region of its operator is low, "
-        "another operator high."
+        "far away or faster than by train; to a provider new to the user, or to the user's desktop computers, in "
+        "another town, faster than by road. After a pause in which the way can be travelled it is low. A service's "
+        "networks are learned; another region of its operator is low, another operator high."
     ),
     severity=Severity.LOW,
     score=21,
@@ -150,6 +204,7 @@ DETECTION = Detection(
     false_positives=(
         "Travelling, or switching between Wi-Fi, mobile carrier and a corporate VPN.",
         "A provider that moves customers between address blocks of two autonomous systems.",
+        "A laptop that is tethered to a phone whose carrier leaves its network in another town.",
     ),
     runbook=(
         "Compare the before and after in the evidence: same device and a network the user is known on is roaming.",

@@ -10,6 +10,7 @@ from worker.detections.comparison import (
     is_abroad,
     is_known_carrier,
     is_own_country,
+    is_same_device,
     last_own_place,
     last_place,
     moved_km,
@@ -22,13 +23,14 @@ from worker.detections.familiarity import (
     elapsed_ms,
     is_known_network,
     is_known_user,
-    is_out_of_place,
+    is_off_own_lines,
     is_traveller,
+    is_unhurried,
     is_usual_spot,
 )
 from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind
-from worker.sessions.baseline import network_key
+from worker.sessions.baseline import DESKTOP, network_key
 
 if TYPE_CHECKING:
     from worker.sessions.state import Context
@@ -46,6 +48,8 @@ class LocationChange(Parameters):
     """Within one country, two places closer than this are one."""
     ground_kmh: float = 200.0
     """What nobody travels at on the ground, door to door."""
+    road_kmh: float = 60.0
+    """What few journeys on the ground exceed, door to door."""
     flight_km: float = 500.0
     """From this distance on people fly."""
     fastest_kmh: float = 900.0
@@ -54,7 +58,7 @@ class LocationChange(Parameters):
 
 def detect(view: View, parameters: LocationChange) -> Signal | None:
     """Compare the event's place with the session's last one that was the user's own, else with the last known."""
-    before, after = last_own_place(view) or last_place(view), view.context
+    before, after = _last_place(view), view.context
     if before is None or one_line(before.network, after.network) or is_known_carrier(view, after.network):
         return None
     abroad = other_country(before.place, after.place)
@@ -67,7 +71,7 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     return Signal(
         severity=_abroad(view, before, parameters)
         if abroad
-        else _within(view, before, hurried=hurried, far=distance > parameters.flight_km),
+        else _within(view, before, distance, parameters, hurried=hurried),
         subject=after.place.country if abroad else place_name(after.place),
         summary=(
             f"session moved from {place_name(before.place)} to {place_name(after.place)}"
@@ -82,6 +86,15 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
     )
 
 
+def _last_place(view: View) -> Context | None:
+    """Return the last place of the session; where it is the other end of the event's line, that of the same family."""
+    before, same, after = last_own_place(view) or last_place(view), view.same_family, view.context
+    other_end = before is not None and before.network.family != after.network.family
+    if before is None or not other_end or not one_line(before.network, after.network):
+        return before
+    return same if same is not None and is_own_country(view, same) else before
+
+
 def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity:
     """Weigh a move to another country by how far either place is the user's."""
     after = view.context
@@ -90,17 +103,25 @@ def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity
     if is_abroad(view, before, after, parameters.area_km) or _is_out_of_hiding(view, before):
         return Severity.LOW if _is_journey(view, before, parameters) else Severity.HIGH
     if hidden(before, after):
-        return Severity.MEDIUM if _is_new_exit(view, after) else Severity.LOW
-    if is_known_carrier(view, before.network):
+        return Severity.MEDIUM if _is_new_exit(view, after) and not is_unhurried(view, 0.0) else Severity.LOW
+    if is_known_carrier(view, before.network) and not _is_carried_at_leisure(view, before):
         # A phone that roams at home and joins a network there, or somebody else in that country.
         return Severity.HIGH if other_device(before.device, after.device) else Severity.MEDIUM
     return Severity.LOW
 
 
 def _is_journey(view: View, before: Context, parameters: LocationChange) -> bool:
-    """Tell whether somebody who is known to travel took the device along, in the time there was."""
+    """Tell whether the device was taken along: in the time of a journey, or somehow by somebody known to travel."""
     distance = distance_km(before.place, view.context.place) or 0.0
-    return is_traveller(view) and _is_carried(view, before, distance, parameters)
+    travels = is_traveller(view) and _is_carried(view, before, distance, parameters)
+    return travels or _is_carried_at_leisure(view, before)
+
+
+def _is_carried_at_leisure(view: View, before: Context) -> bool:
+    """Tell whether the same device can have been carried, from door to door, while the session paused."""
+    distance = distance_km(before.place, view.context.place)
+    carried = distance is not None and is_unhurried(view, distance)
+    return carried and is_same_device(before.device, view.context.device)
 
 
 def _is_out_of_hiding(view: View, before: Context) -> bool:
@@ -118,14 +139,15 @@ def _is_new_exit(view: View, after: Context) -> bool:
     return exits and new and is_known_user(view)
 
 
-def _within(view: View, before: Context, *, hurried: bool, far: bool) -> Severity:
+def _within(view: View, before: Context, distance: float, parameters: LocationChange, *, hurried: bool) -> Severity:
     """Within a country it counts where the user never was with the network, or got to or from faster than by train."""
     after = view.context
-    if not is_known_user(view):
+    if not is_known_user(view) or is_unhurried(view, distance):
         return Severity.LOW
-    stays = (far or after.device.kind == "desktop") and is_known_network(view, after.network)
-    moved = stays and is_out_of_place(view, after)
-    fled = hurried and (is_out_of_place(view, before) or is_out_of_place(view, after))
+    stays = distance > parameters.flight_km or after.device.kind == DESKTOP
+    brisk = distance > parameters.road_kmh * elapsed_ms(view) / HOUR_MS
+    moved = stays and brisk and is_known_network(view, after.network) and is_off_own_lines(view, after)
+    fled = hurried and (is_off_own_lines(view, before) or is_off_own_lines(view, after))
     return Severity.MEDIUM if moved or fled else Severity.LOW
 
 
@@ -138,8 +160,7 @@ def _is_plausible(view: View, before: Context, distance: float, parameters: Loca
 def _is_carried(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
     """Tell whether the same device can have been carried so far in the time there was."""
     old, new = before.device, view.context.device
-    same_device = bool(old.browser and new.browser) and not other_device(old, new)
-    return same_device and distance <= parameters.fastest_kmh * elapsed_ms(view) / HOUR_MS
+    return is_same_device(old, new) and distance <= parameters.fastest_kmh * elapsed_ms(view) / HOUR_MS
 
 
 DETECTION = Detection(
@@ -148,16 +169,18 @@ DETECTION = Detection(
     description=(
         "One session is used from another country, or from farther away in the same country, than before. People "
         "rarely cross a border within one session; whoever took the session over often sits behind one. Each new "
-        "country is raised once; where the user is known on network and place, or is known to travel and the device "
-        "can have been carried, it is low. Within a country it is medium where the user never was with the network "
-        "and got there faster than by train, and low otherwise."
+        "country is raised once; where the user is known on network and place, is known to travel and the device can "
+        "have been carried, or the session paused for as long as the journey takes from door to door (three hours "
+        "and the flight), it is low. Within a country it is medium where the user never was with the network, or a "
+        "desktop computer of the user's never was, and got there faster than by train, and low otherwise. A VPN new "
+        "to the user abroad is medium when the session goes on through it within three hours."
     ),
     severity=Severity.HIGH,
     score=73,
     scope=Scope.SESSION,
     attacks=(Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),),
     false_positives=(
-        "A long-lived session carried across a border, by train or plane, to a country that is new to the user.",
+        "A session used up to the departure gate or on board, in a country that is new to the user.",
         "An address whose geo data has just been moved to another country.",
         "A phone that roams joins a network abroad for the first time: the same device, so medium.",
     ),

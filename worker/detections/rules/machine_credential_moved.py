@@ -42,7 +42,7 @@ def _is_new_client(view: View) -> bool:
 
 
 def _is_away(view: View, before: Context | None, parameters: MachineCredentialMoved) -> bool:
-    """Tell whether the network is new and another operator's, or the same operator's in another country."""
+    """Return whether the network is new and another operator's, or the same operator's in another country."""
     if before is None or not before.network.asn or not is_new_network(view):
         return False
     is_settled = len(view.user.baseline.networks) <= parameters.networks

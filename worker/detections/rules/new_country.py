@@ -27,7 +27,7 @@ def detect(view: View, parameters: NewCountry) -> Signal | None:
 
 
 def _is_next_of_many(view: View) -> bool:
-    """Tell whether somebody who is known to travel signs in with a device of before."""
+    """Return whether somebody who is known to travel signs in with a device of before."""
     return is_traveller(view) and is_known_device(view, view.context.device)
 
 

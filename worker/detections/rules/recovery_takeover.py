@@ -50,12 +50,13 @@ def _recovery(view: View, within: float) -> _Recovery | None:
     if view.session is None and own(view.context.session_type) in _RECOVERY:
         return _Recovery(view.now, view.context.session_type or "", None)
     found = None
-    for uid, session in view.user.sessions.items():
-        began = view.contexts[session.trail[0][1]] if session.trail else view.contexts[session.context]
-        is_follower = view.session is None or uid == view.context.uid
-        if is_follower and own(began.session_type) in _RECOVERY and 0 <= view.now - session.started <= within:
-            candidate = _Recovery(session.started, began.session_type or "", began)
-            found = candidate if found is None or found.when < candidate.when else found
+    # A session that goes on is held against its own start alone.
+    for session in view.user.sessions.values() if view.session is None else (view.session,):
+        if not 0 <= view.now - session.started <= within or (found is not None and session.started <= found.when):
+            continue
+        began = view.contexts[session.trail[0][1] if session.trail else session.context]
+        if own(began.session_type) in _RECOVERY:
+            found = _Recovery(session.started, began.session_type or "", began)
     return found
 
 

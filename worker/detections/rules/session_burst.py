@@ -46,7 +46,7 @@ def detect(view: View, parameters: SessionBurst) -> Signal | None:
 
 
 def _is_own_machine(view: View) -> bool:
-    """Tell whether a machine's own client starts the sessions, from a network of its own: runners do."""
+    """Return whether a machine's own client starts the sessions, from a network of its own: runners do."""
     context = view.context
     return view.is_machine() and is_known_device(view, context.device) and is_known_network(view, context.network)
 

@@ -36,9 +36,8 @@ def detect(view: View, parameters: SessionHijack) -> Signal | None:
     if before is None or not _is_other_client(view, before) or not _new_network(view, before, parameters):
         return None
     scripted = after.device.scripted and not before.device.scripted
-    own = (is_usual_spot(view, after) and is_known_device(view, after.device)) or is_hand_over(view, before)
     return Signal(
-        severity=Severity.CRITICAL if scripted else Severity.LOW if own else Severity.HIGH,
+        severity=_severity(view, before, scripted=scripted),
         subject=network_key(after.network),
         once=_once(view, before, scripted=scripted),
         summary=(
@@ -49,6 +48,15 @@ def detect(view: View, parameters: SessionHijack) -> Signal | None:
         expected={"device": device_name(before.device), "network": network_key(before.network)},
         before=before,
     )
+
+
+def _severity(view: View, before: Context, *, scripted: bool) -> Severity:
+    """Weigh it by what the user is known by; a script counts as known only where the sign-in is handed to it."""
+    known = is_usual_spot(view, view.context) and is_known_device(view, view.context.device)
+    begun = view.session is not None and view.session.events == 1
+    if scripted:
+        return Severity.LOW if known and begun else Severity.CRITICAL
+    return Severity.LOW if known or is_hand_over(view, before) else Severity.HIGH
 
 
 def _once(view: View, before: Context, *, scripted: bool) -> str:
@@ -100,7 +108,8 @@ DETECTION = Detection(
         "One session is suddenly used by a different device from another autonomous system or country. Roaming "
         "changes the network and keeps the device; a theft changes both. A scripted client taking over a browser's "
         "session is the signature of a replayed cookie, and is raised every time, unless it takes over at the start "
-        "as before: an application's own server. What a user is known by, device, network and place, is low. An agent "
+        "as before: an application's own server. What a user is known by, device, network and place, is low; so is a "
+        "known program that takes over a sign-in there. The two modes of one browser are one device. An agent "
         "that nobody can read counts as a different device after a browser, and a private address after a public one "
         "as another network."
     ),

@@ -104,7 +104,7 @@ def _signal(view: View, before: Context, returns: int, parameters: SessionInterl
 
 
 def _is_hidden(view: View, *contexts: Context) -> bool:
-    """Tell whether one comes through an anonymiser, unless the user is known on both networks."""
+    """Return whether one comes through an anonymiser, unless the user is known on both networks."""
     known = all(network_key(each.network) in view.user.baseline.networks for each in contexts)
     return hidden(*contexts) and not known
 

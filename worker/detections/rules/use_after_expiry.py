@@ -35,7 +35,7 @@ def detect(view: View, parameters: UseAfterExpiry) -> Signal | None:
 
 
 def _is_owner(view: View) -> bool:
-    """Tell whether the device is that of before, on the same line or another one of the user's."""
+    """Return whether the device is that of before, on the same line or another one of the user's."""
     before, after = view.before, view.context
     own = before is not None and before.network.prefix == after.network.prefix != ""
     own = own or is_settled_network(view, after.network)
