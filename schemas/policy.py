@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import re2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from schemas.alerting import AlertingPolicy
 from schemas.networks import NetworkSet, parse_network
@@ -91,11 +91,12 @@ Asn = Annotated[int, Field(ge=1, lt=1 << 32)]
 Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern)]
 ALLOWED, DENIED, LISTED = 1, 2, 4
 """Flags of an address that is on a tenant's list of networks."""
-Patterns = Annotated[tuple[Pattern, ...], Field(max_length=64), AfterValidator(_patterns)]
-Networks = Annotated[tuple[Cidr, ...], Field(max_length=MAX_NETWORKS)]
-Asns = Annotated[tuple[Asn, ...], Field(max_length=10_000)]
-Countries = Annotated[tuple[Country, ...], Field(max_length=300)]
-Scopes = Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], Field(max_length=1_000)]
+# A list ends at its first wrong value: a document of a megabyte holds many, and each costs an exception.
+Patterns = Annotated[tuple[Pattern, ...], FailFast(), Field(max_length=64), AfterValidator(_patterns)]
+Networks = Annotated[tuple[Cidr, ...], FailFast(), Field(max_length=MAX_NETWORKS)]
+Asns = Annotated[tuple[Asn, ...], FailFast(), Field(max_length=10_000)]
+Countries = Annotated[tuple[Country, ...], FailFast(), Field(max_length=300)]
+Scopes = Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], FailFast(), Field(max_length=1_000)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_bounded)]
 DetectionId = Annotated[str, StringConstraints(max_length=128)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORD)]

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from schemas.networks import NetworkSet, parse_network
 from schemas.policy import MAX_NETWORKS, MAX_POLICY_BYTES, TenantPolicy
@@ -176,3 +177,14 @@ def test_a_policy_says_what_it_said() -> None:
     assert policy.denied_networks == ("10.0.0.0/8", "2001:db8::1/128")
     assert policy.allows("192.0.2.1", 7)
     assert not policy.allows("192.0.2.1", 8)
+
+
+@pytest.mark.parametrize(
+    "field", ["allowed_networks", "denied_networks", "threat_networks", "denied_asns", "allowed_countries",
+              "sensitive_scopes", "first_party_clients"],
+)  # fmt: skip
+def test_a_list_is_read_up_to_its_first_wrong_value(field: str) -> None:
+    """A hundred thousand wrong networks took the reader two seconds."""
+    with pytest.raises(ValidationError) as raised:
+        TenantPolicy.model_validate({field: [[]] * 1_000})
+    assert raised.value.error_count() == 1
