@@ -78,7 +78,7 @@ def is_off_own_lines(view: View, context: Context) -> bool:
 def _is_out_of(places: Iterable[str], context: Context) -> bool:
     """Tell whether a network is in none of the places it is known in, although it is known in one alone."""
     own = f"{network_key(context.network)} "
-    here = any(key.startswith(own) for key in known_places(places, context.place))
+    here = known_places([key for key in places if key.startswith(own)], context.place)
     return not here and not wanders(places, context.network)
 
 

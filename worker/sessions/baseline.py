@@ -119,8 +119,9 @@ def _see_place(history: Baseline, context: Context, times: tuple[int, int], limi
         return
     desktop = context.device.kind == DESKTOP
     for places in (history.places, history.desktop_places) if desktop else (history.places,):
-        known = (key for key in known_places(places, place, AREA_KM / 2) if key.startswith(f"{network} "))
-        key = next(known, f"{network} {place.latitude:.1f} {place.longitude:.1f}")
+        own = [key for key in places if key.startswith(f"{network} ")]
+        known = known_places(own, place, AREA_KM / 2)
+        key = known[0] if known else f"{network} {place.latitude:.1f} {place.longitude:.1f}"
         _see(places, key, times, limits.history_half_life, limits.places)
 
 
