@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS feedback{on_cluster}
     author          String CODEC(ZSTD) COMMENT 'Who says so',
     tenant_id       LowCardinality(String) COMMENT 'Tenant, if it was said',
     detection       LowCardinality(String) COMMENT 'Detection, if it was said',
-    verdict         LowCardinality(String) COMMENT 'true_positive or false_positive',
+    verdict         LowCardinality(String) COMMENT 'investigating, true_positive or false_positive',
     comment         String CODEC(ZSTD) COMMENT 'Why',
     said_at         DateTime64(3, 'UTC') COMMENT 'Timestamp of the record',
     kafka_topic     LowCardinality(String) COMMENT 'Topic the record first arrived on',

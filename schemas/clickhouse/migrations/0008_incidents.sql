@@ -16,6 +16,8 @@ CREATE TABLE IF NOT EXISTS incidents{on_cluster}
     started_at       DateTime64(3, 'UTC') CODEC(Delta, ZSTD) COMMENT 'Event time of its first alerting finding',
     last_event_at    DateTime64(3, 'UTC') COMMENT 'Event time of the last occurrence of an alerting finding',
     detected_at      DateTime64(3, 'UTC') COMMENT 'Timestamp of the record that brought this state about',
+    acknowledged_at  Nullable(DateTime64(3, 'UTC')) COMMENT 'When feedback acknowledged it; null when none did',
+    acknowledged_by  String CODEC(ZSTD) COMMENT 'Author of that feedback',
     resolved_at      Nullable(DateTime64(3, 'UTC')) COMMENT 'When it was resolved; null while it is not',
     detection        LowCardinality(String) COMMENT 'Detection of the leading finding',
     detections       Array(LowCardinality(String)) COMMENT 'Detections of its alerting findings, the leading one first',
