@@ -212,9 +212,7 @@ class _Batch:
         self._routine = 0
         self._result = BatchResult()
         self._count = self._result.counters
-        self._findings = FindingCollector(
-            self._result, self._topics.findings, self._engine_for, shard, pipeline.quiet
-        )
+        self._findings = FindingCollector(self._result, self._topics.findings, self._engine_for, shard, pipeline.quiet)
 
     def add(self, records: Sequence[Record]) -> None:
         """Apply some records in order, step by step: the code of each step then stays in the processor's caches."""

@@ -10,7 +10,7 @@ from schemas.finding import Activity, Finding, Severity, Status
 from worker.detections.registry import detection
 from worker.pipeline.ports import Message
 from worker.pipeline.rows import finding_row
-from worker.sessions.budget import Alert, Budget, decode_budget, encode_budget
+from worker.sessions.budget import AlertRequest, Budget, decode_budget, encode_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +117,7 @@ class FindingCollector:
             return finding
         user = key if change.user_id else b""
         is_high = finding.severity >= Severity.HIGH
-        alert = Alert(finding.uid, user, finding.bucket_time, is_high, _is_exempt(finding))
+        alert = AlertRequest(finding.uid, user, finding.bucket_time, is_high, _is_exempt(finding))
         if self._budget(change.tenant_id).admit(alert, allowed, self._quiet):
             return finding
         self._result.counters["over-budget", finding.detection] += change.activity is Activity.CREATE

@@ -41,8 +41,8 @@ BITS = 8_192
 """Of the set of users: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
 
 
-class Alert(NamedTuple):
-    """A finding that would alert.
+class AlertRequest(NamedTuple):
+    """A finding that would alert, as a budget sees it.
 
     Attributes:
         uid: of the finding.
@@ -104,7 +104,7 @@ class Budget(msgspec.Struct, array_like=True):
         day.users[byte] |= 1 << bit
         return True
 
-    def admit(self, alert: Alert, per_thousand: float, quiet: int = 240 * MINUTE) -> bool:
+    def admit(self, alert: AlertRequest, per_thousand: float, quiet: int = 240 * MINUTE) -> bool:
         """Return whether a finding may alert: it is exempt, belongs to an incident that alerted, or there is room.
 
         Args:
@@ -124,7 +124,7 @@ class Budget(msgspec.Struct, array_like=True):
         _open(day, alert)
         return True
 
-    def _join(self, alert: Alert, quiet: int) -> bool:
+    def _join(self, alert: AlertRequest, quiet: int) -> bool:
         """Extend the user's incident that an alert belongs to; return whether there is one."""
         holder = _hash(alert.user)
         for day in self.days.values() if alert.user else ():
@@ -137,7 +137,7 @@ class Budget(msgspec.Struct, array_like=True):
                     return True
         return False
 
-    def _has_room(self, day: Day, alert: Alert, per_thousand: float) -> bool:
+    def _has_room(self, day: Day, alert: AlertRequest, per_thousand: float) -> bool:
         today = alert.time // DAY
         before = self.days.get(today - 1)
         users = max(count(day), count(before) if before else 0.0)
@@ -162,7 +162,7 @@ class Budget(msgspec.Struct, array_like=True):
         return self.days.setdefault(number, Day())
 
 
-def _open(day: Day, alert: Alert) -> None:
+def _open(day: Day, alert: AlertRequest) -> None:
     """Begin an incident; an exempt one is not kept when the day is full."""
     if day.size >= MOST:
         return

@@ -13,7 +13,7 @@ from worker.enrich.enricher import build_enricher
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.ports import BatchResult
 from worker.pipeline.readers import KafkaReader
-from worker.sessions.budget import DAYS, MOST, Alert, Budget, Day, count, decode_budget, encode_budget
+from worker.sessions.budget import DAYS, MOST, AlertRequest, Budget, Day, count, decode_budget, encode_budget
 from worker.sessions.codec import UnknownFormatError
 from worker.sessions.limits import DAY, HOUR, Limits
 from worker.stream.state_store import MemoryShard
@@ -116,45 +116,47 @@ def test_the_most_severe_of_one_event_goes_first() -> None:
 def test_one_user_does_not_spend_the_budget_of_all() -> None:
     """A user who alerts all day leaves nine tenths to the others."""
     budget = active(1_000, 1)
-    noisy = [budget.admit(Alert(f"n{number}", b"acme/noisy", DAY + number), 50, quiet=0) for number in range(100)]
+    noisy = [
+        budget.admit(AlertRequest(f"n{number}", b"acme/noisy", DAY + number), 50, quiet=0) for number in range(100)
+    ]
     assert 4 <= sum(noisy) <= 5
     assert noisy == sorted(noisy, reverse=True)
-    others = [budget.admit(Alert(f"o{number}", f"acme/{number}".encode(), DAY), 50) for number in range(100)]
+    others = [budget.admit(AlertRequest(f"o{number}", f"acme/{number}".encode(), DAY), 50) for number in range(100)]
     assert sum(noisy) + sum(others) in range(48, 53)
-    assert budget.admit(Alert("n0", b"acme/noisy", DAY), 50)
+    assert budget.admit(AlertRequest("n0", b"acme/noisy", DAY), 50)
 
 
 @pytest.mark.parametrize("is_high", [False, True])
 def test_one_user_does_not_spend_what_a_small_tenant_has_in_two_weeks(is_high: bool) -> None:  # noqa: FBT001
     budget = active(60, *range(1, 15))
     times = [day * DAY + part * 6 * HOUR for day in range(1, 15) for part in range(4)]
-    assert sum(budget.admit(Alert(f"{time}", b"acme/noisy", time, is_high), 20) for time in times) <= 4
-    assert budget.admit(Alert("other", b"acme/other", 14 * DAY), 20)
+    assert sum(budget.admit(AlertRequest(f"{time}", b"acme/noisy", time, is_high), 20) for time in times) <= 4
+    assert budget.admit(AlertRequest("other", b"acme/other", 14 * DAY), 20)
 
 
 def test_alerts_of_one_incident_cost_one() -> None:
     budget = active(100, 1)
     day = range(DAY, 2 * DAY, 3 * HOUR)
-    assert all(budget.admit(Alert(f"{time}", b"acme/a", time), 20) for time in day)
+    assert all(budget.admit(AlertRequest(f"{time}", b"acme/a", time), 20) for time in day)
     assert budget.days[1].spent == 1
-    assert budget.admit(Alert("before", b"acme/a", DAY - HOUR), 20)
+    assert budget.admit(AlertRequest("before", b"acme/a", DAY - HOUR), 20)
     assert budget.days[1].spent == 1
-    assert budget.admit(Alert("on another day", b"acme/a", 2 * DAY + 3 * HOUR), 20)
+    assert budget.admit(AlertRequest("on another day", b"acme/a", 2 * DAY + 3 * HOUR), 20)
     assert budget.days[2].spent == 1
 
 
 def test_an_incident_that_turns_critical_gives_back_what_it_cost() -> None:
     budget = Budget()
-    assert budget.admit(Alert("first", b"acme/a", DAY), 0.001)
-    assert not budget.admit(Alert("held", b"acme/b", DAY), 0.001)
-    assert budget.admit(Alert("critical", b"acme/a", DAY + HOUR, is_high=True, is_exempt=True), 0.001)
-    assert budget.admit(Alert("held", b"acme/b", DAY), 0.001)
-    assert budget.admit(Alert("first", b"acme/a", DAY), 0.001)
+    assert budget.admit(AlertRequest("first", b"acme/a", DAY), 0.001)
+    assert not budget.admit(AlertRequest("held", b"acme/b", DAY), 0.001)
+    assert budget.admit(AlertRequest("critical", b"acme/a", DAY + HOUR, is_high=True, is_exempt=True), 0.001)
+    assert budget.admit(AlertRequest("held", b"acme/b", DAY), 0.001)
+    assert budget.admit(AlertRequest("first", b"acme/a", DAY), 0.001)
     assert budget.days[1].spent == 1
 
 
 def test_findings_of_high_severity_use_what_two_weeks_left() -> None:
-    alerts = [Alert(f"{number}", f"u{number}".encode(), 14 * DAY, number % 2 == 1) for number in range(80)]
+    alerts = [AlertRequest(f"{number}", f"u{number}".encode(), 14 * DAY, number % 2 == 1) for number in range(80)]
     medium, high = (
         sum(budget.admit(each._replace(is_high=is_high), 20) for each in alerts)
         for is_high in (False, True)
@@ -169,7 +171,9 @@ def test_a_budget_that_allows_everything_is_bounded() -> None:
     budget = Budget()
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
-    told = sum(budget.admit(Alert(f"n{number:032}", f"u{number}".encode(), DAY), 1e15) for number in range(MOST + 50))
+    told = sum(
+        budget.admit(AlertRequest(f"n{number:032}", f"u{number}".encode(), DAY), 1e15) for number in range(MOST + 50)
+    )
     assert told == MOST
     assert len(encode_budget(budget)) * DAYS < 4 << 20
 
@@ -177,16 +181,20 @@ def test_a_budget_that_allows_everything_is_bounded() -> None:
 def test_what_quiet_days_leave_may_be_used_within_a_week() -> None:
     budget = active(100, *range(1, 9))
     # 100 users, 20 alerts per 1,000: two a day. Six days were quiet.
-    told = sum(budget.admit(Alert(f"n{number}", f"u{number}".encode(), 7 * DAY), 20) for number in range(30))
+    told = sum(budget.admit(AlertRequest(f"n{number}", f"u{number}".encode(), 7 * DAY), 20) for number in range(30))
     assert 13 <= told <= 14
-    assert 1 <= sum(budget.admit(Alert(f"m{number}", f"u{number}".encode(), 8 * DAY), 20) for number in range(30)) <= 2
+    assert (
+        1
+        <= sum(budget.admit(AlertRequest(f"m{number}", f"u{number}".encode(), 8 * DAY), 20) for number in range(30))
+        <= 2
+    )
 
 
 def test_findings_about_no_one_user_have_no_share() -> None:
     budget = Budget()
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
-    assert all(budget.admit(Alert(f"n{number}", b"", DAY), 50) for number in range(40))
+    assert all(budget.admit(AlertRequest(f"n{number}", b"", DAY), 50) for number in range(40))
 
 
 def test_without_a_budget_nothing_is_counted() -> None:
@@ -230,10 +238,10 @@ def test_the_day_before_counts_when_it_had_more_users() -> None:
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
     # Fractions of an alert are left as well: two and a bit a day are five in two days.
-    assert sum(budget.admit(Alert(f"before {number}", str(number).encode(), DAY), 3) for number in range(5)) == 2
-    told = [budget.admit(Alert(str(number), str(number).encode(), 2 * DAY), 3) for number in range(5)]
+    assert sum(budget.admit(AlertRequest(f"before {number}", str(number).encode(), DAY), 3) for number in range(5)) == 2
+    told = [budget.admit(AlertRequest(str(number), str(number).encode(), 2 * DAY), 3) for number in range(5)]
     assert told == [True, True, True, False, False]
-    assert budget.admit(Alert("0", b"0", 2 * DAY + HOUR), 3)
+    assert budget.admit(AlertRequest("0", b"0", 2 * DAY + HOUR), 3)
 
 
 def test_days_are_bounded_and_what_is_older_is_free() -> None:
@@ -241,9 +249,9 @@ def test_days_are_bounded_and_what_is_older_is_free() -> None:
     for _ in range(500):
         time = chance.randrange(60) * DAY
         budget.see(b"user", time)
-        budget.admit(Alert(str(chance.random()), b"user", time), 1)
+        budget.admit(AlertRequest(str(chance.random()), b"user", time), 1)
         assert len(budget.days) <= DAYS
-    assert all(budget.admit(Alert(str(number), b"user", DAY), 1) for number in range(5))
+    assert all(budget.admit(AlertRequest(str(number), b"user", DAY), 1) for number in range(5))
     assert decode_budget(encode_budget(budget)) == budget
     with pytest.raises(UnknownFormatError):
         decode_budget(b"\x09" + encode_budget(budget)[1:])
