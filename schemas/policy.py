@@ -155,8 +155,9 @@ class TenantPolicy(BaseModel):
         None,
         gt=0,
         le=MAX_NUMBER,
-        description="Alerts per 1,000 active users a day, at least one a partition; what is left of a day may be used "
-        "within a week; none: unlimited.",
+        description="Alerts per 1,000 active users a day, at least one a partition; further alerts of a user within "
+        "`incident.quiet_minutes` cost nothing. What is left of a day may be used within a week, by findings of high "
+        "severity within two; none: unlimited.",
     )
 
     alerting: AlertingPolicy = Field(
