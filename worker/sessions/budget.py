@@ -1,13 +1,13 @@
-"""How many alerts a tenant had of late, and how many users, in one partition: what an alert budget is held against.
+"""Alert budget of a tenant in one partition: the alerts and the active users of the last days.
 
-Both are kept as sets, so that what is applied twice after a crash counts once. Which alert comes too late for the
-budget depends on the order of arrival: the one thing that does.
+Both are kept as sets, so that a record that is applied twice after a crash counts once. Which alerts exceed the budget
+depends on the order of arrival; nothing else in the worker's results does.
 
-What is left of a day's budget may be used within the six days after it: a small tenant has few alerts, and a day with
-several would otherwise hold back what quiet days had room for.
+The unused part of a day's budget may be used within the six days after it. A small tenant has few alerts; without
+this, a day with several alerts would exceed the budget although the days before had none.
 
-A user may use a tenth of the day's budget, and at least one alert of it, so that one noisy user, or an intruder who
-makes noise on purpose, does not hold back the alerts of the others.
+One user may use a tenth of the day's budget, and always at least one alert. So one noisy user, or an intruder who
+causes alerts on purpose, cannot hold back the alerts of others.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from worker.sessions.codec import BUDGET, StateFormat
 from worker.sessions.limits import DAY
 
 WEEK = 7
-"""Days whose budgets are one: what is left of the earlier ones may be used on the last."""
+"""Length of the period over which unused budget is carried over, in days."""
 DAYS = 8
-"""Days remembered. Alerts older than these are held against no budget."""
+"""Number of days kept. Alerts of older days count against no budget."""
 MOST = 5_000
-"""Most alerts of a day and partition, whatever the budget allows: all of them are kept in the state."""
+"""Maximum number of alerts a day and partition, whatever the budget allows: the state keeps the id of each."""
 SHARE = 10
-"""One part in so many of a day's budget is the most that one user may use."""
+"""One user may use at most 1/`SHARE` of a day's budget."""
 BITS = 8_192
-"""Of the set of users: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
+"""Size of the set of users, in bits: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
 
 
 class Day(msgspec.Struct, array_like=True):
     """One day, of event time.
 
     Attributes:
-        users: a bit for every hash of a user who was active.
-        told: findings that alerted: uid -> hash of the user; 0 for findings about no one user.
-        by_user: hash of the user -> how many of these are the user's.
+        users: bit set of the hashes of active users.
+        told: findings that alerted: uid -> hash of the user; 0 for findings that are not about one user.
+        by_user: hash of the user -> number of the user's findings in `told`.
     """
 
     users: bytearray = msgspec.field(default_factory=lambda: bytearray(BITS // 8))
@@ -52,7 +52,7 @@ class Budget(msgspec.Struct, array_like=True):
     days: dict[int, Day] = msgspec.field(default_factory=dict)
 
     def see(self, user: bytes, time: int) -> bool:
-        """Take in that a user was active; tell whether that is news."""
+        """Record that a user was active; return whether the state changed."""
         day = self._day(time)
         if day is None:
             return False
@@ -63,15 +63,16 @@ class Budget(msgspec.Struct, array_like=True):
         return True
 
     def admit(self, uid: str, user: bytes, time: int, per_thousand: float) -> bool:
-        """Return whether a finding may alert: there is still room on its day, or it has alerted before.
+        """Return whether a finding may alert: its day's budget is not used up, or the finding has alerted before.
 
         Args:
-            uid: of the finding.
-            user: key of the user it is about; empty when it is about no one user, and then no share bounds it.
-            time: of its first occurrence, milliseconds.
-            per_thousand: alerts a day per 1,000 users; of users there are as many as on that day or the day before,
-                whichever had more. What the six days before have left is added. One alert a day is always allowed,
-                and never more than `MOST`.
+            uid: id of the finding.
+            user: key of the user it is about; empty when it is not about one user, and then the limit per user does
+                not apply.
+            time: event time of its first occurrence, milliseconds.
+            per_thousand: alerts a day per 1,000 users. The number of users is that of the finding's day or of the day
+                before, whichever is larger. The unused budget of the six days before is added. At least one alert a
+                day is allowed, and never more than `MOST`.
         """
         day = self._day(time)
         if day is None or uid in day.told:
@@ -90,7 +91,7 @@ class Budget(msgspec.Struct, array_like=True):
         return True
 
     def _saved(self, today: int, users: float, per_thousand: float) -> int:
-        """Return how many alerts a day may have when the six days before it are counted in."""
+        """Return how many alerts a day may have, with the unused budget of the six days before it."""
         week = [day for number, day in self.days.items() if today - WEEK < number < today]
         allowed = int(per_thousand * (users + sum(map(count, week))) / 1000)
         return min(allowed - sum(len(day.told) for day in week), MOST)
@@ -120,5 +121,5 @@ is_budget, decode_budget = _FORMAT.matches, _FORMAT.decode
 
 
 def encode_budget(budget: Budget) -> bytes:
-    """Return an encoded budget; its timer deletes it when its days no longer count."""
+    """Return an encoded budget; its timer deletes it when none of its days counts any more."""
     return _FORMAT.encode(budget, (max(budget.days, default=0) + DAYS + 1) * DAY)
