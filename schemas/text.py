@@ -42,3 +42,30 @@ def printable_json(text: str) -> str:
 def _escape(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{int.from_bytes(units[at : at + 2]):04x}" for at in range(0, len(units), 2))
+
+
+_VALIDATION_WORDS = (
+    ("Value error, ", ""),
+    ("Input should be a valid integer, unable to parse string as an integer", "has to be a whole number"),
+    ("Input should be a valid integer, got a number with a fractional part", "has to be a whole number"),
+    ("Input should be a valid integer", "has to be a whole number"),
+    ("Input should be a valid number, unable to parse string as a number", "has to be a number"),
+    ("Input should be a valid boolean, unable to interpret input", "has to be true or false"),
+    ("Input should be a valid ", "has to be a "),
+    ("Input should be ", "has to be "),
+    ("Input should ", "has to "),
+    ("Field required", "is required"),
+    ("Extra inputs are not permitted", "is not a known key"),
+)
+"""Messages of pydantic, or beginnings of them, and ours; the first that fits is taken."""
+
+
+def validation_words(message: str) -> str:
+    """Return a message of pydantic in the words of this project.
+
+    >>> validation_words("Input should be a valid integer, unable to parse string as an integer")
+    'has to be a whole number'
+    """
+    for theirs, ours in _VALIDATION_WORDS:
+        message = message.replace(theirs, ours)
+    return message

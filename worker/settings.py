@@ -28,6 +28,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnparsedError
 
 from schemas.sources import source_number
+from schemas.text import validation_words
 from worker.alerts.config import AlertSettings
 from worker.pipeline.privacy import Addresses, Pseudonyms
 from worker.sessions.incidents import IncidentLimits
@@ -689,24 +690,12 @@ def explained(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {_said(each)}" for each in wrong)
 
 
-_WORDS = (
-    ("Value error, ", ""),
-    ("Input should be ", "has to be "),
-    ("Input should ", "has to "),
-    ("Field required", "is required"),
-)
-"""What pydantic says -> what we say."""
-
-
 def _said(error: ErrorDetails) -> str:
     if error["type"] == "union_tag_not_found":
         return f"{error['ctx']['discriminator']} is required"
     if error["type"] == "union_tag_invalid":
         return f"{error['ctx']['discriminator']} has to be one of {error['ctx']['expected_tags']}"
-    said = error["msg"]
-    for theirs, ours in _WORDS:
-        said = said.replace(theirs, ours)
-    return said
+    return validation_words(error["msg"])
 
 
 def _default_file() -> Path | None:

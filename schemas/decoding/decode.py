@@ -24,6 +24,7 @@ from schemas.decoding.results import Envelope, Ignored, Opened, Rejected, Reject
 from schemas.decoding.times import NO_TIME
 from schemas.event import EventKind, SessionEvent, Shape
 from schemas.session import SESSION, OutOfRangeError, canonical_ip, milliseconds
+from schemas.text import validation_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -412,4 +413,4 @@ def rejection(error: ValidationError, path: str) -> Rejected:
     # If a value may be of several types, pydantic appends their names to the path.
     names = [str(each) for number, each in enumerate(where) if number == 0 or isinstance(each, int)]
     field = ".".join([path, *names] if path else names)
-    return Rejected(reason, field[:200], first["msg"][:200])
+    return Rejected(reason, field[:200], validation_words(first["msg"])[:200])

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from schemas.decoding.results import Envelope, Ignored, Opened, Rejected, RejectReason, joined
 from schemas.event import EventKind, Shape
 from schemas.session import AuthSession, milliseconds
+from schemas.text import validation_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Table
@@ -153,7 +154,7 @@ class Mapping:
             self.document = MappingDocument.model_validate(document)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            raise BadMappingError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise BadMappingError(f"{'.'.join(map(str, first['loc']))}: {validation_words(first['msg'])}") from None
         self.name = self.document.name
         self._fits = _compiled("fits", self.document.fits)
         self._only = _optional("only", self.document.only)

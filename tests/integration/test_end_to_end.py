@@ -100,8 +100,8 @@ def test_a_file_is_replayed_and_again_with_the_same_findings(tmp_path: Path) -> 
         found.append(out.read_bytes())
         told = [json.loads(line) for line in letters.read_bytes().splitlines()]
         assert [each["line"] for each in told] == list(range(2, 2 * len(WRONG) + 1, 2))
-        assert [each["error"] for each in told] == list(WRONG.values())
-        assert all(each["reason"] for each in told)
+        assert [each["reason"] for each in told] == list(WRONG.values())
+        assert all(each["message"] for each in told)
         whole = [base64.b64decode(each.get("value_base64", "")) or each["value"].encode() for each in told]
         assert whole == list(WRONG)
     assert found[0] == found[1]

@@ -35,7 +35,7 @@ def test_a_directory_nobody_serves_is_read_and_written_when_asked(
     with EmbeddedStore(tmp_path / "data" / "replay" / "store"):
         pass
     assert query(CREATE) == 2
-    assert b"no statement for a reader" in capfdbinary.readouterr().err
+    assert b"use --write" in capfdbinary.readouterr().err
     assert query("--write", CREATE) == 0
     assert query("--write", "INSERT INTO t VALUES (1)") == 0
     for more in ([], ["--data-dir", "data"], ["--data-dir", "data/replay"]):

@@ -241,7 +241,7 @@ def test_settings_do_not_change() -> None:
         ("ALERTS__DESTINATIONS", "{", "SESSIONWATCH_ALERTS__DESTINATIONS: its value has to be JSON"),
         ("ALERTS__DESTINATIONS__X", "{}", "'kind' is required"),
         ("ALERTS__DESTINATIONS__X", '{"kind": "pigeon"}', "'kind' has to be one of 'webhook'"),
-        ("WEB__PORT", "x", "web.port: has to be a valid integer"),
+        ("WEB__PORT", "x", "web.port: has to be a whole number"),
         ("CONFIG", "/none.toml", "/none.toml cannot be read: no such file or directory"),
     ],
 )

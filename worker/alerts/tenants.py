@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from schemas.text import validation_words
 from worker.alerts.config import AnyDestination, Destination
 from worker.alerts.routing import OWN
 
@@ -46,7 +47,7 @@ def own_destinations(
             refuse(full, str(error))
         except ValidationError as error:
             first = error.errors(include_input=False, include_context=False)[0]
-            refuse(full, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            refuse(full, f"{'.'.join(map(str, first['loc']))}: {validation_words(first['msg'])}")
     return found
 
 

@@ -200,7 +200,11 @@ def send_test(settings: Settings, name: str) -> str:
     """
     destination = settings.alerts.destinations.get(name)
     if destination is None:
-        known = ", ".join(sorted(settings.alerts.destinations)) or "none is set"
+        known = ", ".join(sorted(settings.alerts.destinations))
+        if not known:
+            raise NoDestinationError(
+                f"no destination is set; add the table [alerts.destinations.{name}], see docs/alerting.md"
+            )
         raise NoDestinationError(f"there is no destination {name!r}; there are: {known}")
     result = asyncio.run(_send_test(settings, name, destination))
     if result.outcome is Outcome.NOTHING:
@@ -245,7 +249,9 @@ def routes_of(settings: Settings, document: bytes, policy: bytes | None) -> tupl
     try:
         incident = decode_incident(document)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"not an incident: {error}") from None
+        raise ValueError(
+            f"not an incident: {error}; give the JSON of `sessionwatch incidents show ID --json`"
+        ) from None
     alerting = parse_policy(policy).alerting if policy else DEFAULT
     refused: dict[str, str] = {}
     own = own_destinations(incident.tenant_id, alerting, settings.alerts, refused.__setitem__)

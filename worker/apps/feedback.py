@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.feedback import MOST_FINDINGS
+from worker.apps.directories import find_store
+from worker.apps.embedded import at_broker_of
 from worker.apps.store import store_client
 from worker.stream.produce import produce
 
@@ -15,12 +18,14 @@ if TYPE_CHECKING:
 
 _FIND = """
 SELECT tenant_id, user_id, detection, '' AS key, [finding_uid] AS uids FROM findings FINAL
-WHERE finding_uid = {uid:String} AND (tenant_id = {tenant:String} OR {tenant:String} = '')
+WHERE startsWith(finding_uid, {uid:String}) AND (tenant_id = {tenant:String} OR {tenant:String} = '')
 UNION ALL
 SELECT tenant_id, user_id, detection, JSONExtractString(document, 'key') AS key, findings AS uids FROM incidents FINAL
-WHERE incident_uid = {uid:String} AND (tenant_id = {tenant:String} OR {tenant:String} = '') AND notEmpty(findings)
+WHERE startsWith(incident_uid, {uid:String}) AND (tenant_id = {tenant:String} OR {tenant:String} = '')
+    AND notEmpty(findings)
 LIMIT 2
 """
+_FULL_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class UnknownFindingError(Exception):
@@ -38,22 +43,34 @@ class _About(NamedTuple):
 def publish(settings: Settings, feedback: Feedback, *, force: bool = False) -> Feedback:
     """Publish feedback, completed with tenant, user and detection of the finding; return it.
 
-    When the id is an incident's, the feedback is about each of its alerting findings.
+    When the id is an incident's, the feedback is about each of its alerting findings. Without `clickhouse.dsn`, the
+    embedded store below `data_dir` is read, and its own broker is used if it has one, as that of a demo.
 
     Args:
         settings: where Kafka and ClickHouse are.
-        feedback: what is given.
+        feedback: what is given; the id may be the beginning of one.
         force: publish it as it is, without looking the id up in ClickHouse.
 
     Raises:
         UnknownFindingError: see there.
+        NoDirectoryError: `clickhouse.dsn` is not set, and there is no embedded store either.
         StoreUnreachableError: ClickHouse cannot be reached.
         KafkaError: Kafka cannot be reached.
     """
+    if force and not _FULL_ID.fullmatch(feedback.finding_uid):
+        raise UnknownFindingError(f"--force takes the whole id, 32 hex digits, not {feedback.finding_uid!r}")
+    settings = _located(settings, force=force)
     complete = feedback if force else _completed(settings, feedback)
     value = complete.model_dump_json().encode()
     asyncio.run(produce(settings.kafka, settings.topics.feedback, complete.finding_uid, value))
     return complete
+
+
+def _located(settings: Settings, *, force: bool) -> Settings:
+    """Return settings that name the store, and the broker that belongs to it."""
+    if settings.clickhouse.dsn is not None or (force and "bootstrap_servers" in settings.kafka.model_fields_set):
+        return settings
+    return at_broker_of(settings, find_store(settings.data_dir))
 
 
 def _completed(settings: Settings, feedback: Feedback) -> Feedback:
@@ -62,8 +79,13 @@ def _completed(settings: Settings, feedback: Feedback) -> Feedback:
         found = [_About(*row) for row in client.query(_FIND, parameters={"uid": uid, "tenant": tenant}).result_rows]
     if len(found) != 1:
         of = f" of tenant {tenant!r}" if tenant else ""
-        what = "several findings or incidents have the id" if found else "there is no finding or incident"
-        raise UnknownFindingError(f"{what} {uid}{of}; correct the id or --tenant, or use --force")
+        if found:
+            what = f"several findings or incidents{of} have an id that begins with {uid}; give more of the id"
+            raise UnknownFindingError(f"{what}, or --tenant")
+        raise UnknownFindingError(
+            f"no finding or incident{of} has an id that begins with {uid}; "
+            "`sessionwatch incidents list --all` shows the ids of incidents"
+        )
     (about,) = found
     for name in ("tenant_id", "user_id", "detection"):
         given, value = getattr(feedback, name), getattr(about, name)

@@ -25,7 +25,15 @@ _RESOLVED = {
 def as_line(incident: Incident) -> str:
     """Return an incident on one line."""
     severity = SEVERITIES[incident.severity]
-    return printable(f"{incident.uid}  {_time(incident.started_at)}  {severity:8} {incident.state:8} {incident.title}")
+    head = f"{incident.uid}  {_time(incident.started_at)}  {severity:8} {incident.state:8}"
+    return printable(f"{head} {_mark(incident)}{incident.title}")
+
+
+def _mark(incident: Incident) -> str:
+    """Return who acknowledged an incident, for its line; empty when nobody did."""
+    if not incident.acknowledged_at:
+        return ""
+    return f"[ack{f' {incident.acknowledged_by}' if incident.acknowledged_by else ''}] "
 
 
 def as_text(incident: Incident) -> str:
@@ -40,19 +48,38 @@ def _lines(incident: Incident) -> Iterator[str]:
     yield f"State      {_state(incident)}"
     if incident.acknowledged_at:
         by = f" by {incident.acknowledged_by}" if incident.acknowledged_by else ""
-        yield f"Taken up   {_time(incident.acknowledged_at)} UTC{by}"
+        yield f"Acknowledged at {_time(incident.acknowledged_at)} UTC{by}"
     yield f"Severity   {SEVERITIES[incident.severity]}, risk {incident.risk_score} of 100"
-    yield f"Time       {_time(incident.started_at)} to {_time(incident.last_event_at)} UTC"
+    yield f"Time       {_span(incident.started_at, incident.last_event_at)}"
     yield f"Tenant     {incident.tenant_id}"
     yield f"User       {incident.user_id}" if incident.user_id else f"Network    {incident.subject}"
     yield f"Sessions   {', '.join(incident.sessions) or 'none'}"
     yield f"ATT&CK     {', '.join(f'{each.uid} {each.name}' for each in incident.attacks) or 'none'}"
     yield from _section("Who was where", map(_sighting, incident.sightings))
     yield from _section("Timeline", _timeline(incident))
-    yield from _section(f"Findings ({incident.finding_count})", map(_finding, incident.findings))
-    yield from _section("Not alerting", map(_finding, incident.suppressed))
+    yield from _section(f"Findings ({incident.finding_count})", map(_finding, _by_severity(incident.findings)))
+    yield from _section("Not alerting", map(_finding, _by_severity(incident.suppressed)))
     yield from _section("Not judged", incident.not_judged)
-    yield from _section("What to do", (f"{n}. {step}" for n, step in enumerate(incident.runbook, 1)))
+    yield from _section("What to do", _steps(incident))
+
+
+def _steps(incident: Incident) -> Iterator[str]:
+    yield from (f"{n}. {step}" for n, step in enumerate(incident.runbook, 1))
+    if incident.state is IncidentState.RESOLVED:
+        return
+    command = f"sessionwatch feedback {incident.uid}"
+    if not incident.acknowledged_at:
+        yield f"Acknowledge: `{command} investigating`"
+    yield f"False alarm: `{command} false-positive`"
+
+
+def _by_severity(findings: Iterable[IncidentFinding]) -> list[IncidentFinding]:
+    return sorted(findings, key=lambda each: -each.severity)
+
+
+def _span(first: int, last: int) -> str:
+    begin, end = _time(first), _time(last)
+    return f"{begin} UTC" if begin == end else f"{begin} to {end} UTC"
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:

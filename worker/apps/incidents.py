@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.finding import SEVERITIES
 from schemas.incident import Incident
+from worker.apps.errors import CheckFailedError
 from worker.apps.query import run
 
 if TYPE_CHECKING:
@@ -49,10 +50,20 @@ def list_incidents(
     return _read(settings, data_dir, f"WHERE {where} ORDER BY started_at DESC, incident_uid LIMIT {int(limit)}")
 
 
-def find_incident(settings: Settings, data_dir: Path | None, uid: str) -> Incident | None:
-    """Return the incident whose id begins with `uid`; None when there is none, or more than one."""
+def find_incident(settings: Settings, data_dir: Path | None, uid: str) -> Incident:
+    """Return the incident whose id begins with `uid`.
+
+    Raises:
+        CheckFailedError: there is none, or more than one.
+    """
     found = _read(settings, data_dir, f"WHERE startsWith(incident_uid, {_text(uid)}) LIMIT 2")
-    return found[0] if len(found) == 1 else None
+    if not found:
+        raise CheckFailedError(
+            f"no incident has an id that begins with {uid}; `sessionwatch incidents list --all` shows the ids"
+        )
+    if len(found) > 1:
+        raise CheckFailedError(f"several incidents have an id that begins with {uid}; give more of the id")
+    return found[0]
 
 
 def _read(settings: Settings, data_dir: Path | None, condition: str) -> list[Incident]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from schemas.text import printable_lines
 from worker.apps.directories import NoDirectoryError, StoredAt, find_store
+from worker.apps.errors import UsageError
 from worker.clickhouse.query import QueryAnswer, run_query, spreadsheet_safe
 from worker.embedded.access import Role
 from worker.embedded.store import StoreProcessError, running
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.settings import Settings
+
+_CHANGES = re.compile(r"not allowed for a reader|Cannot execute query in readonly mode")
+"""What an embedded store, or a server, answers to a statement that is not read-only."""
 
 
 def run(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write: bool) -> QueryAnswer:
@@ -32,8 +37,18 @@ def run(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write
 
     Raises:
         NoDirectoryError: there is no store in the directory.
+        UsageError: the statement needs `write`.
         ClickHouseError: the store does not understand the statement, or refuses it.
     """
+    try:
+        return _run(settings, data_dir, sql, form, write=write)
+    except DatabaseError as error:
+        if write or not _CHANGES.search(str(error)):
+            raise
+        raise UsageError("the statement changes data or is not allowed for readers: use --write") from error
+
+
+def _run(settings: Settings, data_dir: Path | None, sql: str, form: str, *, write: bool) -> QueryAnswer:
     found = _embedded(settings, data_dir)
     if found is None:
         return run_query(settings.store_dsn(), sql, form, settings.store_options(), write=write)

@@ -147,7 +147,7 @@ def _letter_line(number: int | None, letter: DeadLetter) -> bytes:
         body = {"value": value.decode()}
     except UnicodeDecodeError:
         body = {"value_base64": base64.b64encode(value).decode()}
-    error = {"line": number, "error": letter.reason, "field": letter.field, "reason": letter.message}
+    error = {"line": number, "reason": letter.reason, "field": letter.field, "message": letter.message}
     return orjson.dumps(error | body, option=orjson.OPT_APPEND_NEWLINE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
-def doctor(context: typer.Context, *, as_json: Json = False) -> None:
+def doctor(
+    context: typer.Context,
+    *,
+    with_settings: Annotated[bool, typer.Option("--settings", help="Show the settings in force, too.")] = False,
+    as_json: Json = False,
+) -> None:
     """Check everything the worker needs."""
     from worker.apps.doctor import exit_code, run_checks  # noqa: PLC0415  `--help` needs none of it
 
     settings = settings_of(context)
     found = []
+    if with_settings and not as_json:
+        _show_settings(settings.effective())
     for check in run_checks(settings, datetime.now(UTC)):
         found.append(check)
         if not as_json:
@@ -31,7 +38,8 @@ def doctor(context: typer.Context, *, as_json: Json = False) -> None:
     if as_json:
         print_json({"ok": code == OK, "checks": [_plain(each) for each in found], "settings": settings.effective()})
     else:
-        _show_settings(settings.effective())
+        failed = [each.name for each in found if each.status == "fail"]
+        output(f"\n{len(failed)} of {len(found)} checks failed: {', '.join(failed)}" if failed else "\nno check failed")
     raise typer.Exit(code)
 
 
@@ -47,6 +55,7 @@ def _show(check: Check) -> None:
 
 
 def _show_settings(effective: dict[str, str]) -> None:
-    output("\nsettings in force")
+    output("settings in force")
     for name, value in effective.items():
         output(f"  {name} = {value}")
+    output("")

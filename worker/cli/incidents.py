@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from worker.apps.errors import CheckFailedError
 from worker.cli.common import Json, output, print_json, say, settings_of
 
 app = typer.Typer(help="Incidents: findings of a user that belong together.", no_args_is_help=True)
@@ -49,7 +48,7 @@ def list_(
         return
     for incident in found:
         output(as_line(incident))
-    say(f"{len(found):,} incidents" if found else "no incidents")
+    say(f"{len(found):,} incident{'' if len(found) == 1 else 's'}" if found else "no incidents")
 
 
 @app.command()
@@ -65,11 +64,6 @@ def show(
     from worker.apps.incidents import find_incident  # noqa: PLC0415
 
     found = find_incident(settings_of(context), data_dir, incident)
-    if found is None:
-        raise CheckFailedError(
-            f"no incident, or more than one, has an id that begins with {incident}; "
-            "`sessionwatch incidents list --all` shows the ids"
-        )
     if as_json:
         print_json(found.ocsf())
     else:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from schemas.finding import SCORES, SEVERITIES, Severity
 from schemas.policy import DEFAULT_POLICY, DetectionPolicy, TenantPolicy
+from schemas.text import validation_words
 from worker.detections.api import Detection, Parameters, Scope, Signal, Trigger, View
 from worker.detections.comparison import other_system
 from worker.detections.evidence import render
@@ -192,7 +193,7 @@ def _parameters(each: Detection[Any], wish: DetectionPolicy) -> Parameters:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(("detections", each.id, "parameters", *map(str, first["loc"])))
-        raise ValueError(f"{field}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(f"{field}: {validation_words(first['msg'])}") from None
 
 
 def _weight(rule: Rule, signal: Signal) -> tuple[int, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from schemas.policy import MAX_POLICY_BYTES, TenantPolicy
+from schemas.text import validation_words
 from worker.detections.engine import TenantRuleEngine
 from worker.detections.registry import detections
 from worker.enrich.gazetteer import country_codes
@@ -35,9 +37,19 @@ def parse_policy(document: bytes | str) -> TenantPolicy:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "(document)"
-        raise BadPolicyError(f"{field}: {first['msg'].removeprefix('Value error, ')}") from None
+        if first["type"] == "extra_forbidden":
+            raise BadPolicyError(f"{field} is no key of a policy{_hint(str(first['loc'][-1]))}") from None
+        raise BadPolicyError(f"{field}: {validation_words(first['msg'])}") from None
     except Exception as error:
         raise BadPolicyError(f"(document): it cannot be read: {error}") from error
+
+
+def _hint(name: str) -> str:
+    """Return the known key of a policy that is most like a name, as a question; empty when none is."""
+    schema = TenantPolicy.model_json_schema()
+    known = [key for each in (schema, *schema.get("$defs", {}).values()) for key in each.get("properties", ())]
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def check_policy(document: bytes | str) -> TenantPolicy:

@@ -25,6 +25,8 @@ ACCESS_DENIED, READONLY, UNKNOWN_SETTING, SYNTAX_ERROR, CANCELLED, UNKNOWN = 497
 _NAMES = {ACCESS_DENIED: "ACCESS_DENIED", READONLY: "READONLY", UNKNOWN_SETTING: "UNKNOWN_SETTING",
           SYNTAX_ERROR: "SYNTAX_ERROR", CANCELLED: "QUERY_WAS_CANCELLED"}  # fmt: skip
 _CODE = re.compile(r"Code: (\d+)")
+_OUR_QUERY = re.compile(r": In scope SELECT formatQuerySingleLine\(.*\)\.", re.DOTALL)
+"""The end of a syntax error: the query that asked for the normal form, not the caller's."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
 _QUOTE = "'"
@@ -237,5 +239,8 @@ def _quoted(text: str, mark: str) -> str:
 def _normal(connection: Any, sql: str) -> str:
     """Return the one statement as the engine's parser writes it."""
     parameters = {"sql": sql.translate(_ESCAPES)}
-    result = connection.query("SELECT formatQuerySingleLine({sql:String})", "TabSeparatedRaw", params=parameters)
+    try:
+        result = connection.query("SELECT formatQuerySingleLine({sql:String})", "TabSeparatedRaw", params=parameters)
+    except RuntimeError as error:
+        raise RuntimeError(_OUR_QUERY.sub(".", str(error))) from None
     return str(result.bytes().decode())

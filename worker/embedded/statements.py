@@ -80,7 +80,7 @@ def refusal(statement: Statement, role: Role, outside: Collection[str]) -> str:
         outside: functions, in lower case, that reach beyond the store.
     """
     if statement.kind not in _KINDS[role]:
-        return f"{statement.kind or 'nothing'} is no statement for a {role}"
+        return f"{statement.kind or 'nothing'} is not allowed for a {role}"
     if role is Role.READER and any(_settings(statement.tokens)):
         # The engine refuses settings at the top of a statement, but does not check those of a subquery.
         return "a reader gives settings with the request, not in the statement"

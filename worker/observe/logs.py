@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Format = Literal["auto", "json", "console"]
 MASK = "***"
 
-# `scheme://user:password@host`: the password is masked, the user is kept.
-_DSN = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s@]+(?=@)", re.IGNORECASE)
+# `scheme://user:password@host`: the password is masked, the user is kept. This very text, an example, is not masked.
+_DSN = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)(?!password@host[:/])[^\s@]+(?=@)", re.IGNORECASE)
 # `password=…`, `"sasl_plain_password": "…"`, `token: …` inside a line of text.
 _ASSIGNED = re.compile(
     r"(?P<head>[\w.-]*(?:password|passwd|secret|token)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+", re.IGNORECASE

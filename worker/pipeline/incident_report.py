@@ -216,7 +216,7 @@ class _Report:
         if (self._side(before), self._side(after)) == (Side.INTRUDER, Side.USER):
             return "The user is back in the session"
         telling = [each for each in found if not _is_covered(each)] or found
-        return truncate(f"{_WHO[self._side(after)]}: {_titles(telling)}", MOST_TEXT)
+        return truncate(f"{_who(self._side(after), found)}: {_titles(telling)}", MOST_TEXT)
 
     def _sentence(self, first: TrackedFinding, found: Sequence[TrackedFinding]) -> str:
         what = _titles(found)
@@ -224,7 +224,7 @@ class _Report:
             return f"{what[:1].upper()}{what[1:]}: {first.summary}"
         is_same = first.before is None or context_key(first.before) == context_key(first.after)
         before = "" if is_same or first.before is None else f"; before: {context_name(first.before)}"
-        return f"{_WHO[self._side(first.after)]} ({context_name(first.after)}): {what}{before}"
+        return f"{_who(self._side(first.after), found)} ({context_name(first.after)}): {what}{before}"
 
     def _sightings(self) -> tuple[Sighting, ...]:
         found: dict[tuple[str, ContextKey], ObservedContext] = {}
@@ -281,7 +281,13 @@ def _side_of(context: ObservedContext, best: int, *, follows: bool) -> Side:
 # Words
 
 
-_WHO = {Side.USER: "The user", Side.INTRUDER: "The intruder", Side.UNKNOWN: "Somebody"}
+_WHO = {Side.USER: "The user", Side.INTRUDER: "Probably the intruder", Side.UNKNOWN: "Somebody"}
+
+
+def _who(side: Side, found: Iterable[TrackedFinding]) -> str:
+    """Name a side. Only critical findings, which no habit of a user explains, make it certain who the intruder is."""
+    is_certain = any(each.severity >= Severity.CRITICAL and each.status != "closed" for each in found)
+    return "The intruder" if is_certain and side is Side.INTRUDER else _WHO[side]
 
 
 def _titles(found: Sequence[TrackedFinding]) -> str:

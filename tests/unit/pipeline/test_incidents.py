@@ -454,9 +454,11 @@ def test_a_stolen_session_is_one_incident_that_names_the_thief(thief: str, known
     sides = {each.ip: each.side for each in last.sightings}
     assert sides == {home: Side.USER, away: Side.INTRUDER}
     moments = {entry.after.ip: entry.text for entry in last.timeline if entry.after}
-    assert moments[away].startswith("The intruder (")
+    (severity,) = {entry.severity for entry in last.timeline if entry.text == moments[away]}
+    who = "The intruder" if severity >= Severity.CRITICAL else "Probably the intruder"
+    assert moments[away].startswith(f"{who} (")
     assert moments[home].startswith("The user (")
     assert "before: " in moments[away]
     told = {entry.after.ip: entry.what for entry in last.timeline if entry.after}
-    assert told[away].startswith("The intruder: ")
+    assert told[away].startswith(f"{who}: ")
     assert told[home] == "The user is back in the session"
