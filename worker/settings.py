@@ -664,7 +664,8 @@ def load(config: Path | None = None) -> Settings:
     known = {setting.path for setting in settings()}
     unknown = sorted(path for path in _paths(given, "") if path not in known)
     if unknown:
-        raise SettingsError("; ".join(f"{path} is no setting{_hint(path, known)}" for path in unknown))
+        file = config or _default_file()
+        raise SettingsError("; ".join(f"{file}: {path} is no setting{_hint(path, known)}" for path in unknown))
     try:
         return Settings(**given)
     except ValidationError as error:

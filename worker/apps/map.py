@@ -124,4 +124,6 @@ def _property(event: SessionEvent, name: str, notes: Mapping[str, str]) -> Prope
 
 def _shown(value: Any) -> str:
     text = " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+    if isinstance(value, bool):
+        text = "true" if value else "false"
     return truncate(text, MOST_SHOWN)

@@ -57,7 +57,7 @@ def route(
         return
     for each in routes:
         output(f"{each.destination:24} {each.kind:16} {each.decision}")
-    say(f"{len(routes)} destinations" if routes else "no destination is set: alerts.destinations")
+    say(f"{len(routes)} destinations" if routes else "no destination is set: alerts.destinations, see docs/alerting.md")
 
 
 @app.command("list")

@@ -38,6 +38,7 @@ def demo(
         summary = _run(settings, console, duration, rate)
     if not as_json:
         say(_sources())
+        say("incidents of this demo: `sessionwatch incidents list`")
     finish(summary, as_json=as_json)
 
 

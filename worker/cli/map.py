@@ -14,6 +14,8 @@ from worker.cli.common import Json, output, print_json, settings_of
 if TYPE_CHECKING:
     from worker.apps.map import Checked
 
+MOST_REJECTED = 10
+"""Rejected records that are shown one by one."""
 app = typer.Typer(help="How records of other identity systems are read.", no_args_is_help=True)
 
 
@@ -52,10 +54,20 @@ def check(
     if as_json:
         print_json({"ok": not rejected, "records": [each.as_json() for each in found]})
     else:
-        for each in found:
-            output(_text(each))
+        _show(found)
     if rejected:
         raise CheckFailedError(f"{rejected} of {len(found)} records cannot be used")
+
+
+def _show(found: list[Checked]) -> None:
+    """Print records; of the rejected ones the first `MOST_REJECTED`."""
+    rejected = 0
+    for each in found:
+        rejected += each.result == "rejected"
+        if each.result != "rejected" or rejected <= MOST_REJECTED:
+            output(_text(each))
+    if rejected > MOST_REJECTED:
+        output(f"{rejected - MOST_REJECTED:,} more rejected records are not shown")
 
 
 def _text(record: Checked) -> str:

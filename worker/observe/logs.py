@@ -38,14 +38,18 @@ _QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "clickhouse_connect", "
 
 # Services of Faust log each start and stop: `[^--Recovery]: Starting...`.
 _CHATTER = re.compile(r"^\[\^-*[^\]]*\]: (Starting|Stopping|Shutting down|Creating topic)")
+# Mode measures how late its own timers are: on a busy machine, a line every few seconds that nobody can act on.
+_LATE_TIMER = re.compile(r"^Timer .* is overlapping")
 REPEAT_SECONDS = 10.0
 """A repeated line of a library is logged once in so many seconds: an unavailable broker must not fill the disk."""
+# It warns of every failed request, and then raises the error, which its caller reports.
+_RAISING = "clickhouse_connect"
 _REPEATING = ("aiokafka", "aiohttp", "asyncio")
 _REPEATS = 512
 
 
 class RepeatFilter(logging.Filter):
-    """Logs a repeated line of a library once in `REPEAT_SECONDS`; drops starts and stops of services.
+    """Logs a repeated line of a library once in `REPEAT_SECONDS`; drops starts and stops of services, and late timers.
 
     Our own lines always pass.
     """
@@ -59,6 +63,10 @@ class RepeatFilter(logging.Filter):
         if record.levelno <= logging.DEBUG:
             return True
         if record.levelno == logging.INFO and _CHATTER.match(record.getMessage()):
+            return False
+        if record.name.startswith(_RAISING) and record.levelno < logging.ERROR:
+            return False
+        if record.name == "mode.timers" and _LATE_TIMER.match(record.getMessage()):
             return False
         return not record.name.startswith(_REPEATING) or self._is_new(record)
 

@@ -85,3 +85,11 @@ def test_other_replays_do_not(changes: dict[str, int]) -> None:
     finish(summary(**changes), as_json=True)
     with pytest.raises(typer.Exit):
         finish(summary(interrupted=True), as_json=True)
+
+
+def test_of_many_rejected_records_only_the_first_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.txt").write_text("no JSON\n" * 25, encoding="utf-8")
+    assert run(["map", "check", "notes.txt"]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 11
+    assert shown[-1] == "15 more rejected records are not shown"

@@ -239,3 +239,17 @@ def test_many_rejects_in_a_minute_are_a_reason_not_to_be_ready() -> None:
     assert rejects.problems()
     now[0] += 61_000
     assert rejects.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "text", "is_logged"),
+    [
+        ("mode.timers", logging.WARNING, "Timer livelock is overlapping (interval=2.5 runtime=4.0)", False),
+        ("mode.timers", logging.WARNING, "Timer livelock was stopped", True),
+        ("clickhouse_connect.driver", logging.WARNING, "Unexpected Http Driver Exception", False),
+        ("clickhouse_connect.driver", logging.ERROR, "cannot go on", True),
+    ],
+)
+def test_lines_that_nobody_can_act_on_are_dropped(name: str, level: int, text: str, *, is_logged: bool) -> None:
+    record = logging.LogRecord(name, level, "", 0, text, (), None)
+    assert logs.RepeatFilter().filter(record) is is_logged
