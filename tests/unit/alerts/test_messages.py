@@ -375,3 +375,21 @@ def test_a_command_in_slack_stays_one_command() -> None:
     for command in re.findall("`([^`]*)`", text):
         words = shlex.split(command)
         assert (words[0], words[-2], len(words)) == ("sessionwatch", "--tenant", 6)
+
+
+@pytest.mark.parametrize("channel", ["slack", "teams"])
+@pytest.mark.parametrize("name", ["e", "escape", "forceescape", "tojson"])
+def test_filters_for_html_do_not_undo_a_channel_s_escaping(channel: str, name: str) -> None:
+    made = msgspec.structs.replace(incident("a" * 32), title="[a](https://evil.example) @here <!channel>")
+    text = render(channel, "", alert_of(made).message, f"{{{{ m.title|{name} }}}}").text
+    assert "https://" not in text
+    assert "@here" not in text
+    assert "<!" not in text
+
+
+def test_a_command_in_teams_can_be_copied() -> None:
+    made = msgspec.structs.replace(incident("a" * 32), tenant_id="acme.example.com")
+    body = teams.payload(alert_of(made).message)["attachments"][0]["content"]["body"]
+    shown = [each["text"].replace("\\", "") for each in body if each.get("fontType") == "Monospace"]
+    assert shown
+    assert all(each.endswith(" --tenant acme.example.com") for each in shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.alerts.destinations.base import as_json
-from worker.alerts.escaping import teams
+from worker.alerts.escaping import teams, teams_code
 from worker.alerts.message import commands
 from worker.alerts.rendering import render
 
@@ -67,7 +67,7 @@ def _body(message: AlertMessage) -> Iterable[Element]:
     for note in message.notes:
         yield _text(teams(note), isSubtle=True)
     for question, command in commands(message):
-        yield _text(f"{question} {teams(command)}", fontType="Monospace", size="Small")
+        yield _text(f"{question} {teams_code(command)}", fontType="Monospace", size="Small")
     yield _text(teams(f"Incident {message.id}"), isSubtle=True, size="Small")
 
 
