@@ -64,6 +64,11 @@ def traffic(count: int = 3_000, seed: int = 3) -> list[Any]:
     return [event for event, _ in zip(events, range(count), strict=False)]
 
 
+def claim(user: str) -> bytes:
+    """A session with a uid that several users of a tenant claim, months before the other traffic."""
+    return GOOD.replace(b'"s"', b'"claimed-twice"').replace(b'"u"', b'"%s"' % user.encode())
+
+
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
@@ -83,15 +88,15 @@ def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
 
 def test_a_file_is_replayed_and_again_with_the_same_findings(tmp_path: Path) -> None:
     source = tmp_path / "events.jsonl"
-    lines = [event.value for event in traffic()]
+    lines = [claim("owner"), *(event.value for event in traffic()), claim("other")]
     bad = [each for pair in zip(WRONG, lines, strict=False) for each in pair]
     source.write_bytes(b"\n".join([b"", *bad, b"", b"null", *lines[len(WRONG) :], b"   ", b""]))
     found = []
-    for name in ("one", "two"):
+    for name, busy in (("one", {}), ("two", {"SESSIONWATCH_STREAM__TIMER_INTERVAL_S": "0.001"})):
         out = tmp_path / f"{name}.jsonl"
         letters = tmp_path / f"{name}-letters.jsonl"
         done = run("replay", str(source), "--data-dir", str(tmp_path / name), "--findings", str(out),
-                   "--dead-letters", str(letters), "--json")  # fmt: skip
+                   "--dead-letters", str(letters), "--json", **busy)  # fmt: skip
         assert done.returncode == 0, done.stderr
         summary = json.loads(done.stdout)
         assert summary["read"] == len(lines) + len(WRONG) + 1
@@ -105,6 +110,7 @@ def test_a_file_is_replayed_and_again_with_the_same_findings(tmp_path: Path) -> 
         whole = [base64.b64decode(each.get("value_base64", "")) or each["value"].encode() for each in told]
         assert whole == list(WRONG)
     assert found[0] == found[1]
+    assert b'"session_uid":"claimed-twice"' in found[0]
     assert found[0].count(b"\n") == summary["findings"] > 0
     (counted,) = rows(tmp_path / "one", "SELECT count() AS n FROM session_events FINAL")
     assert int(counted["n"]) == len(lines)
