@@ -21,6 +21,7 @@ from worker.detections.comparison import (
 from worker.detections.evidence import place_name
 from worker.detections.familiarity import (
     elapsed_ms,
+    is_back,
     is_known_network,
     is_known_user,
     is_off_own_lines,
@@ -101,7 +102,9 @@ def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity
     if is_usual_spot(view, after):
         return Severity.LOW
     if is_abroad(view, before, after, parameters.area_km) or _is_out_of_hiding(view, before):
-        return Severity.LOW if _is_journey(view, before, parameters) else Severity.HIGH
+        if _is_journey(view, before, parameters):
+            return Severity.LOW
+        return Severity.MEDIUM if is_back(view, before) else Severity.HIGH
     if hidden(before, after):
         return Severity.MEDIUM if _is_new_exit(view, after) and not is_unhurried(view, 0.0) else Severity.LOW
     if is_known_carrier(view, before.network) and not _is_carried_at_leisure(view, before):
@@ -171,9 +174,10 @@ DETECTION = Detection(
         "rarely cross a border within one session; whoever took the session over often sits behind one. Each new "
         "country is raised once; where the user is known on network and place, is known to travel and the device can "
         "have been carried, or the session paused for as long as the journey takes from door to door (three hours "
-        "and the flight), it is low. Within a country it is medium where the user never was with the network, or a "
-        "desktop computer of the user's never was, and got there faster than by train, and low otherwise. A VPN new "
-        "to the user abroad is medium when the session goes on through it within three hours."
+        "and the flight), it is low; back where an undoubted session was before, with one device, it is medium. Within "
+        "a country it is medium where the user never was with the network, or a desktop computer of the user's never "
+        "was, and got there faster than by train, and low otherwise. A VPN new to the user abroad is medium when the "
+        "session goes on through it within three hours."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import elsewhere, hidden, organisation_words, other_device
 from worker.detections.evidence import device_name, network_name
-from worker.detections.familiarity import is_known_device, is_usual_spot, pair
+from worker.detections.familiarity import is_back, is_known_device, is_usual_spot, pair
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import device_key, network_key
 from worker.sessions.limits import MINUTE
@@ -90,8 +90,9 @@ def _signal(view: View, before: Context, returns: int, parameters: SessionInterl
     two = bool(other_device(before.device, after.device)) or apart or (one_family and _is_hidden(view, before, after))
     usual = all(is_usual_spot(view, each) and is_known_device(view, each.device) for each in (before, after))
     one_line = bool(after.network.prefix) and before.network.prefix == after.network.prefix
+    doubted = Severity.MEDIUM if is_back(view, before) else Severity.HIGH
     return Signal(
-        severity=Severity.HIGH if two and not usual and not one_line else Severity.LOW,
+        severity=doubted if two and not usual and not one_line else Severity.LOW,
         once=pair(*(" ".join(_sign(each, ("", ""))) for each in (before, after))),
         summary=(
             f"session is used in turn by {device_name(before.device)} at {network_name(before.network)} and by "
@@ -116,7 +117,8 @@ DETECTION = Detection(
         "Within an hour one session went back, at least twice, to a network or device it had left: A, B, A, B. "
         "Whoever moves goes one way; a session that is in two hands is used from both in turn. Address families are "
         "looked at apart, since dual-stack clients alternate between them all day. One line in common, or two "
-        "stations that are both the user's own, are low."
+        "stations that are both the user's own, are low; an undoubted session with one device that is back where it "
+        "was from a network the user is known on is medium."
     ),
     severity=Severity.HIGH,
     score=73,

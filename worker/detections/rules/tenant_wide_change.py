@@ -16,7 +16,8 @@ class TenantWideChange(Parameters):
     """Parameters of `tenant-wide-change`."""
 
     users: Annotated[int, Field(ge=2, le=16)] = 5
-    """Users past their learning period, in sessions nobody doubts, from which on it is the tenant's doing."""
+    """Users from which on it is the tenant's doing: past their learning period or where nobody used the session, and in
+    sessions nobody doubts."""
     hours: Annotated[int, Field(ge=1, le=24)] = 12
     """Within how many hours."""
 
@@ -43,7 +44,8 @@ DETECTION = Detection(
         "asks for another scope, single sign-on spread to another audience, or an application signs in with one "
         "program and goes on with another. One informational finding a day stands for all of theirs, which are kept "
         "as suppressed by `tenant-wide`, and so are later ones of the same subject. Users count whose habits are "
-        "known, with clients that are no scripts, on their operator's network of before, in sessions nobody doubts."
+        "known, or whose session's record changed while nobody used it, with clients that are no scripts, on their "
+        "operator's network of before, in sessions nobody doubts."
     ),
     severity=Severity.LOW,
     score=21,
