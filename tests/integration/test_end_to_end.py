@@ -58,6 +58,10 @@ WRONG = {
 """Every kind of line that is no event, and why it is none."""
 
 
+LONGEST = StreamSettings().max_record_bytes
+"""Of a longer line a dead letter of a replay holds the beginning."""
+
+
 def traffic(count: int = 3_000, seed: int = 3) -> list[Any]:
     config = profile("demo", seed=seed, start_ms=1_790_000_000_000, users=200, rate=200.0, warmup_days=0.0)
     events = Simulator(config).events()
@@ -103,8 +107,7 @@ def test_a_file_is_replayed_and_again_with_the_same_findings(tmp_path: Path) -> 
         assert [each["error"] for each in told] == list(WRONG.values())
         assert all(each["reason"] for each in told)
         whole = [base64.b64decode(each.get("value_base64", "")) or each["value"].encode() for each in told]
-        # The start of a line that is too long.
-        assert whole == [line[: StreamSettings().max_record_bytes + 1] for line in WRONG]
+        assert whole == [each[: LONGEST + 1] for each in WRONG]
     assert found[0] == found[1]
     assert found[0].count(b"\n") == summary["findings"] > 0
     (counted,) = rows(tmp_path / "one", "SELECT count() AS n FROM session_events FINAL")
