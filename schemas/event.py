@@ -1,4 +1,4 @@
-"""`SessionEvent`: the one normal form of every accepted input shape.
+"""`SessionEvent`: the normalised form of every accepted input shape.
 
 All times are integer milliseconds since the Unix epoch, UTC.
 """
@@ -31,24 +31,24 @@ class SessionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One validated, normalised session event.
 
     Attributes:
-        session_uid: the record's `uid`, or one derived from tenant, user, audience, user agent and creation
-            time when the record has none (`uid_derived` says so).
+        session_uid: the record's `uid`. If the record has none, it is derived from tenant, user, audience, user agent
+            and creation time, and `uid_derived` is true.
         event_time: orders events: the latest of `last_used_at`, `updated_at`, `created_at`, else the
             envelope's time, else the record's timestamp; never later than the record's timestamp plus skew.
         activity_time: when the user acted: `last_used_at`, else, unless the event is a deletion, `created_at`;
-            None when it tells no such time. Clamped like `event_time`.
-        future_by: milliseconds by which the newest timestamp lay ahead of the record's own (0 when within skew).
+            None when the event has neither. Clamped like `event_time`.
+        future_by: by how many milliseconds the newest timestamp was ahead of the record's own; 0 when within skew.
         max_age_minutes: None when omitted.
-        ip: canonical text; v4 within v6 is v4; no port, no zone id; `""` when it is not known.
+        ip: canonical text without port and zone id; an IPv4 address embedded in IPv6 is written as IPv4; `""` when
+            unknown.
         scopes: None when omitted; sorted, without duplicates.
         amr: None when omitted (unknown); `()` means no method at all.
         session_type: case-folded; None when omitted.
         meta_data: canonical JSON text, None when omitted.
         shape: one of `Shape`, or the name of the mapping that read the record.
-        repaired: names of the properties that were cut, cleaned or left out because they could not be used as they
-            were, sorted.
-        listed: `schemas.policy.ALLOWED` and `DENIED`, as the tenant's lists said of the address when the event came;
-            used where the address itself is a pseudonym, else 0.
+        repaired: names of the properties that were truncated, cleaned or left out because they were unusable, sorted.
+        listed: flags `schemas.policy.ALLOWED`, `DENIED` and `LISTED`: the tenant's lists that the address was on when
+            the event arrived. Set where the stored address is a pseudonym, else 0.
     """
 
     tenant_id: str

@@ -1,4 +1,4 @@
-"""`Feedback`: an analyst's verdict on findings. One JSON document a record on the feedback topic."""
+"""`Feedback`: an analyst's verdict on findings. Each record of the feedback topic holds one JSON document."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _fold(value: object) -> object:
-    """Take `False Positive` (OCSF's verdict) and `false-positive` as well."""
+    """Return a verdict in the schema's spelling. `False Positive` (OCSF) and `false-positive` are accepted, too."""
     return value.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else value
 
 
 MOST_FINDINGS = 256
-"""Findings that one document can name beside `finding_uid`: as many as are kept of a user."""
+"""Maximum number of findings that a document names besides `finding_uid`: as many as are kept of a user."""
 
 
 class Feedback(BaseModel):
-    """A verdict on a finding, or on several. A later verdict of the same author replaces the earlier one."""
+    """A verdict on one or several findings. A later verdict of the same author replaces the earlier one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -41,5 +41,5 @@ class Feedback(BaseModel):
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """Ids of all findings it is about, each once."""
+        """Ids of all findings that the verdict is about, each once."""
         return tuple(dict.fromkeys((self.finding_uid, *self.more_findings)))

@@ -1,4 +1,4 @@
-"""`Finding`: what a detection says, ready for ClickHouse and for the findings topic (OCSF 1.x, class 2004).
+"""`Finding`: the result of a detection, for ClickHouse and for the findings topic (OCSF 1.x, class 2004).
 
 OCSF field meanings follow the Detection Finding class, https://schema.ocsf.io/classes/detection_finding.
 """
@@ -21,7 +21,7 @@ ANALYTIC_RULE = 1
 
 
 class Severity(IntEnum):
-    """Severity, ordered; the values index `SEVERITIES` and are OCSF `severity_id` less one."""
+    """Severity, ordered. The values are indexes into `SEVERITIES`; OCSF `severity_id` is one more."""
 
     INFORMATIONAL = 0
     LOW = 1
@@ -65,7 +65,7 @@ class Attack(msgspec.Struct, frozen=True):
     name: str
 
     def ocsf(self) -> dict[str, Any]:
-        """Render the OCSF `attack` object: a technique, and below it the sub-technique if it is one."""
+        """Return the OCSF `attack` object: the technique and, if it is one, the sub-technique."""
         technique, dot, _ = self.uid.partition(".")
         name, _, below = self.name.partition(": ")
         if not dot:
@@ -77,14 +77,15 @@ class Attack(msgspec.Struct, frozen=True):
 
 
 def finding_uid(tenant_id: str, detection: str, user_id: str, session_uid: str, subject: str, bucket: int) -> str:
-    """Return the finding's id: 32 hex digits, the same for the same cause whoever computes it, and when.
+    """Return the id of a finding: 32 hex digits. The same cause always has the same id.
 
     Args:
         tenant_id: the tenant.
         detection: the detection's id.
-        user_id: the user; empty when the finding is about no one user. Two users of one session uid have two findings.
+        user_id: the user; empty when the finding is not about one user. Two users with one session uid have two
+            findings.
         session_uid: the session; empty when the finding is about the user.
-        subject: what within it the finding is about (may be empty).
+        subject: what in the session or user the finding is about; may be empty.
         bucket: start of the event-time bucket, milliseconds.
     """
     parts = orjson.dumps([tenant_id, detection, user_id, session_uid, subject, bucket])
@@ -96,10 +97,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         event_time, last_event_time: first and last occurrence, milliseconds.
-        detected_at: timestamp of the record that brought this state about, milliseconds.
+        detected_at: timestamp of the record that caused this state, milliseconds.
         revision: grows with every state of the same uid.
         evidence: JSON object: `observed`, `expected`, `after`, `before`, `suppressed_by`.
-        shadow: stored, but not an alert.
+        shadow: whether the policy says to store it without an alert.
     """
 
     uid: str
@@ -129,12 +130,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     source: tuple[str, int, int]
 
     def is_alert(self) -> bool:
-        """Return whether somebody should look at it now: medium or above, neither suppressed nor closed."""
+        """Return whether it alerts: severity medium or above, and neither shadow nor suppressed nor closed."""
         quiet = self.shadow or self.status in (Status.SUPPRESSED, Status.CLOSED)
         return not quiet and self.severity >= Severity.MEDIUM
 
     def ocsf(self) -> dict[str, Any]:
-        """Render the OCSF Detection Finding."""
+        """Return the OCSF Detection Finding."""
         return {
             "class_uid": CLASS_UID,
             "class_name": "Detection Finding",

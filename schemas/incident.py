@@ -1,7 +1,8 @@
-"""`Incident`: everything found of one user that belongs together (OCSF 1.x Incident Finding, class 2005).
+"""`Incident`: all findings of one user that belong together (OCSF 1.x Incident Finding, class 2005).
 
-An incident is published on the incidents topic in full, each time its state changes. `Incident.message` writes such a
-message, `decode_incident` reads one. OCSF field meanings follow https://schema.ocsf.io/classes/incident_finding.
+The worker publishes an incident in full on the incidents topic each time its state changes. `Incident.message` encodes
+such a message, `decode_incident` decodes it. OCSF field meanings follow
+https://schema.ocsf.io/classes/incident_finding.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ CLASS_NAME = "Incident Finding"
 
 
 class IncidentState(StrEnum):
-    """What an incident is at. It depends on its findings alone, not on the order in which they arrived."""
+    """State of an incident. It depends only on the findings, not on the order in which they arrived."""
 
     OPEN = "open"
-    """Nothing was added since the event that began it."""
+    """No event after the first one raised the severity or added another detection."""
     UPDATED = "updated"
-    """A later event raised the severity or brought another kind of finding."""
+    """A later event raised the severity or added another detection."""
     RESOLVED = "resolved"
     """See `Resolution`."""
 
@@ -35,13 +36,13 @@ class Resolution(StrEnum):
 
     NONE = ""
     QUIET = "quiet"
-    """Nothing more was found within `incident.quiet_minutes`."""
+    """No further alerting finding came within `incident.quiet_minutes`."""
     WITHDRAWN = "withdrawn"
-    """Late records closed or suppressed all of its alerting findings."""
+    """All of its alerting findings were closed or suppressed because of late records."""
     FALSE_POSITIVE = "false-positive"
-    """All of its alerting findings were marked as false positives, or closed and suppressed."""
+    """All of its alerting findings were marked as false positives, or closed or suppressed."""
     MERGED = "merged"
-    """A late finding showed that it belongs to the incident `merged_into`."""
+    """A late finding joined it to the incident `merged_into`."""
 
 
 IN_PROGRESS = 2
@@ -52,14 +53,14 @@ INCIDENT_STATUS = {1: "New", 2: "In Progress", 4: "Resolved"}
 
 
 class Side(StrEnum):
-    """Who was probably at a network, place and device."""
+    """Who probably used a network, place and device."""
 
     USER = "user"
-    """The user's history knows it."""
+    """The user's baseline contains it."""
     INTRUDER = "intruder"
-    """The user's history does not know it, and it uses a session of theirs."""
+    """The user's baseline does not contain it, and a session of the user is used from it."""
     UNKNOWN = "unknown"
-    """The findings do not tell."""
+    """The findings do not show who."""
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,7 +70,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         network: e.g. `203.0.113.7 (AS64500 Example ISP, hosting)`.
         place: e.g. `Paris, FR`.
         device: e.g. `Chrome 131 on Windows 10`.
-        side: whose it probably is.
+        side: who probably used it.
     """
 
     ip: str = ""
@@ -86,12 +87,12 @@ class IncidentFinding(msgspec.Struct, frozen=True, kw_only=True):
     """A finding of an incident.
 
     Attributes:
-        summary: what was seen against what was expected.
+        summary: what was seen and what was expected.
         status: `new`, `updated`, `suppressed` or `closed`, see `schemas.finding.Status`.
-        is_alert: it counts towards the incident's severity and risk.
-        false_positive: somebody marked it as one.
+        is_alert: whether it counts towards the incident's severity and risk.
+        false_positive: whether an analyst marked it as a false positive.
         suppressed_by: why it is suppressed.
-        is_covered: it is suppressed only because another finding says the same.
+        is_covered: whether it is suppressed only because another finding covers it.
     """
 
     uid: str
@@ -112,14 +113,15 @@ class IncidentFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One event that matters: what was found of it, and what changed.
+    """One event of an incident: its findings, and what changed.
 
     Attributes:
         time: event time, milliseconds.
-        text: one sentence for people, which names the side and where it was.
-        what: the same without where it was: `before` and `after` say that; empty when they are None.
-        findings: ids of the findings that began with it.
-        before, after: what the session changed from and to; None when the findings do not tell.
+        text: one sentence for people, with the side, network, place and device.
+        what: the sentence without network, place and device, which are in `before` and `after`; empty when these are
+            None.
+        findings: ids of the findings whose first occurrence is this event.
+        before, after: what the session changed from and to; None when the findings do not contain it.
     """
 
     time: int
@@ -137,32 +139,33 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """One state of one incident. Times are milliseconds since the epoch; 0 means none.
 
     Attributes:
-        uid: 32 hex digits, the same for the same cause whoever computes it, and when; see `incident_uid`.
-        revision: grows with every state of the same uid, also after kills and redeliveries. A receiver that has told
-            a revision skips what is not above it.
-        activity: CREATE when this uid is published for the first time, else UPDATE, or CLOSE when it is resolved.
-            A resolved incident can be opened again by a late or a new finding, as an UPDATE.
-        merged_into: uid of the incident it became part of; empty for others.
-        user_id: empty when the findings are about no single user; then `subject` names the network or client.
-        key: where the incident is kept when it is about no single user; feedback on it names this key.
+        uid: 32 hex digits. The same cause always has the same uid; see `incident_uid`.
+        revision: grows with every state of the same uid, also after crashes and redeliveries. A receiver that has
+            processed a revision ignores messages whose revision is not higher.
+        activity: CREATE when this uid is published for the first time, CLOSE when the incident is resolved, else
+            UPDATE. A late or new finding can reopen a resolved incident; this is an UPDATE.
+        merged_into: uid of the incident that this one was merged into; empty for others.
+        user_id: empty when the findings are not about one user; then `subject` names the network or client.
+        key: key of the incident when it is not about one user; feedback on it names this key.
         title: one sentence: who, what, from where to where, since when.
-        severity: the highest of its alerting findings.
-        risk_score: the scores of its alerting findings combined, 0 to 100.
-        findings: alerting ones first, the most severe first; at most as many as the settings allow.
-        finding_count: how many there are, with those left out.
-        leading: the detection of the finding that `title` and `runbook` come from.
-        detections: kinds of the alerting findings, the leading one first.
-        suppressed: findings that were suppressed or closed, and why.
-        acknowledged_at: when feedback first said that somebody looks into it, or that it is right; 0 when none did.
-        acknowledged_by: author of that feedback; empty when they gave no name.
+        severity: highest severity of its alerting findings.
+        risk_score: the combined scores of its alerting findings, 0 to 100.
+        findings: alerting findings first, the most severe first; at most as many as the settings allow.
+        finding_count: number of findings, including those left out.
+        leading: detection of the finding that `title` and `runbook` come from.
+        detections: detections of the alerting findings, the leading one first.
+        suppressed: findings that were suppressed or closed, with the reasons.
+        acknowledged_at: when feedback first said that the incident is under investigation or confirmed; 0 for none.
+        acknowledged_by: author of that feedback; empty when it has none.
         not_judged: what could not be judged, and why, one sentence each.
         runbook: steps of the leading finding.
-        started_at, last_event_at: event times of the first and last occurrence among its findings.
-        detected_at: timestamp of the record that brought this state about.
-        resolved_at: when the state became resolved.
-        timeline: in order of time; the first entries and the last when some were left out (`timeline_omitted`).
-        sessions: their uids. `sightings`: every network, place and device with its side.
-        networks, devices, places: the same as text, each once.
+        started_at, last_event_at: event times of the first and last occurrence of its findings.
+        detected_at: timestamp of the record that caused this state.
+        resolved_at: when the incident was resolved.
+        timeline: entries in order of time. If there are too many, the first and the last ones are kept, and
+            `timeline_omitted` is the number of the others.
+        sessions: uids of the sessions. `sightings`: all networks, places and devices, with their sides.
+        networks, devices, places: the sightings as text, each once.
     """
 
     uid: str
@@ -208,11 +211,11 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_resolved(self) -> bool:
-        """Whether nobody needs to look at it any more."""
+        """Whether the incident is resolved."""
         return self.state is IncidentState.RESOLVED
 
     def ocsf(self) -> dict[str, Any]:
-        """Render the OCSF Incident Finding; `unmapped` holds the incident in full."""
+        """Return the OCSF Incident Finding; `unmapped` contains the incident in full."""
         status_id, activity = self.status_id, int(self.activity)
         return {
             "class_uid": INCIDENT_CLASS_UID,
@@ -255,22 +258,22 @@ _decode = msgspec.json.Decoder(_Message).decode
 
 
 def decode_incident(message: bytes) -> Incident:
-    """Return the incident of a message on the incidents topic.
+    """Return the incident in a message of the incidents topic.
 
     Raises:
-        msgspec.DecodeError: it is none.
+        msgspec.DecodeError: the message does not contain an incident.
     """
     return _decode(message).unmapped
 
 
 def incident_uid(tenant_id: str, owner: str, anchor: str) -> str:
-    """Return an incident's id: 32 hex digits.
+    """Return the id of an incident: 32 hex digits.
 
     Args:
         tenant_id: the tenant.
         owner: the user, or the network for incidents without a user.
-        anchor: what its first alerting finding is about: the session, or the finding's own id when it has none. All
-            findings of one session are of one incident, so that the id does not depend on which of them came first.
+        anchor: session of the first alerting finding, or the id of the finding if it has no session. All findings of a
+            session belong to one incident, so the id does not depend on which of them arrived first.
     """
     return blake2b(orjson.dumps(["incident", tenant_id, owner, anchor]), digest_size=16).hexdigest()
 

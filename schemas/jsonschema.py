@@ -1,4 +1,4 @@
-"""The contracts as JSON Schemas (2020-12); `python -m tools.docs` writes them to `schemas/json/`."""
+"""JSON Schemas (2020-12) of the contracts; `python -m tools.docs` writes them to `schemas/json/`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TYPES: dict[str, dict[str, Any]] = {
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    """Return every schema by file name."""
+    """Return all schemas by file name."""
     found = {
         "auth-session": SESSION.json_schema(),
         "tenant-policy": TenantPolicy.model_json_schema(),

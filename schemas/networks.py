@@ -1,4 +1,4 @@
-"""A set of networks that is asked for addresses: sorted, disjoint ranges, so that an answer is one bisection."""
+"""A set of networks, stored as sorted, disjoint ranges: one bisection looks up an address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class AddressRange(NamedTuple):
-    """The addresses of a network, as numbers. `text`: the network in its canonical form."""
+    """First and last address of a network, as numbers. `text`: the network in canonical CIDR notation."""
 
     version: int
     first: int
@@ -21,12 +21,13 @@ class AddressRange(NamedTuple):
 
 
 def parse_network(text: str) -> AddressRange:
-    """Read a network in CIDR notation, or one address; bits of the host are ignored.
+    """Parse a network in CIDR notation, or one address. Host bits are ignored.
 
-    `ipaddress` takes four times as long, which counts with lists of 50,000; it reads what is written in another way.
+    The module `ipaddress` takes four times as long, which matters for lists of 50,000 networks. It is used only for
+    other notations, such as netmasks.
 
     Raises:
-        ValueError: it is no network.
+        ValueError: the text is not a network.
 
     >>> parse_network("192.0.2.7/24").text
     '192.0.2.0/24'
@@ -48,13 +49,13 @@ def parse_network(text: str) -> AddressRange:
 
 
 class NetworkSet:
-    """Networks of both families.
+    """A set of IPv4 and IPv6 networks.
 
     Args:
-        networks: in CIDR notation.
+        networks: networks in CIDR notation.
 
     Raises:
-        ValueError: one of them is no network.
+        ValueError: one of them is not a network.
 
     >>> "192.0.2.7" in NetworkSet(["192.0.2.0/24", "2001:db8::/32"]), "192.0.3.7" in NetworkSet(["192.0.2.0/24"])
     (True, False)
@@ -68,7 +69,7 @@ class NetworkSet:
         self._is_empty = not any(ranges.values())
 
     def __contains__(self, ip: str) -> bool:
-        """Return whether an address is in one of the networks; what is no address (a pseudonym) is in none."""
+        """Return whether an address is in one of the networks; False for a pseudonym."""
         if self._is_empty or (":" not in ip and "." not in ip):
             return False
         address = ip_address(ip)
@@ -78,7 +79,7 @@ class NetworkSet:
 
 
 def _disjoint(ranges: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Return the first and the last addresses of the union of ranges, in order."""
+    """Return the first and the last addresses of the disjoint ranges that cover the given ones, in order."""
     first: list[int] = []
     last: list[int] = []
     for start, end in sorted(ranges):

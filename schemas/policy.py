@@ -1,4 +1,4 @@
-"""`TenantPolicy`: what one tenant wants of its detections. One JSON document a tenant, on a compacted topic."""
+"""`TenantPolicy`: a tenant's policy for its detections. A compacted topic holds one JSON document for each tenant."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from schemas.networks import NetworkSet, parse_network
 from schemas.vocabulary import DEFAULT_VOCABULARY, MAX_WORD, Method, SessionClass, Vocabulary
 
 MAX_POLICY_BYTES = 1 << 20
-"""Largest policy document; Kafka's own default for a record is the same."""
+"""Maximum size of a policy document, in bytes; the same as Kafka's default for a record."""
 MAX_NETWORKS = 50_000
 MAX_PATTERN = 1_000
-"""Instructions of RE2's program for one pattern. A literal has one a character."""
+"""Maximum size of the RE2 program of one pattern, in instructions. A literal has one instruction a character."""
 MAX_PATTERNS = 2_000
-"""Instructions of all patterns of a policy. Searching takes at most instructions times characters."""
+"""Maximum size of all RE2 programs of a policy, in instructions. A search takes at most instructions × characters."""
 MAX_SEARCHED = 512
-"""Characters of a user agent that patterns are searched in."""
+"""Number of characters at the start of a user agent that patterns are matched against."""
 MAX_NUMBER = 1 << 53
-"""Largest number in a detection's parameters: beyond it JSON readers disagree about integers."""
+"""Largest number in a detection's parameters: above it JSON parsers differ in how they read integers."""
 _LONG_REPETITION = re.compile(r"\{(?:\d{4,}|\d*,\d{4,})")
 
 
@@ -33,9 +33,9 @@ def _cidr(text: str) -> str:
 
 
 def _compile(pattern: str) -> Any:
-    """Compile with RE2, whose time to search grows with the text and not with its powers.
+    """Compile a pattern with RE2, whose search time is linear in the length of the text.
 
-    Patterns and texts are bytes: a text that is no valid Unicode can be searched, too.
+    Patterns and texts are bytes, so that a text that is not valid Unicode can be searched, too.
     """
     options = re2.Options()
     options.max_mem = 1 << 18
@@ -49,30 +49,30 @@ def _pattern(text: str) -> str:
         size = _compile(text).programsize
     except (re2.error, ValueError) as error:
         reason = error.args[0].decode(errors="replace") if isinstance(error, re2.error) else str(error)
-        raise ValueError(f"not a regular expression of RE2's syntax: {reason}") from None
-    # RE2 takes a repetition of more than 1,000 for the characters themselves.
+        raise ValueError(f"not a regular expression in RE2's syntax: {reason}") from None
+    # RE2 reads a repetition of more than 1,000 as literal text.
     if size > MAX_PATTERN or _LONG_REPETITION.search(text):
-        raise ValueError("the regular expression is too large: repetitions in it count as often as they repeat")
+        raise ValueError("the regular expression is too large: {n} counts its expression n times")
     return text
 
 
 def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if sum(_compile(each).programsize for each in patterns) > MAX_PATTERNS:
-        raise ValueError("the regular expressions are too large together")
+        raise ValueError("the regular expressions together are too large")
     return patterns
 
 
 def _bounded(value: Any, depth: int = 4) -> Any:
-    """Return a JSON value of parameters as it is.
+    """Return a JSON value of parameters unchanged.
 
     Raises:
-        ValueError: a number, a text or a collection in it is larger than any parameter needs.
+        ValueError: a number, text or collection in it is larger than any parameter needs.
     """
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):
         if not (math.isfinite(value) and abs(value) <= MAX_NUMBER):
-            raise ValueError("a number is not finite or too large")
+            raise ValueError("a number is not finite, or too large")
     elif depth == 0 or len(value) > 1_000:
         raise ValueError("a parameter is too long or too deep")
     elif isinstance(value, dict):
@@ -90,8 +90,8 @@ Country = Annotated[str, StringConstraints(to_upper=True, pattern=r"^[A-Za-z]{2}
 Asn = Annotated[int, Field(ge=1, lt=1 << 32)]
 Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern)]
 ALLOWED, DENIED, LISTED = 1, 2, 4
-"""Flags of an address that is on a tenant's list of networks."""
-# A list ends at its first wrong value: a document of a megabyte holds many, and each costs an exception.
+"""Flags of the tenant's lists of networks that an address is on."""
+# Validation of a list stops at the first error: a document of 1 MB can contain many, and each costs an exception.
 Patterns = Annotated[tuple[Pattern, ...], FailFast(), Field(max_length=64), AfterValidator(_patterns)]
 Networks = Annotated[tuple[Cidr, ...], FailFast(), Field(max_length=MAX_NETWORKS)]
 Asns = Annotated[tuple[Asn, ...], FailFast(), Field(max_length=10_000)]
@@ -110,47 +110,58 @@ class DetectionPolicy(BaseModel):
 
     enabled: bool = True
     severity: SeverityName | None = Field(None, description="Replaces the severity of every finding.")
-    shadow: bool = Field(default=False, description="Findings are stored, not alerted.")
-    parameters: Parameters = Field(default_factory=dict, description="Overrides of its parameters.")
+    shadow: bool = Field(default=False, description="Findings are stored without an alert.")
+    parameters: Parameters = Field(default_factory=dict, description="Overrides of the detection's parameters.")
 
 
 class TenantPolicy(BaseModel):
-    """A tenant's policy; every part has a default, so `{}` is a policy. All of it is bounded."""
+    """A tenant's policy. Every property has a default, so `{}` is a policy. Every property is bounded in size."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     detections: dict[DetectionId, DetectionPolicy] = Field(
         default_factory=dict, max_length=1_000, description="By detection id."
     )
-    shadow: bool = Field(default=False, description="All findings are stored, none alerted.")
+    shadow: bool = Field(default=False, description="All findings are stored without an alert.")
     allowed_networks: Networks = Field((), description="Trusted networks (CIDR): findings are suppressed.")
     allowed_asns: Asns = Field((), description="Trusted autonomous systems.")
-    allowed_countries: Countries = Field((), description="If any: all others are denied.")
-    denied_networks: Networks = Field((), description="Networks no session may come from.")
-    denied_asns: Asns = Field((), description="Autonomous systems no session may come from.")
+    allowed_countries: Countries = Field((), description="If not empty, all other countries are denied.")
+    denied_networks: Networks = Field((), description="Networks that no session may come from.")
+    denied_asns: Asns = Field((), description="Autonomous systems that no session may come from.")
     threat_networks: Networks = Field((), description="The tenant's own threat list (CIDR).")
-    denied_countries: Countries = Field((), description="Countries no session may come from.")
+    denied_countries: Countries = Field((), description="Countries that no session may come from.")
     first_party_clients: Patterns = Field(
         (), description="Regular expressions (RE2) for the user agents of the tenant's own clients."
     )
-    sensitive_scopes: Scopes = Field(("admin", "write:all"), description="Scopes whose gain is of high severity.")
+    sensitive_scopes: Scopes = Field(
+        ("admin", "write:all"), description="Scopes for which `scope-escalation` has high severity."
+    )
     mfa: Literal["never", "always", "scopes"] = Field("never", description="When sessions must show MFA.")
-    mfa_scopes: Scopes = Field((), description="Scopes that ask for MFA when `mfa` is `scopes`.")
+    mfa_scopes: Scopes = Field((), description="Scopes that require MFA when `mfa` is `scopes`.")
     methods: dict[Word, Method] = Field(
-        default_factory=dict, max_length=1_000, description="What further words of `amr` mean, or other meanings."
+        default_factory=dict,
+        max_length=1_000,
+        description="Meanings of words of `amr`, in addition to the built-in ones or instead of them.",
     )
     session_types: dict[Word, SessionClass] = Field(
-        default_factory=dict, max_length=1_000, description="The class of further session types, or another class."
+        default_factory=dict,
+        max_length=1_000,
+        description="Classes of session types, in addition to the built-in ones or instead of them.",
     )
     expiry: Literal["sliding", "absolute", "none"] = Field(
         "sliding",
-        description="What `max_age_minutes` counts from: the last use, the creation, or nothing (it is ignored).",
+        description="What `max_age_minutes` counts from: the last use (`sliding`) or the creation (`absolute`); with "
+        "`none` it is ignored.",
     )
-    max_sessions: int = Field(10, ge=1, le=1_000_000, description="Unexpired sessions a user may have.")
+    max_sessions: int = Field(
+        10, ge=1, le=1_000_000, description="Maximum number of unexpired sessions that a user may have."
+    )
     max_lifetime_minutes: float | None = Field(
-        None, gt=0, le=MAX_NUMBER, description="Longest `max_age_minutes` allowed."
+        None, gt=0, le=MAX_NUMBER, description="Longest `max_age_minutes` allowed, in minutes."
     )
-    risk_threshold: float = Field(70.0, gt=0, le=100, description="Risk of a session at which it is a finding.")
+    risk_threshold: float = Field(
+        70.0, gt=0, le=100, description="Risk of a session or user from which it is a finding."
+    )
     alert_budget: float | None = Field(
         None,
         gt=0,
@@ -177,7 +188,7 @@ class TenantPolicy(BaseModel):
         return tuple(map(_compile, self.first_party_clients))
 
     def prepare(self) -> None:
-        """Build the indexes and the patterns now, and not when the first event asks for them."""
+        """Build the indexes and compile the patterns now, so that the first event does not have to wait for it."""
         self.allows("", 0)
         self.denies("", 0)
         self.is_first_party("")
@@ -186,7 +197,7 @@ class TenantPolicy(BaseModel):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """What the tenant's words for authentication methods and session types mean."""
+        """Meanings of the tenant's words for authentication methods and session types."""
         if self.methods or self.session_types:
             return Vocabulary(self.methods, self.session_types)
         return DEFAULT_VOCABULARY

@@ -1,4 +1,4 @@
-"""`AuthSession`: the session record as producers send it, validated straight from the bytes."""
+"""`AuthSession`: the session record as producers send it, validated directly from its bytes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
 EARLIEST, LATEST = 631_152_000_000, 4_102_444_800_000
-"""The years 1990 and 2100 begin: a time outside is no session's. Milliseconds."""
+"""Start of the years 1990 and 2100, in milliseconds. Times outside are rejected."""
 _IPV4_PORT = re.compile(r"^(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}$")
-# What PostgreSQL's `inet` writes after a single address.
+# Suffix that PostgreSQL's type `inet` writes after a single address.
 _HOST_LENGTH = re.compile(r"/(?:32|128)$")
 _IPV6_PORT = re.compile(r"^\[([^\]]+)\](?::\d{1,5})?$")
 
 
 def milliseconds(stamp: str | float) -> int:
-    """Return milliseconds since the epoch of a timestamp; 0 for the values that systems write for "no time".
+    """Return a timestamp in milliseconds since the epoch; 0 for values that systems write for "no time".
 
     Args:
-        stamp: RFC 3339 or ISO 8601 text (UTC without a zone), or epoch seconds, milliseconds, micro- or nanoseconds,
-            told apart by their size (up to 1e11, 1e14, 1e17), as a number or as text.
+        stamp: RFC 3339 or ISO 8601 text (UTC if it has no zone), or seconds, milliseconds, microseconds or nanoseconds
+            since the epoch, as a number or text. The unit is derived from the size: below 1e11, 1e14, 1e17, or above.
 
     Raises:
-        ValueError: it is none of these.
-        OutOfRangeError: it lies before 1990 or after 2099.
+        ValueError: the value is not a timestamp.
+        OutOfRangeError: the time is before 1990 or after 2099.
     """
     if isinstance(stamp, str) and not stamp.isdigit():
         try:
@@ -48,28 +48,28 @@ def _bounded(found: int) -> int:
         return found
     if found in _UNSET or found < _YEAR_2:
         return 0
-    raise OutOfRangeError("a time before 1990 or after 2099 is no session's")
+    raise OutOfRangeError("the time is before 1990 or after 2099")
 
 
 _YEAR_2 = -62_104_060_800_000
-"""Milliseconds. Before it lies the zero time of Go and .NET, in whatever zone and unit it is written."""
+"""Start of the year 2, in milliseconds. The zero time of Go and .NET is before it, in any zone and unit."""
 _UNSET = frozenset({0, -11_644_473_600_000, -6_847_804_800_000, -2_209_161_600_000, -2_208_988_800_000})
-"""Zero times: of Unix, Windows' file times (1601), SQL Server (1753), OLE (1899-12-30) and Excel (1900)."""
+"""Zero times of Unix, Windows file times (1601), SQL Server (1753), OLE (1899-12-30) and Excel (1900)."""
 _NUMBER = re.compile(r"[-+]?\d{1,20}(?:\.\d*)?(?:[eE][-+]?\d{1,2})?")
 _STAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt_ ](\d\d:\d\d)(?::(\d\d)([.,]\d+)?)?\s*(?:([zZ])|([-+]\d\d)(?::?(\d\d))?)?"
     r"(?:\s*\(?(?:UTC|GMT|Z)\)?)?(?:\s+m=\S+)?",
     re.IGNORECASE,
 )
-"""RFC 3339 with the liberties of databases and languages: `2026-03-02 08:41:07.25 +0000 UTC` is Go's."""
+"""RFC 3339 and the variants of databases and languages, such as Go's `2026-03-02 08:41:07.25 +0000 UTC`."""
 _NOTHING = frozenset({"", "null", "none", "never", "infinity", "-infinity", "n/a", "-"})
 
 
 def _parse_loosely(text: str) -> int:
-    """Return milliseconds of a timestamp that the standard library does not read; 0 for "no time".
+    """Return a timestamp that the standard library cannot parse, in milliseconds; 0 for "no time".
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a timestamp.
     """
     text = text.strip()
     if text.lower() in _NOTHING or text.startswith("0000-"):
@@ -78,9 +78,9 @@ def _parse_loosely(text: str) -> int:
         return _scaled(float(text))
     found = _STAMP.fullmatch(text)
     if found is None:
-        raise ValueError("is no timestamp")
+        raise ValueError("is not a timestamp")
     day, minute, second, fraction, _, hours, minutes = found.groups()
-    # A leap second is the first instant of the next minute to clocks that know none.
+    # Clocks without leap seconds count a leap second as the first second of the next minute.
     leap, second = (1000, "59") if second == "60" else (0, second or "00")
     zone = f"{hours}:{minutes or '00'}" if hours else "+00:00"
     moment = _parse(f"{day}T{minute}:{second}{(fraction or '').replace(',', '.')[:7]}{zone}")
@@ -97,7 +97,7 @@ def _scaled(stamp: float) -> int:
 
 
 class OutOfRangeError(ValueError):
-    """A time no session can have."""
+    """The time is out of the range that a session can have."""
 
 
 _parse = datetime.fromisoformat
@@ -109,10 +109,10 @@ _6TO4 = bytes.fromhex("2002")
 
 @lru_cache(maxsize=1 << 16)
 def canonical_ip(text: str) -> str:
-    """Return an address in its canonical form: no port, zone id or host's prefix length; v4 within v6 as v4.
+    """Return an address in canonical form: without port, zone id and prefix length; IPv4 embedded in IPv6 as IPv4.
 
     Raises:
-        ValueError: it is not an IP address.
+        ValueError: the text is not an IP address.
     """
     try:
         return _canonical_ip(text)
@@ -127,7 +127,7 @@ def canonical_ip(text: str) -> str:
 
 
 def _canonical_ip(text: str) -> str:
-    # The C library's functions: the ones of `ipaddress` cost ten times as much.
+    # The functions of the C library: those of `ipaddress` take ten times as long.
     if ":" not in text:
         return inet_ntop(AF_INET, inet_pton(AF_INET, text))
     packed = inet_pton(AF_INET6, text)
@@ -136,7 +136,7 @@ def _canonical_ip(text: str) -> str:
 
 
 def _embedded(packed: bytes) -> bytes | None:
-    """Return the IPv4 address that an IPv6 address stands for, None when it stands for none.
+    """Return the IPv4 address that is embedded in an IPv6 address; None when there is none.
 
     v4-mapped (RFC 4291), NAT64 (RFC 6052, and RFC 8215 with its usual /96), 6to4 (RFC 3056).
     """
@@ -159,8 +159,8 @@ Method = Annotated[str, StringConstraints(strict=True, to_lower=True, min_length
 class AuthSession(TypedDict, total=False):
     """An authentication session of a user or service. An optional property that is null counts as omitted.
 
-    Only what the validator's compiled core does is checked here; addresses, ranges of times, NUL characters and
-    doubled keys are checked by `schemas.decoding`, where they cost less. A dictionary is half as dear as a model.
+    Only checks of the validator's compiled core are done here. Addresses, ranges of times, NUL characters and duplicate
+    keys are checked by `schemas.decoding`, at a lower cost. A dictionary costs half as much as a model.
     """
 
     __pydantic_config__ = ConfigDict(extra="ignore", hide_input_in_errors=True)  # type: ignore[misc]  # pydantic's way
@@ -208,4 +208,4 @@ class AuthSession(TypedDict, total=False):
 
 
 SESSION: Final = TypeAdapter(AuthSession)
-"""Validates sessions, from bytes and from objects."""
+"""Validates sessions, from bytes or from objects."""

@@ -1,4 +1,4 @@
-"""Partitions of further input topics, told apart from those of the first."""
+"""Numbers of source partitions: those of further input topics do not collide with those of the first topic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zlib import crc32
 
 @lru_cache(maxsize=1 << 12)
 def source_number(topic: str, partition: int = 0) -> int:
-    """Return a number for a partition of a further input topic, above the numbers of all partitions.
+    """Return the number of a partition of a further input topic. It is larger than any partition number in Kafka.
 
     >>> source_number("okta.events", 1) - source_number("okta.events")
     1

@@ -1,10 +1,10 @@
-"""Text from outside: made safe for a terminal, and truncated."""
+"""Helpers for text from outside: make it safe for a terminal, truncate it."""
 
 from __future__ import annotations
 
 
 def truncate(text: str, most: int) -> str:
-    """Return at most `most` characters of a text; an ellipsis shows what is missing.
+    """Return at most `most` characters of a text; a truncated text ends with an ellipsis.
 
     >>> truncate("abcdef", 4)
     'abc…'
@@ -13,7 +13,7 @@ def truncate(text: str, most: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return text that cannot steer a terminal: ids and addresses come from whoever sends the events.
+    r"""Return one line of text that cannot control a terminal. Ids and addresses in it may come from an attacker.
 
     >>> printable("eve\x1b[2J")
     'eve?[2J'
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    r"""Return text of several lines, with tabs, that cannot steer a terminal.
+    r"""Return text that cannot control a terminal; line feeds and tabs are kept.
 
     >>> printable_lines("a\tb\x1b[2J\n")
     'a\tb?[2J\n'
@@ -31,7 +31,7 @@ def printable_lines(text: str) -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""Return JSON text that cannot steer a terminal and means the same: what is not printable is escaped.
+    r"""Return equivalent JSON text that cannot control a terminal: characters that are not printable are escaped.
 
     >>> printable_json('{"user":"eve\x9b\u202e"}')
     '{"user":"eve\\u009b\\u202e"}'

@@ -1,13 +1,13 @@
-"""The words that identity systems use for authentication methods and session types, and what they mean here.
+"""Words that identity systems use for authentication methods and session types, and their meanings.
 
-`METHODS` and `SESSION_TYPES` are the tables. A tenant's policy adds words of its own or gives a word another meaning.
-Words are compared without case, separators and namespaces: `Email/OTP`, `email_otp` and `urn:x:amr:email-otp` are one.
+`METHODS` and `SESSION_TYPES` are the tables. A tenant's policy adds words or gives a word another meaning. Words are
+compared without case, separators and namespaces: `Email/OTP`, `email_otp` and `urn:x:amr:email-otp` are equal.
 
-Strengths are ordered, and the distance from 3 to 4 is the one that matters: below it there is one factor, from it two.
+Strengths are ordered. The most important boundary is between 3 and 4: up to 3 there is one factor, from 4 on two.
 
 | strength | meaning |
 |---|---|
-| -1 | unknown: not told, a word nobody knows, or another provider's business |
+| -1 | unknown: omitted, an unknown word, or authentication by another provider |
 | 0 | no method |
 | 1 | one factor: something known (password, PIN, security question) |
 | 2 | one factor: a code or link by telephone or e-mail, or a printed code |
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 UNKNOWN, NONE, KNOWN_SECRET, MESSAGE, CODE, TWO_FACTORS_MESSAGE, TWO_FACTORS_CODE, PHISHING_RESISTANT = range(-1, 7)
 TWO_FACTORS = TWO_FACTORS_MESSAGE
-"""Strength from which an authentication shows two different kinds of factors."""
+"""Strength from which an authentication used two different kinds of factors."""
 
 
 class Method(StrEnum):
-    """What a method proves, and how well."""
+    """What an authentication method proves."""
 
     PHISHING_RESISTANT = "phishing-resistant"
     ONE_TIME_CODE = "one-time-code"
@@ -46,29 +46,29 @@ class Method(StrEnum):
     OUT_OF_BAND = "out-of-band"
     """A code or link by telephone or e-mail, or a printed code."""
     PASSWORD = "password"  # noqa: S105  the name of a method, not a secret
-    """Anything known: password, PIN, security question."""
+    """Something known: password, PIN, security question."""
     BIOMETRIC = "biometric"
     MULTI_FACTOR = "multi-factor"
-    """Says that there were two factors, and not which."""
+    """Two factors were used; the word does not say which."""
     SINGLE_FACTOR = "single-factor"
-    """Says that there was one factor, and not which."""
+    """One factor was used; the word does not say which."""
     FEDERATED = "federated"
     """Another provider authenticated the user: strength unknown."""
     NO_FACTOR = "no-factor"
-    """Says something about the sign-in that proves nothing: presence, risk, place."""
+    """A property of the sign-in that proves nothing: presence, risk, place."""
 
 
 class SessionClass(StrEnum):
-    """Who holds a session, as far as its type tells."""
+    """Who holds a session, according to its type."""
 
     PERSON = "person"
     MACHINE = "machine"
     RECOVERY = "recovery"
     """A session that began with the recovery of an account or credential."""
     IMPERSONATION = "impersonation"
-    """Somebody of the staff acts as the user."""
+    """A member of staff acts as the user."""
     TEMPORARY = "temporary"
-    """A session for one access, or until a real one is there."""
+    """A session for a single access, or until a regular session begins."""
     UNKNOWN = ""
 
 
@@ -159,19 +159,19 @@ _VENDORS = frozenset(
         *("hanko", "supabase", "usso", "aws", "cognito", "clerk", "workos"),
     )
 )
-"""First words that name whose word it is, and change nothing about it."""
+"""First words that name a vendor or namespace and do not change the meaning."""
 _PARTS = {
     Method.PHISHING_RESISTANT: frozenset(["webauthn", "fido", "fido2", "passkey", "u2f"]),
     Method.OUT_OF_BAND: frozenset(["sms", "tel", "telephone", "phone", "email", "mail", "voice", "whatsapp", "call"]),
     Method.ONE_TIME_CODE: frozenset(["totp", "hotp", "oath", "authenticator", "push"]),
 }
-"""Parts of a word that tell the method, whatever stands beside them; the first that fits counts."""
+"""Parts of a word that determine the method, whatever the other parts are. The first match counts."""
 MAX_WORD = 128
 Meaning = TypeVar("Meaning", bound=StrEnum)
 
 
 def fold(word: str) -> str:
-    """Return a word without case and separators.
+    """Return a word in lower case and without separators.
 
     >>> fold("Email/OTP"), fold("Passkey (device-bound)")
     ('emailotp', 'passkeydevicebound')
@@ -210,10 +210,10 @@ def _by_part(word: str) -> Method | None:
 
 
 class Vocabulary:
-    """What the words of one tenant mean: the tables, with the words of its policy before them.
+    """Meanings of words for one tenant: the tables, overridden by the words of the tenant's policy.
 
     Args:
-        methods, session_types: by word, as a policy has them.
+        methods, session_types: meanings by word, from the policy.
     """
 
     def __init__(
@@ -225,12 +225,12 @@ class Vocabulary:
         self._classes: dict[str, SessionClass] = {}
 
     def method(self, word: str) -> Method | None:
-        """Return what a word of `amr` means; None for a word that is not known."""
+        """Return the meaning of a word of `amr`; None for an unknown word."""
         found = next((self._methods[each] for each in _candidates(word) if each in self._methods), None)
         return found or _by_part(word)
 
     def strength(self, amr: tuple[str, ...] | None) -> int:
-        """Return the strength of an authentication, see the table above; `UNKNOWN` when `amr` was omitted."""
+        """Return the strength of an authentication, see the module's table; `UNKNOWN` when `amr` was omitted."""
         if amr is None:
             return UNKNOWN
         known = self._strengths.get(amr)
@@ -241,7 +241,7 @@ class Vocabulary:
         return known
 
     def session_class(self, word: str | None) -> SessionClass:
-        """Return the class of a session type; `UNKNOWN` when it was omitted or is not known."""
+        """Return the class of a session type; `UNKNOWN` when the type was omitted or is unknown."""
         if not word:
             return SessionClass.UNKNOWN
         known = self._classes.get(word)
@@ -271,18 +271,18 @@ _ALONE = {
 
 
 def _strength(methods: list[Method | None]) -> int:
-    """Return the strength of methods together. Two factors are two different kinds, not two words."""
+    """Return the combined strength of methods. Two factors means two different kinds, not two words."""
     if Method.PHISHING_RESISTANT in methods:
         return PHISHING_RESISTANT
     kinds = {_FACTOR[method] for method in methods if method in _FACTOR}
     best = max((_ALONE.get(method, NONE) for method in methods if method), default=NONE)
     if len(kinds) > 1 or Method.MULTI_FACTOR in methods:
         return TWO_FACTORS_MESSAGE if best == MESSAGE else TWO_FACTORS_CODE
-    # A word that is not known, or another provider, may stand for a second factor or for a stronger one.
+    # An unknown word, or another provider, may mean a second factor or a stronger one.
     if None in methods or Method.FEDERATED in methods:
         return UNKNOWN
     return best
 
 
 DEFAULT_VOCABULARY = Vocabulary()
-"""The tables alone: most tenants add no words."""
+"""The built-in tables, for tenants whose policy adds no words."""

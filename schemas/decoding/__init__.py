@@ -1,13 +1,13 @@
-"""From the raw bytes of a record to a `SessionEvent`, in every accepted shape. One file a shape.
+"""Decodes the raw bytes of a record, in every accepted shape, to a `SessionEvent`.
 
-| file | what it knows |
+| file | what it does |
 |---|---|
-| `decode` | the way of a record: native snapshots fast, everything else step by step |
-| `document` | bytes to a JSON document: frames, byte order marks, bad encoding, doubled keys, depth |
-| `cloudevents`, `debezium` | the envelopes |
-| `mapping` | records of other identity systems, by the mappings in `schemas/mappings/` |
-| `fields` | values as databases, connectors and clients write them, to those of the schema |
-| `results` | what comes of a record that is no event |
+| `decode` | decodes a record: a fast path for native snapshots, and one for everything else |
+| `document` | parses bytes as JSON: frames, byte order marks, bad encoding, duplicate keys, depth |
+| `cloudevents`, `debezium` | open the envelopes |
+| `mapping` | reads records of other identity systems by the mappings in `schemas/mappings/` |
+| `fields` | normalises values of databases, connectors and clients to those of the schema |
+| `results` | the results for records that are not events |
 """
 
 from __future__ import annotations

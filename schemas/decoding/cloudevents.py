@@ -1,4 +1,4 @@
-"""CloudEvents 1.0: structured JSON envelopes, and binary mode, where the envelope is in the record's headers.
+"""CloudEvents 1.0: structured mode, a JSON envelope, and binary mode, with the attributes in the record's headers.
 
 Sources: CloudEvents specification 1.0.2, its JSON event format and its Kafka protocol binding (`ce_` headers).
 """
@@ -27,7 +27,7 @@ END_WORDS = frozenset(
      "termination", "removed", "destroyed", "expired", "invalidated", "closed", "killed", "logout", "loggedout",
      "logoff", "signout", "signedout", "signoff"}
 )  # fmt: skip
-"""Words of a `type` that tell of a session's end, wherever they stand. `input.end_words` adds to them."""
+"""Words that mean the end of a session, at any position in `type`. The setting `input.end_words` adds to them."""
 _END_PAIRS = frozenset({"log out", "logged out", "log off", "logged off", "sign out", "signed out", "signed off"})
 _START_WORDS = frozenset(
     {"created", "create", "started", "start", "begin", "began", "established", "opened", "issued", "login", "signin"}
@@ -35,13 +35,13 @@ _START_WORDS = frozenset(
 _START_PAIRS = frozenset({"log in", "logged in", "sign in", "signed in"})
 _USE_WORDS = frozenset({"refreshed", "refresh", "renewed", "extended", "used", "presented", "accessed", "touched"})
 _NEGATIONS = frozenset({"not", "never"})
-# Words within a type: between separators, and in camel case.
+# Words of a type: between separators, and in camel case.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _HEADER = "ce_"
 
 
 def kind_of(text: str, end_words: frozenset[str] = END_WORDS) -> EventKind | None:
-    """Return what a CloudEvents `type` says happened to the session; None when it does not say.
+    """Return the kind of event that a CloudEvents `type` means; None when it does not say.
 
     >>> kind_of("com.example.session.revoked.v1"), kind_of("com.example.SessionCreated"), kind_of("session.changed")
     (<EventKind.DELETED: 'deleted'>, <EventKind.CREATED: 'created'>, None)
@@ -58,7 +58,7 @@ def kind_of(text: str, end_words: frozenset[str] = END_WORDS) -> EventKind | Non
 
 
 def attributes_of(headers: Sequence[tuple[str, bytes]]) -> dict[str, str] | None:
-    """Return the attributes of an event in binary mode by their names; None when the headers hold none."""
+    """Return the attributes of an event in binary mode, by name; None when the headers contain no event."""
     found = {
         name[len(_HEADER) :].lower(): value.decode("utf-8", "replace")
         for name, value in headers
@@ -92,7 +92,7 @@ def _open(attributes: Mapping[str, Any], body: Any, path: str, end_words: frozen
     if isinstance(time, Rejected):
         return time
     if not isinstance(body, dict):
-        return Rejected(RejectReason.MISSING_FIELD, path, "the envelope holds no JSON object")
+        return Rejected(RejectReason.MISSING_FIELD, path, "the envelope contains no JSON object")
     if debezium.is_change(body):
         # As Debezium's own CloudEvents converter writes it.
         return debezium.open_change(body, path)
@@ -102,7 +102,7 @@ def _open(attributes: Mapping[str, Any], body: Any, path: str, end_words: frozen
 
 
 def _inner(body: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    """Return the row within `{schema, payload}`, as connectors write it."""
+    """Return the row in `{schema, payload}`, as connectors write it."""
     inner = body.get("payload")
     if isinstance(inner, dict) and body.keys() <= {"schema", "payload"}:
         return inner, joined(path, "payload")
@@ -118,8 +118,7 @@ def _unpacked(text: Any) -> Any:
 
 
 def _parsed(text: str, path: str) -> Any:
-    """Return what a text holds, `data` being the text of a document for some producers."""
+    """Parse a text as JSON: some producers write `data` as the text of a document."""
     body = load(text.encode("utf-8", "surrogatepass"))
-    return (
-        Rejected(RejectReason.MISSING_FIELD, path, "the text is no JSON object") if isinstance(body, Rejected) else body
-    )
+    wrong = "the text is not a JSON object"
+    return Rejected(RejectReason.MISSING_FIELD, path, wrong) if isinstance(body, Rejected) else body

@@ -1,7 +1,7 @@
-"""Change events of Debezium, whole or unwrapped, and rows of Kafka Connect's JDBC source.
+"""Change events of Debezium, with or without their envelope, and rows of Kafka Connect's JDBC source.
 
-Sources: Debezium 2.7 documentation (change event, `ExtractNewRecordState`, `unavailable.value.placeholder`), and what
-its users report: debezium/debezium#120, #601, #1126, #1262, #3948, #4863, #5069; kafka-connect-jdbc#574.
+Sources: Debezium 2.7 documentation (change event, `ExtractNewRecordState`, `unavailable.value.placeholder`), and
+reports of users: debezium/debezium#120, #601, #1126, #1262, #3948, #4863, #5069; kafka-connect-jdbc#574.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from schemas.decoding.times import envelope_time
 from schemas.event import EventKind, Shape
 
 IDENTITY = (
-    "the row holds the key alone: run ALTER TABLE … REPLICA IDENTITY FULL at the source, so that deletions say whose "
-    "session ended"
+    "the row holds only its key: run ALTER TABLE … REPLICA IDENTITY FULL at the source, so that a deletion names the "
+    "user of the session"
 )
 _KINDS = {"d": EventKind.DELETED, "c": EventKind.CREATED, "u": EventKind.CHANGED}
 _OPERATIONS = ("c", "r", "u", "d")
 _SILENT = ("t", "m")
-"""Truncations and messages of the log: they name no session."""
+"""Operations that name no session: truncate and logical decoding messages."""
 
 _EXTENDED = frozenset({"$oid", "$uuid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"})
-"""Types of MongoDB's Extended JSON that a property may have
+"""Types of MongoDB's Extended JSON that the value of a property may have
 (https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/)."""
 
 
@@ -34,17 +34,17 @@ def is_change(document: dict[str, Any]) -> bool:
 
 
 def is_row(document: dict[str, Any]) -> bool:
-    """Return whether a document is a row that was taken out of its change event, with marks of what happened."""
+    """Return whether a document is a row extracted from its change event, with fields that say what happened."""
     return "__op" in document or "__deleted" in document
 
 
 def open_change(change: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
-    """Open a change event that stands at a path of the record."""
+    """Open a change event at a path of the record."""
     operation = change["op"]
     if operation in _SILENT:
         return Ignored(f"debezium-{operation}")
     if operation not in _OPERATIONS:
-        return Rejected(RejectReason.UNKNOWN_ENVELOPE, joined(path, "op"), "the operation is none of c, r, u, d, t, m")
+        return Rejected(RejectReason.UNKNOWN_ENVELOPE, joined(path, "op"), "must be one of c, r, u, d, t, m")
     time = _time(change, path, "")
     if isinstance(time, Rejected):
         return time
@@ -54,12 +54,12 @@ def open_change(change: dict[str, Any], path: str) -> Opened | Ignored | Rejecte
     if operation == "d" and (known := _key_alone(body)) is not None:
         return _refused(known, envelope)
     if not isinstance(body, dict):
-        return Rejected(RejectReason.MISSING_FIELD, where, "the change holds no row")
+        return Rejected(RejectReason.MISSING_FIELD, where, "the change event contains no row")
     return Opened(envelope, body)
 
 
 def open_row(row: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
-    """Open an unwrapped row: `__op`, `__deleted` and `__ts_ms` say what happened and when."""
+    """Open an extracted row: `__op`, `__deleted` and `__ts_ms` say what happened and when."""
     operation = row.get("__op")
     if operation in _SILENT:
         return Ignored(f"debezium-{operation}")
@@ -75,7 +75,7 @@ def open_row(row: dict[str, Any], path: str) -> Opened | Ignored | Rejected:
 
 
 def _row(side: Any) -> Any:
-    """Return a row. The MongoDB connector writes it as text, of Extended JSON: values are taken out of their types."""
+    """Return the row. The MongoDB connector writes it as Extended JSON text, from which plain values are extracted."""
     if not isinstance(side, str):
         return side
     document = load(side.encode("utf-8", "surrogatepass"))
@@ -89,9 +89,10 @@ def _plain(value: Any) -> Any:
 
 
 def _key_alone(row: Any) -> dict[str, Any] | None:
-    """Return what is known of a row when that is its key at most: databases log no more of it unless told to.
+    """Return the known columns of a row if they are at most its key, else None.
 
-    Debezium fills columns that are not logged with null or, where a column cannot be null, with an empty value.
+    By default a database logs only the key of a deleted row. Debezium fills the other columns with null or, where a
+    column cannot be null, with an empty value.
     """
     if row is None:
         return {}
@@ -102,14 +103,14 @@ def _key_alone(row: Any) -> dict[str, Any] | None:
 
 
 def _refused(known: dict[str, Any], envelope: Envelope) -> Rejected:
-    """Refuse a deletion of which the key is known at most, and name the row."""
+    """Reject a deletion of which at most the key is known; the result names the row."""
     uid = Fields().uid("uid", next(iter(known.values()), None))
     row = DeletedRow(uid, envelope) if isinstance(uid, str) and uid.strip() else None
     return Rejected(RejectReason.MISSING_FIELD, envelope.path, IDENTITY, row)
 
 
 def _time(document: dict[str, Any], path: str, prefix: str) -> int | Rejected | None:
-    """Return when the change was made, whatever unit it is told in."""
+    """Return when the change was made, in milliseconds, from whichever unit the document has."""
     for unit in ("ts_ms", "ts_us", "ts_ns"):
         name = f"{prefix}{unit}"
         if document.get(name) is not None:

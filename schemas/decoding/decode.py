@@ -1,8 +1,8 @@
-"""The way of a record from bytes to a `SessionEvent`. Nothing here raises, whatever comes in.
+"""Decodes a record from bytes to a `SessionEvent`. `Decoder.decode` raises no exception, whatever the input is.
 
-A valid snapshot of the native schema goes the fast way: validated straight from its bytes. All else, and what may
-be anything else, goes step by step: the document, its envelope, a mapping, the values of its fields, the schema. Both
-ways give the same event; fuzzing holds them together.
+A valid snapshot of the native schema takes the fast path: it is validated directly from its bytes. Any other record
+is processed step by step: JSON document, envelope, mapping, values of the fields, schema. Both paths give the same
+event; fuzz tests compare them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SKEW = 60_000
 _BARE = Envelope(Shape.SNAPSHOT)
 _NONE: tuple[str, ...] = ()
 _ENVELOPES = frozenset({b"spe", b"bef", b"aft", b'op"', b"sch", b"pay", b'id"', b"sou", b"typ", b"tim", b"dat"})
-"""How the first keys of envelopes begin. It saves validating most of them in vain: a key that is not of the schema
-sends a record the slow way in any case."""
+"""Beginnings of the first keys of envelopes. They only save a failed validation for most envelopes: a record with
+another key that is not of the schema takes the slow path in any case."""
 _LIST_MARKS = ("[", "{", " ", "\t")
 _BACKSLASH, _DELETE, _C1 = ord("\\"), 0x7F, 0xC2
-# What texts must not hold, as it stands in JSON: control characters, escaped or not.
+# Control characters in JSON texts, escaped or not.
 _UNCLEAN = re.compile(rb"\\(?:u00[01789]|[bfnrt])|\xc2[\x80-\x9f]|\x7f", re.IGNORECASE).search
-# The compiled core: the adapter's own methods look up the caller's names at each call.
+# Methods of the compiled core are faster: the adapter's own look up the caller's names at each call.
 _validate_json = SESSION.validator.validate_json
 _validate_python = SESSION.validator.validate_python
 
@@ -52,16 +52,17 @@ class Decoder:
     """Decodes records of one input.
 
     Args:
-        skew_ms: how far ahead of its record a time may lie before it is clamped to it.
-        max_bytes: longer values are rejected unread.
-        mappings: of other identity systems, tried in this order on records that are not of the native schema.
-        mapping: the one that reads every record, whatever it looks like; None: told by the record.
-        tenant_id: of sessions whose source does not name one; empty: there is none.
-        end_words: words of a CloudEvents type that tell of a session's end, beside the known ones.
-        placeholder: what Debezium writes for values it does not send.
+        skew_ms: by how many milliseconds a time may be ahead of the record's timestamp; times further ahead are set to
+            that timestamp.
+        max_bytes: maximum size of a value, in bytes; larger values are rejected without parsing.
+        mappings: mappings of other identity systems, tried in this order on records that are not of the native schema.
+        mapping: the mapping for every record; None: chosen by the content of each record.
+        tenant_id: tenant of sessions whose source does not name one; empty for none.
+        end_words: further words of a CloudEvents type that mean the end of a session.
+        placeholder: text that Debezium writes for values that it does not send.
 
     Attributes:
-        max_bytes: as given.
+        max_bytes: see the argument.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Decoder:
         """Decode one record.
 
         Args:
-            value: the record's value; None is a tombstone.
+            value: the record's value; None for a tombstone.
             record_time: the record's own timestamp, milliseconds.
             headers: the record's headers.
         """
@@ -112,7 +113,7 @@ class Decoder:
     def decode_slowly(
         self, value: bytes, record_time: int, headers: Sequence[tuple[str, bytes]] = ()
     ) -> SessionEvent | Ignored | Rejected:
-        """Decode what is, or may be, anything but a plain valid snapshot."""
+        """Decode a record of any shape step by step."""
         document = load(value)
         if isinstance(document, Rejected):
             return document
@@ -129,7 +130,7 @@ class Decoder:
         return self._validated(Opened(row.envelope, body), record_time)
 
     def open(self, document: dict[str, Any], headers: Sequence[tuple[str, bytes]] = ()) -> Opening:
-        """Return the session within a document, not validated yet, and what surrounds it."""
+        """Return the session in a document, before validation, and its envelope."""
         opened = self._unwrapped(document, headers)
         if not isinstance(opened, Opened):
             return opened
@@ -149,7 +150,7 @@ class Decoder:
         return _opened_row(document)
 
     def _fitting(self, body: dict[str, Any]) -> Mapping | None:
-        """Return the first mapping whose records look like this one."""
+        """Return the first mapping that fits a document; None if the document has the keys of the native schema."""
         if "tenant_id" in body and "user_id" in body:
             return None
         return next((mapping for mapping in self._mappings if mapping.fits(body)), None)
@@ -184,7 +185,7 @@ def _decoder(skew_ms: int, max_bytes: int) -> Decoder:
 
 
 def _opened_row(document: dict[str, Any]) -> Opening:
-    """Open a change, a row or a snapshot, with or without `{schema, payload}` around it."""
+    """Open a change event, a row or a snapshot, with or without `{schema, payload}` around it."""
     path = ""
     inner = document.get("payload")
     if "payload" in document and document.keys() <= {"schema", "payload"}:
@@ -204,14 +205,17 @@ def _opened_row(document: dict[str, Any]) -> Opening:
 
 
 def _is_plain(value: bytes, session: AuthSession) -> bool:
-    """Tell for sure that a valid snapshot needs no mending: nothing that is unknown, doubled, unclean or too deep."""
+    """Return True if a valid snapshot certainly needs no normalisation; False if it may need it.
+
+    It needs none if it has no placeholder, duplicate key or control character, and is not nested too deep.
+    """
     if (_BACKSLASH in value or _DELETE in value or _C1 in value) and _UNCLEAN(value):
         return False
     if (session.get("aud") or "")[:1] in _LIST_MARKS:
         return False
     meta_data = session.get("meta_data")
     if meta_data and (PLACEHOLDER in meta_data or b"NaN" in value or b"Infinity" in value):
-        # pydantic takes the latter for numbers; they are no JSON.
+        # pydantic accepts NaN and Infinity as numbers, but they are not JSON.
         return False
     try:
         return are_single(len(session) + (count_keys(meta_data, 2) if meta_data else 0), value)
@@ -220,7 +224,7 @@ def _is_plain(value: bytes, session: AuthSession) -> bool:
 
 
 def _nul(session: AuthSession, envelope: Envelope) -> Rejected | None:
-    """Reject NUL characters in what tells users and sessions apart: databases and logs cut text at them."""
+    """Reject NUL characters in ids of tenants, users and sessions: databases and logs cut text at them."""
     for name in ("tenant_id", "user_id", "uid"):
         if "\0" in str(session.get(name)):
             return Rejected(RejectReason.INVALID_VALUE, joined(envelope.path, name), "must not contain NUL characters")
@@ -233,11 +237,11 @@ def _event(
     """Build the event of a valid session.
 
     Raises:
-        ValueError, OverflowError: a value that is well formed is of no use as it stands.
+        ValueError, OverflowError: a value has the right type but cannot be used.
     """
     created_at, updated_at, used_at = session.get("created_at"), session.get("updated_at"), session.get("last_used_at")
     document, ip = session.get("meta_data"), session["ip"]
-    # Two of the three are often the same text.
+    # Two of the three times are often the same text.
     created = None if created_at is None else milliseconds(created_at) or None
     updated = created if updated_at == created_at else None if updated_at is None else milliseconds(updated_at) or None
     used = updated if used_at == updated_at else None if used_at is None else milliseconds(used_at) or None
@@ -288,12 +292,12 @@ def _event(
 
 
 def _is_activity(kind: EventKind, envelope: Envelope) -> bool:
-    """Return whether an envelope's time is when the user acted; not for changes, or rows that were only read."""
+    """Return whether an envelope's time is when the user acted: not for changes, or rows that were only read."""
     return kind is not _CHANGED and (envelope.kind is not None or envelope.shape != Shape.DEBEZIUM)
 
 
 class _NotPlainError(ValueError):
-    """A value has to be normalised first."""
+    """The value has to be normalised first."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -304,7 +308,7 @@ def _address(text: str) -> str:
     return found
 
 
-# Few combinations of words make up all traffic, and most times come twice in a record and again in later ones.
+# Cached: traffic has few different combinations of words.
 @lru_cache(maxsize=1 << 14)
 def _unique(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(words)))
@@ -332,7 +336,7 @@ def _scopes(words: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _culprit(session: AuthSession, envelope: Envelope) -> Rejected:
-    """Name the first field that is well formed and yet no use."""
+    """Return a rejection that names the first field that has the right type but cannot be used."""
     checks: tuple[tuple[str, Callable[[Any], object], str], ...] = (
         ("created_at", milliseconds, NO_TIME),
         ("updated_at", milliseconds, NO_TIME),
@@ -347,9 +351,9 @@ def _culprit(session: AuthSession, envelope: Envelope) -> Rejected:
         except OutOfRangeError as error:
             return Rejected(RejectReason.OUT_OF_RANGE, joined(envelope.path, name), str(error))
         except (ValueError, OverflowError):
-            # What the libraries say repeats the input.
+            # The libraries' messages repeat the input, so they are not used.
             return Rejected(RejectReason.INVALID_VALUE, joined(envelope.path, name), wrong)
-    raise AssertionError("a culprit was asked for where there is none")
+    raise AssertionError("no field of the session is invalid")
 
 
 _CREATED, _REFRESHED, _CHANGED, _DELETED = EventKind
@@ -369,7 +373,7 @@ def _kind(session: AuthSession, envelope: Envelope, created: int, updated: int, 
 
 
 def derived_uid(session: AuthSession, created: int | None) -> str:
-    """Return the uid of a session that has none: `d-` and 32 hex digits of what identifies it."""
+    """Return the uid of a session that has none: `d-` and 32 hex digits, a hash of the properties that identify it."""
     parts = [session["tenant_id"], session["user_id"], session.get("aud"), session["user_agent"], created]
     return "d-" + blake2b(orjson.dumps(parts), digest_size=16).hexdigest()
 
@@ -378,7 +382,7 @@ def _canonical(meta_data: dict[str, Any]) -> str:
     try:
         text = orjson.dumps(meta_data, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        # Integers of more than 64 bits: floating point, as in what is decoded slowly.
+        # Integers of more than 64 bits become floating point, as on the slow path.
         text = orjson.dumps(orjson.loads(json.dumps(meta_data)), option=orjson.OPT_SORT_KEYS)
     if len(text) > MAX_META_DATA:
         raise ValueError(f"longer than {MAX_META_DATA} bytes")
@@ -393,11 +397,11 @@ _REASONS = {
 
 
 def rejection(error: ValidationError, path: str) -> Rejected:
-    """Turn the first of pydantic's errors into a reason, a dotted path and a short message.
+    """Return the rejection for the first of pydantic's errors: a reason, a dotted path and a short message.
 
     Args:
-        error: what pydantic has against a document.
-        path: where in the record the document stands; `""` for the record itself.
+        error: pydantic's error.
+        path: dotted path of the document in the record; `""` for the record itself.
     """
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     kind, where = first["type"], first["loc"]
@@ -405,7 +409,7 @@ def rejection(error: ValidationError, path: str) -> Rejected:
     if reason is None:
         wrong_type = kind.endswith("_type")
         reason = RejectReason.WRONG_TYPE if wrong_type else RejectReason.INVALID_VALUE
-    # Where a value may be of several types, pydantic's path goes on with their names.
+    # If a value may be of several types, pydantic appends their names to the path.
     names = [str(each) for number, each in enumerate(where) if number == 0 or isinstance(each, int)]
     field = ".".join([path, *names] if path else names)
     return Rejected(reason, field[:200], first["msg"][:200])

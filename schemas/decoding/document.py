@@ -1,4 +1,4 @@
-"""Bytes to a JSON document, whatever stands before it, or the reason why there is none that can be used."""
+"""Parses bytes as a JSON document, with or without a frame before it, or returns why they cannot be used."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import orjson
 from schemas.decoding.results import Rejected, RejectReason
 
 MAX_DEPTH = 128
-"""Levels a record may be nested: half of what orjson writes, and far from the interpreter's own limit."""
+"""Maximum nesting of a record: half of what orjson can write, and well below the interpreter's recursion limit."""
 BOM = b"\xef\xbb\xbf"
 FRAMES = ((b"\0", 5), (b"\0", 9), (b"\x03\0", 18))
-"""First bytes and length of what schema registries put before a JSON document: Confluent's (a zero byte and a schema id
-of four bytes), Apicurio's older form of it (an id of eight), and AWS Glue's without compression."""
+"""First bytes and length of the headers that schema registries write before a JSON document: Confluent (a zero byte and
+a schema id of four bytes), Apicurio's older form (an id of eight bytes), and AWS Glue without compression."""
 TOO_DEEP = Rejected(RejectReason.TOO_DEEP, "", f"nested deeper than {MAX_DEPTH} levels")
 _WHITE_SPACE = b" \n\r\t"
 _NESTED = frozenset({dict, list})
 
 
 class TooDeepError(Exception):
-    """A document is nested deeper than `MAX_DEPTH`."""
+    """The document is nested deeper than `MAX_DEPTH`."""
 
 
 def load(value: bytes) -> Any:
-    """Return the document that bytes stand for, or a `Rejected`.
+    """Return the document that the bytes encode, or a `Rejected`.
 
-    Where the bytes are no UTF-8, or escape half a surrogate pair, the document holds lone surrogates in their place:
-    whether that matters depends on the field. A text that is a document itself is opened once.
+    Where the bytes are not UTF-8, or escape half of a surrogate pair, the document contains lone surrogates. Whether
+    this matters depends on the field. If the document is a text that encodes an object, that object is returned.
     """
     document = _load(unframed(value))
     if isinstance(document, str) and document.lstrip()[:1] == "{":
@@ -63,7 +63,7 @@ def _load(value: bytes) -> Any:
 
 
 def _load_tolerantly(value: bytes, why: str) -> Any:
-    """Read what is JSON but for its encoding and for control characters within texts; else say why it is none."""
+    """Parse JSON that has encoding errors or control characters in its texts; else return why it is not JSON."""
     try:
         text = value.decode("utf-8", "surrogateescape")
         document = json.loads(text, strict=False, object_pairs_hook=_no_doubles, parse_constant=_no_number)
@@ -81,7 +81,7 @@ def _load_tolerantly(value: bytes, why: str) -> Any:
 
 
 def _no_number(_name: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are no JSON")
+    raise ValueError("NaN and Infinity are not JSON")
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -93,10 +93,10 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def are_single(keys: int, value: bytes) -> bool:
-    """Tell for sure that no object within a value, in which `keys` were found, names one twice; False when not sure.
+    """Return True if certainly no object in the JSON text `value` has a duplicate key; False if it may have one.
 
-    Without white space every key is followed by `":`; where there are no more of these than keys were understood, no
-    key stands twice.
+    Without white space, every key is followed by `":`. If the text contains this as often as the parsed document has
+    keys (`keys`), there is no duplicate.
     """
     return value.translate(None, _WHITE_SPACE).count(b'":') == keys
 
@@ -129,7 +129,7 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _doubled(value: bytes) -> Rejected | None:
-    """Reject objects that name a key twice: parsers disagree on which one counts, and attackers know it."""
+    """Reject a document with a duplicate key: parsers differ in which value they use, and attackers exploit this."""
     try:
         json.loads(value, object_pairs_hook=_no_doubles)
     except _DoubledKeyError as error:
@@ -141,4 +141,4 @@ def _doubled(value: bytes) -> Rejected | None:
 
 def _duplicate(error: Exception) -> Rejected:
     name = str(error).encode("utf-8", "replace").decode()
-    return Rejected(RejectReason.DUPLICATE_KEY, name, "the key stands twice in one object")
+    return Rejected(RejectReason.DUPLICATE_KEY, name, "duplicate key in one object")

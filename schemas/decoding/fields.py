@@ -1,8 +1,8 @@
-"""Values as databases, connectors and clients write them, to the values the schema has.
+"""Normalises values, as databases, connectors and clients write them, to the values of the schema.
 
-What a client controls (user agent, location, and whatever it gets a producer to pass on) never makes an event unusable:
-it is cut or cleaned, and the event's `repaired` names it. What the producer alone controls is read generously where
-its meaning is certain, and rejected by the schema where it is not.
+A value that a client controls (user agent, location, and anything that a producer passes on) never makes an event
+unusable: it is truncated or cleaned, and the event's `repaired` names it. A value that only the producer controls is
+accepted in other forms if its meaning is certain; otherwise the schema rejects it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LONGEST_TEXT = 4096
 LONGEST_ID = 256
 MOST_SCOPES, LONGEST_SCOPE, SCOPE_BYTES = 256, 256, 8192
-"""Most scopes of an event, characters of one, and characters of all together."""
+"""Maximum number of scopes of an event, of characters in one, and of characters in all of them."""
 MOST_METHODS, LONGEST_METHOD = 64, 64
 MAX_META_DATA = 64 << 10
 PLACEHOLDER = "__debezium_unavailable_value"
@@ -30,7 +30,7 @@ UNKNOWN_ADDRESSES = frozenset(
     {"", "-", "?", "unknown", "null", "none", "nil", "undefined", "n/a", "na", "0.0.0.0", "::", "localhost",  # noqa: S104
      "private", "hidden", "redacted", "anonymous"}
 )  # fmt: skip
-"""What systems write where they know no address."""
+"""Values that systems write instead of an unknown address."""
 _UNCLEAN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPACES = re.compile("[\t\n\r\x0b\x0c]+")
 _SURROGATES = re.compile("[\ud800-\udfff]+")
@@ -44,7 +44,7 @@ class Fields:
     """Normalises the properties of one session.
 
     Attributes:
-        repaired: names of those that were cut, cleaned or left out.
+        repaired: names of the properties that were truncated, cleaned or left out.
     """
 
     def __init__(self, placeholder: str = PLACEHOLDER) -> None:
@@ -52,12 +52,12 @@ class Fields:
         self._unavailable = frozenset({placeholder, _PLACEHOLDER_BYTES})
 
     def normalise(self, body: dict[str, Any], *, is_lenient: bool, is_end: bool) -> dict[str, Any]:
-        """Return the session a document describes, ready to be validated.
+        """Return the session in a document, ready to be validated.
 
         Args:
             body: the document.
-            is_lenient: it comes from a system that need not know every required property.
-            is_end: it tells of a session's end, for which neither address nor user agent matter.
+            is_lenient: whether it comes from a system that may not know every required property.
+            is_end: whether it is the end of a session, which needs neither address nor user agent.
         """
         known = {name: body[name] for name in _NORMALISERS if name in body}
         found = {name: _NORMALISERS[name](self, name, value) for name, value in known.items() if value is not None}
@@ -81,7 +81,7 @@ class Fields:
         return found
 
     def _is_unavailable(self, value: Any) -> bool:
-        """Return whether a value stands for one that did not change and was not sent."""
+        """Return whether a value is the placeholder of one that did not change and was not sent."""
         if isinstance(value, list):
             known = [each for each in value if each is not None]
             return bool(known) and all(self._is_unavailable(each) for each in known)
@@ -90,11 +90,11 @@ class Fields:
         return isinstance(value, str) and value in self._unavailable
 
     def identifier(self, _name: str, value: Any) -> Any:
-        """Return an identifier as text: databases number their rows."""
+        """Return an identifier as text; databases may send a number."""
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     def uid(self, name: str, value: Any) -> Any:
-        """Return a session's id; one that is too long, such as a whole token, by its hash."""
+        """Return a session's id. One that is too long, such as a whole token, is replaced by its hash."""
         text = self.identifier(name, value)
         if not isinstance(text, str) or len(text.strip()) <= LONGEST_ID:
             return text
@@ -102,7 +102,7 @@ class Fields:
         return "h-" + blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def text(self, name: str, value: Any) -> Any:
-        """Return a text without control characters and half surrogate pairs, cut to its length."""
+        """Return a text without control characters and lone surrogates, truncated to `LONGEST_TEXT` characters."""
         if not isinstance(value, str):
             return value
         clean = cleaned(value[: LONGEST_TEXT * 2])
@@ -111,11 +111,11 @@ class Fields:
         return clean[:LONGEST_TEXT]
 
     def label(self, name: str, value: Any) -> Any:
-        """Return a text, which databases may number."""
+        """Return a text; databases may send a number."""
         return self.text(name, self.identifier(name, value))
 
     def header(self, name: str, value: Any) -> str:
-        """Return as text what came in a client's header, of whatever type it is."""
+        """Return the value of a client's header, of any type, as text."""
         if isinstance(value, str):
             return str(self.text(name, value))
         self.repaired.add(name)
@@ -124,7 +124,7 @@ class Fields:
         return str(self.text(name, _dumped(value)))
 
     def audience(self, name: str, value: Any) -> Any:
-        """Return one text of an audience, of which there may be several."""
+        """Return an audience as one text; several audiences are joined by spaces."""
         words = value if isinstance(value, list) else _listed(value)
         if words is None:
             return self.label(name, value)
@@ -133,7 +133,7 @@ class Fields:
         return self.text(name, " ".join(sorted({str(word).strip() for word in words})))
 
     def scopes(self, name: str, value: Any) -> Any:
-        """Return scopes as a list, from whatever form they are written in; the shortest ones when they are too many."""
+        """Return scopes, from any form they are written in, as a list; if there are too many, the shortest ones."""
         words = self._words(value)
         if words is None:
             return value
@@ -146,7 +146,7 @@ class Fields:
             return texts
         self.repaired.add(name)
         fitting, room = [], SCOPE_BYTES
-        # What grants much has short names; what is made up to fill the room comes last.
+        # Scopes that grant much have short names. Scopes made up to exceed the limit are kept last.
         for text in sorted(texts, key=lambda text: (len(text), text))[:MOST_SCOPES]:
             room -= len(text)
             if room < 0:
@@ -155,7 +155,7 @@ class Fields:
         return sorted(fitting)
 
     def methods(self, name: str, value: Any) -> Any:
-        """Return authentication methods as a list, from whatever form they are written in."""
+        """Return authentication methods, from any form they are written in, as a list."""
         words = self._words(value)
         if words is None:
             return value
@@ -165,7 +165,7 @@ class Fields:
         return kept[:MOST_METHODS]
 
     def _words(self, value: Any) -> list[str] | None:
-        """Return the words of a list, or of a text of them; None when that is not what it is."""
+        """Return the words of a list or of a text; None when the value is neither."""
         if isinstance(value, str):
             listed = _listed(value)
             value = [word for word in _WORDS.split(value) if word] if listed is None else listed
@@ -184,24 +184,24 @@ class Fields:
         return kept
 
     def flag(self, _name: str, value: Any) -> Any:
-        """Return a truth value, which databases write as 0 and 1, and as text."""
+        """Return a boolean; databases may send 0 and 1, or text."""
         if isinstance(value, str):
             word = value.strip().lower()
             return True if word in _TRUE else False if word in _FALSE else value
         return bool(value) if value in (0, 1) and not isinstance(value, bool) else value
 
     def number(self, _name: str, value: Any) -> Any:
-        """Return a number, which decimal columns write as text."""
+        """Return a number; decimal columns are sent as text."""
         if isinstance(value, str):
             return float(value) if _DIGITS.fullmatch(value) else value if value.strip() else None
         return value
 
     def time(self, _name: str, value: Any) -> Any:
-        """Return a time as it is: it is read when the event is built."""
+        """Return a time unchanged: it is parsed when the event is built."""
         return value
 
     def address(self, name: str, value: Any) -> Any:
-        """Return an address; `""` where none is known, and the first of several."""
+        """Return an address; `""` when it is unknown, and the first of several."""
         if not isinstance(value, str):
             return value
         text = value.strip()
@@ -214,17 +214,17 @@ class Fields:
         return "" if first.lower() in UNKNOWN_ADDRESSES else first
 
     def document(self, name: str, value: Any) -> Any:
-        """Return an object, from its text if need be; one that cannot be kept is left out."""
+        """Return an object, also from its JSON text; None when it is too large."""
         if isinstance(value, str):
             value = self._read_document(value)
         if value == []:
-            return {}  # PHP writes empty objects like that
+            return {}  # PHP encodes an empty object as an empty list
         if not isinstance(value, dict):
             return value
         try:
             text = orjson.dumps(value)
         except TypeError:
-            # Half surrogate pairs, or integers of more than 64 bits.
+            # Lone surrogates, or integers of more than 64 bits.
             value = _cleaned_document(value)
             self.repaired.add(name)
             return value
@@ -246,7 +246,7 @@ class Fields:
 
 
 def cleaned(text: str) -> str:
-    r"""Return a text without control characters; white space becomes a space, what is no Unicode U+FFFD.
+    r"""Return a text without control characters. White space becomes a space, and lone surrogates become U+FFFD.
 
     >>> cleaned("Mozilla/5.0\x00 (X11)\n"), cleaned("plain")
     ('Mozilla/5.0 (X11) ', 'plain')
@@ -257,7 +257,7 @@ def cleaned(text: str) -> str:
 
 
 def is_usable_address(text: str) -> bool:
-    """Return whether a text is an address in itself, so that nothing need be made of it."""
+    """Return whether a text is a known address that needs no normalisation."""
     try:
         return canonical_ip(text) not in UNKNOWN_ADDRESSES
     except ValueError:
@@ -265,7 +265,7 @@ def is_usable_address(text: str) -> bool:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return the items of a text that is a JSON array, or an array as PostgreSQL writes it; None for any other."""
+    """Return the items of a text that is a JSON array or a PostgreSQL array; None for any other value."""
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -307,7 +307,7 @@ def _cleaned_document(value: Any) -> Any:
 
 
 def _short(value: int) -> float | int | None:
-    """Return an integer as what JSON libraries can write: a float above 64 bits, and nothing above that."""
+    """Return an integer in a form that JSON libraries can write: above 64 bits a float, or None if out of its range."""
     if -(1 << 63) <= value < 1 << 64:
         return value
     try:

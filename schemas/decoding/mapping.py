@@ -1,7 +1,7 @@
-"""Records of other identity systems, read by a declarative mapping: one document a system, its expressions JMESPath.
+"""Declarative mappings of other identity systems' records to sessions: one document for each system.
 
-A mapping's document names the record's session field by field. Its expressions are compiled once, when the mapping is
-made. The built-in ones are files of `schemas/mappings/`; `docs/input.md` describes the format.
+The document gives a JMESPath expression for each property of a session. The expressions are compiled once, when the
+mapping is created. The built-in mappings are the files of `schemas/mappings/`; `docs/input.md` describes the format.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ LONGEST_EXPRESSION = 2_000
 
 
 class BadMappingError(ValueError):
-    """A mapping's document cannot be used; the message says where and why."""
+    """A mapping's document is invalid; the message says where and why."""
 
 
 class _Functions(functions.Functions):
-    """What session records need beside JMESPath's own functions. All of them take null, and return it."""
+    """Functions for session records, besides JMESPath's own. All of them accept null."""
 
     @functions.signature({"types": ["string", "number", "null"]}, {"types": ["string", "number", "null"]})
     def _func_minutes_between(self, first: Any, last: Any) -> float | None:
-        """Return the minutes from one time to another, None when either is unknown or the last is not later."""
+        """Return the minutes from one time to another; None when either is unknown or the second is not later."""
         begin, end = _time(first), _time(last)
         return (end - begin) / 60_000 if begin and end and end > begin else None
 
     @functions.signature({"types": ["array", "null"]})
     def _func_listed(self, parts: list[Any] | None) -> str | None:
-        """Return the parts that are known, separated by commas; None when none is."""
+        """Return the known parts, separated by commas; None when none is known."""
         known = [str(part).strip() for part in parts or () if part not in (None, "")]
         return ", ".join(known) or None
 
     @functions.signature({"types": ["number", "string", "null"]}, {"types": ["number", "string", "null"]})
     def _func_coordinates(self, latitude: Any, longitude: Any) -> str | None:
-        """Return coordinates as text, None when either is unknown."""
+        """Return coordinates as text; None when either is unknown."""
         return None if latitude in (None, "") or longitude in (None, "") else f"{latitude},{longitude}"
 
     @functions.signature({"types": ["string", "null"]})
@@ -59,7 +59,7 @@ class _Functions(functions.Functions):
 
     @functions.signature({"types": ["string", "number", "null"]})
     def _func_is_past(self, stamp: Any) -> bool:
-        """Return whether a time is set at all: systems that mark an end do so by its time."""
+        """Return whether a time is set: some systems mark an end only by its time."""
         return bool(_time(stamp))
 
 
@@ -87,20 +87,21 @@ Expression = Annotated[str, Field(max_length=LONGEST_EXPRESSION)]
 
 
 class MappingDocument(BaseModel):
-    """A mapping as it is written down.
+    """The document of a mapping.
 
     Attributes:
-        name: lower-case word; the `shape` of what it reads.
+        name: lower-case word; the `shape` of events that the mapping reads.
         title: the system and its kind of record.
-        source: where that is documented.
-        fits: true for records the mapping is for, when none is chosen by setting.
-        only: true for records that say something of a session; the others are ignored. Absent: all do.
-        body: the part of the record that is the event, where something surrounds it; a list of one counts as its item.
-        fields: property of a session -> expression, or a table to look its value up in.
-        meta_data: name -> expression, of what is kept beside.
-        kind: `created`, `refreshed`, `changed` or `deleted`; null: told by the times.
+        source: URL of the documentation of the records.
+        fits: true for records of this system; evaluated when no mapping is chosen by setting.
+        only: true for records about a session; others are ignored. Absent: all records are.
+        body: the part of the record that is the event, if something surrounds it. A list of one item counts as the
+            item.
+        fields: property of a session -> expression, or a table to look up its value in.
+        meta_data: name -> expression, for values that are kept in `meta_data`.
+        kind: `created`, `refreshed`, `changed` or `deleted`; null: derived from the times.
         time: when the event happened.
-        unknown: property -> why the system cannot say it.
+        unknown: property -> why the system's records do not contain it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -121,7 +122,7 @@ class MappingDocument(BaseModel):
     @classmethod
     def _of_the_schema(cls, named: dict[str, Any]) -> dict[str, Any]:
         if wrong := sorted(set(named) - set(PROPERTIES)):
-            raise ValueError(f"no property of a session: {', '.join(wrong)}")
+            raise ValueError(f"not a property of a session: {', '.join(wrong)}")
         return named
 
 
@@ -141,10 +142,10 @@ class Mapping:
     """A compiled mapping.
 
     Args:
-        document: what the file holds.
+        document: the parsed document.
 
     Raises:
-        BadMappingError: it cannot be used.
+        BadMappingError: the document is invalid.
     """
 
     def __init__(self, document: Any) -> None:
@@ -164,16 +165,16 @@ class Mapping:
         self._meta_data = {name: _compiled(f"meta_data.{name}", each) for name, each in kept}
 
     def fits(self, record: dict[str, Any]) -> bool:
-        """Return whether a record looks like one of this system."""
+        """Return whether a record is one of this system, by the expression `fits`."""
         return bool(_search(self._fits, record))
 
     def apply(self, opened: Opened) -> Opening:
-        """Return the session that a record of this system describes."""
+        """Return the session in a record of this system."""
         record: Any = opened.body if self._body is None else _search(self._body, opened.body)
         if isinstance(record, list):
             if len(record) > 1:
                 path = joined(opened.envelope.path, self.name)
-                return Rejected(RejectReason.INVALID_VALUE, path, "holds several events; send one a record")
+                return Rejected(RejectReason.INVALID_VALUE, path, "contains several events; send one event a record")
             record = record[0] if record else None
         if not isinstance(record, dict) or not (self._only is None or _search(self._only, record)):
             return Ignored(f"{self.name}-other")
@@ -194,7 +195,7 @@ class Mapping:
 
 
 def _search(expression: ParsedResult, record: Any) -> Any:
-    """Evaluate an expression; what it cannot be evaluated on is unknown."""
+    """Evaluate an expression; None if it fails on this record."""
     try:
         return expression.search(record, options=_OPTIONS)
     except (JMESPathError, TypeError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What comes of a record that is no session event, and what an envelope says of the event inside."""
+"""Results of decoding other than an event, and the information of an envelope."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class RejectReason(StrEnum):
-    """Why a record is no session event."""
+    """Why a record was rejected."""
 
     INVALID_JSON = "invalid-json"
     INVALID_UTF8 = "invalid-utf8"
@@ -26,7 +26,7 @@ class RejectReason(StrEnum):
 
 
 class Ignored(NamedTuple):
-    """A record that says nothing about a session. `reason` is one of a known few: it is a metric's label."""
+    """A record that says nothing about a session. `reason` has few values, because it is the label of a metric."""
 
     reason: str
 
@@ -36,8 +36,8 @@ class Rejected(NamedTuple):
 
     Attributes:
         field: dotted path of the offending field, from the record's root; `""` for the record itself.
-        message: for people; never repeats the input.
-        row: the row that was deleted, when its key is all that the record says; who knows the row's user can use it.
+        message: text for people; it never repeats the input.
+        row: the deleted row, if the record holds only its key. The record can be used if the row's user is known.
     """
 
     reason: RejectReason
@@ -47,11 +47,11 @@ class Rejected(NamedTuple):
 
 
 class DeletedRow(NamedTuple):
-    """A row that was deleted, of which the key alone is known.
+    """A deleted row of which only the key is known.
 
     Attributes:
-        uid: the key: the session's uid.
-        envelope: what surrounds it.
+        uid: the key, which is the session's uid.
+        envelope: the envelope of the record.
     """
 
     uid: str
@@ -59,14 +59,14 @@ class DeletedRow(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """What surrounds a session, and what that says.
+    """The information around a session in its record.
 
     Attributes:
         shape: `snapshot`, `cloudevents`, `debezium`, or the name of the mapping that read the record.
-        time: when the event happened, milliseconds; None when the envelope does not say.
+        time: when the event happened, milliseconds; None when the envelope does not contain it.
         path: dotted path of the session within the record.
-        kind: what happened; None when the envelope does not say.
-        is_lenient: required properties may be missing or null: they are then empty, and unknown.
+        kind: what happened; None when the envelope does not contain it.
+        is_lenient: required properties may be missing or null; they are then empty, which means unknown.
     """
 
     shape: str
@@ -77,7 +77,7 @@ class Envelope(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """An envelope and the document inside it, not validated yet."""
+    """An envelope and the document in it, before validation."""
 
     envelope: Envelope
     body: dict[str, Any]

@@ -11,7 +11,7 @@ NO_TIME = "is neither ISO 8601 text nor a number since the epoch"
 
 
 def envelope_time(value: Any, field: str) -> int | Rejected | None:
-    """Return an envelope's time, milliseconds; None when it has none, a `Rejected` when it cannot be read."""
+    """Return an envelope's time in milliseconds; None when there is none, a `Rejected` when it is invalid."""
     if value is None:
         return None
     if not isinstance(value, str | int | float):

@@ -1,4 +1,4 @@
-"""The built-in mappings: one YAML file a system."""
+"""The built-in mappings: one YAML file for each system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read_mapping(text: str) -> Mapping:
     """Return the mapping that a YAML document describes.
 
     Raises:
-        BadMappingError: it is no YAML, or no mapping.
+        BadMappingError: the text is not YAML, or the document is not a mapping.
     """
     try:
         document = yaml.safe_load(text)

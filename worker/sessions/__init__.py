@@ -1,1 +1,1 @@
-"""Pure state: session lifecycle, user history, late events put in order."""
+"""Pure state: session lifecycle, baselines of users, correlation, incidents."""

@@ -1,4 +1,4 @@
-"""What sessions announce of their start to the correlation stage, and how rules see it."""
+"""Announcements to the correlation stage, of session starts and of findings, and the views that rules get of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         time: event time, milliseconds.
-        names: address, network, place and device it began with, for people.
+        names: address, network, place and device at the start, as text for people.
         has_baseline, is_learned, is_new, is_new_client: see `worker.sessions.state.StartHistory`.
-        origin, record_time: the record it came with, and that record's timestamp.
-        is_temporary: the session is a guest's or for one access, see `schemas.vocabulary.SessionClass`.
-        replaces: the time it was announced with before, 0 for none.
+        origin, record_time: topic, partition and offset of the record that started the session, and its timestamp.
+        is_temporary: the session is temporary, see `schemas.vocabulary.SessionClass`.
+        replaces: the start time that was announced before, in milliseconds; 0 for none.
     """
 
     tenant_id: str
@@ -39,13 +39,13 @@ class SessionStart(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Deed(msgspec.Struct, frozen=True, array_like=True):
-    """The announcement of a change to a finding that users of a tenant may share, see `Detection.tenant_wide`.
+    """The announcement of a change of a finding that many users of a tenant may have, see `Detection.tenant_wide`.
 
     Attributes:
         key: of the user's state.
         uid, activity, finding, is_material: see `worker.sessions.reorder.FindingChange`.
         after, before: the finding's contexts.
-        origin, record_time: the record that brought it about, and that record's timestamp.
+        origin, record_time: topic, partition and offset of the record that caused it, and its timestamp.
     """
 
     tenant_id: str
@@ -62,7 +62,7 @@ class Deed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """A user who claims a session's uid, as of the earliest start."""
+    """A user who has a session with the uid, as of the user's earliest start of it."""
 
     time: int
     tenant_id: str
@@ -72,7 +72,7 @@ class Claimant(msgspec.Struct, frozen=True, order=True, array_like=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """A new session on a network, of a user whose networks are known and to whom it is new."""
+    """A new session on a network, of a user whose networks are learned and to whom this one is new."""
 
     time: int
     user_id: str
@@ -82,8 +82,8 @@ class ClaimView(msgspec.Struct):
     """A claim on a uid that another user claimed before, as a detection sees it.
 
     Attributes:
-        tenant_id: owner of the finding: the users' tenant, or the operator's if they are of two tenants.
-        first: the earliest claim that is not temporary, or the earliest of all if those before `claim` are.
+        tenant_id: tenant that owns the finding: the users' own, or the operator's if the users are of two tenants.
+        first: of the claims before `claim`, the earliest that is not temporary; if all are temporary, the earliest.
     """
 
     tenant_id: str
@@ -95,16 +95,16 @@ class ClaimView(msgspec.Struct):
 
 
 class CrowdView(msgspec.Struct):
-    """What appeared on one network, or with one client, in one hour and the next, as a detection sees it.
+    """The users who appeared on one network, or with one client, in one hour, as a detection sees them.
 
     Attributes:
         network: name of the network, or of the client.
-        since, until: the hour, milliseconds.
+        since, until: start and end of the hour, milliseconds.
         arrivals: new sessions of users to whom the network is new, in order of time.
-        known: number of a cell of `cell` milliseconds -> its other users past their learning period, a bit for each
-            hash; `bit_of` gives that of a user.
-        regulars: counts the users who had come back to the network after a day.
-        earlier: counts the users who had been there before the hour.
+        known: number of a cell of `cell` milliseconds -> its other users past their learning period, as a bit set of
+            their hashes; `bit_of` returns the bit of a user.
+        regulars: counts the users who had come back to the network after a day or more.
+        earlier: counts the users who had been on the network before the hour.
     """
 
     tenant_id: str
@@ -130,11 +130,11 @@ class CrowdView(msgspec.Struct):
 
 
 class SurgeView(msgspec.Struct):
-    """How many users signed in from one network in one hour, and in the hours of the week before.
+    """Estimated number of users who signed in from one network in one hour, and in the hours of the week before.
 
     Attributes:
-        hour: number of the hour since the epoch. `users`: about how many signed in then.
-        before: number of an hour -> about how many signed in, of those in which any did.
+        hour: number of the hour since the epoch. `users`: estimated number of users in it.
+        before: number of an hour -> estimated number of users; hours without any are absent.
     """
 
     tenant_id: str
@@ -146,12 +146,12 @@ class SurgeView(msgspec.Struct):
 
 
 class DeedView(msgspec.Struct):
-    """What users of a tenant did alike on one day, as a detection sees it.
+    """A change that many users of a tenant made on one day, as a detection sees it.
 
     Attributes:
-        detection, subject: what they did. `summary`: of one of their findings.
-        hours: number of the hour since the epoch -> names of the users who did it then, of at most
-            `worker.sessions.tenant_wide.HOURLY` of them; those in which enough users did it within the window.
+        detection, subject: of the users' findings. `summary`: that of one of these findings.
+        hours: number of a tenant-wide hour since the epoch -> hashes of the users who did it in that hour, at most
+            `worker.sessions.tenant_wide.HOURLY` of them.
     """
 
     tenant_id: str
@@ -168,28 +168,28 @@ _decode_deed = msgspec.msgpack.Decoder(Deed).decode
 
 
 def encode_start(start: SessionStart) -> bytes:
-    """Encode an announcement."""
+    """Encode the announcement of a session's start."""
     return _encode(start)
 
 
 def decode_start(value: bytes) -> SessionStart:
-    """Decode what `encode_start` made.
+    """Decode the announcement of a session's start.
 
     Raises:
-        msgspec.DecodeError: it is none.
+        msgspec.DecodeError: the value is not such an announcement.
     """
     return _decode_start(value)
 
 
 def encode_deed(deed: Deed) -> bytes:
-    """Encode the announcement of a change to a finding."""
+    """Encode the announcement of a change of a finding."""
     return _encode(deed)
 
 
 def decode_deed(value: bytes) -> Deed:
-    """Decode what `encode_deed` made.
+    """Decode the announcement of a change of a finding.
 
     Raises:
-        msgspec.DecodeError: it is none.
+        msgspec.DecodeError: the value is not such an announcement.
     """
     return _decode_deed(value)

@@ -1,4 +1,4 @@
-"""What is usual for a user: counters with decay, fed only by observations nobody has reason to doubt."""
+"""Baseline of a user: decaying counters that learn only from observations of sessions without doubt."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ FIVE_MINUTES = 5 * MINUTE
 
 
 def network_key(network: Network) -> str:
-    """Return the name of a network: its ASN where known, else its prefix, else `""`."""
+    """Return the key of a network: its ASN if known, else its prefix, else `""`."""
     return f"as{network.asn}" if network.asn else network.prefix
 
 
 def device_key(device: Device) -> str:
-    """Return the name of a device: browser, operating system and class; `""` when it is unknown."""
+    """Return the key of a device: browser, operating system and class; `""` when the device is unknown."""
     return f"{device.browser}/{device.os}/{device.kind}" if device.browser else ""
 
 
 def is_interactive(key: str) -> bool:
-    """Tell whether a device, by its key, is one that people use."""
+    """Return whether a device key is of a device that people use."""
     return key.rpartition("/")[2] not in ("script", "bot", "app", "")
 
 
 def count_start(history: Baseline, now: int, half_life: int) -> None:
-    """Count the start of a session into the user's rate, which is learned from the days before yesterday."""
+    """Add a session start to the user's rate. The rate is learned from the days before yesterday."""
     rate, bucket = history.rate, now // FIVE_MINUTES
     if bucket <= rate.bucket:
         rate.count += 1
@@ -53,7 +53,7 @@ def count_start(history: Baseline, now: int, half_life: int) -> None:
 
 
 def _count_bucket(rate: StartRate) -> None:
-    """Add the newest five minutes to their day."""
+    """Add the count of the newest five minutes to the sums of their day."""
     day, count = rate.bucket * FIVE_MINUTES // DAY, rate.count
     known, total, squares = 0.0, 0.0, 0.0
     if rate.recent and rate.recent[-1][0] == day:
@@ -62,7 +62,7 @@ def _count_bucket(rate: StartRate) -> None:
 
 
 def _settle(rate: StartRate, today: int) -> None:
-    """Learn the days before yesterday."""
+    """Move the days before yesterday from `recent` into the sums."""
     while rate.recent and rate.recent[0][0] < today - 1:
         _, known, total, squares = rate.recent.pop(0)
         rate.known += known
@@ -71,16 +71,16 @@ def _settle(rate: StartRate, today: int) -> None:
 
 
 LEARNED_SESSIONS, LEARNED_AFTER = 10, 14 * DAY
-"""Sessions or time after which what is usual for a user is known well enough for anything to be new."""
+"""Number of sessions, or time in milliseconds, after which the learning period of a user is over."""
 
 
 def is_learned(history: Baseline, now: int, sessions: int = LEARNED_SESSIONS, after: float = LEARNED_AFTER) -> bool:
-    """Tell whether the learning period is over at `now`."""
+    """Return whether the learning period is over at `now`."""
     return bool(history.first) and (history.sessions >= sessions or now - history.first >= after)
 
 
 def strength_mark(history: Baseline, client: str, level: int, limits: Limits, keep: int = 10) -> None:
-    """Remember the authentication strength of a new session, for the user and the client (-1, unknown, is not)."""
+    """Record the authentication strength of a new session, for the user and for the client; -1, unknown, is skipped."""
     if level < 0:
         return
     history.strengths = [*history.strengths[1 - keep :], level]
@@ -93,15 +93,15 @@ def strength_mark(history: Baseline, client: str, level: int, limits: Limits, ke
 
 
 AREA_KM = 100.0
-"""Places closer than this are one area: the radius of a metropolitan area, and what geo data is wrong by."""
+"""Places closer than this are one area: about the radius of a metropolitan area, and the error of geo data."""
 
 
 DESKTOP = "desktop"
-"""The class of device of computers that seldom move, and whose lines stay where they are."""
+"""Device class of computers, which seldom move and whose access lines have a fixed place."""
 
 
 def known_places(places: Iterable[str], place: Place, area_km: float = AREA_KM) -> list[str]:
-    """Return the learned places, each of a network, within `area_km` of coordinates; the nearest first."""
+    """Return the keys of the learned places within `area_km` of a place, the nearest first."""
     if place.latitude is None or place.longitude is None:
         return []
     near = [(distance, key) for key in places if (distance := _distance(key, place)) <= area_km]
@@ -113,7 +113,7 @@ def _distance(key: str, place: Place) -> float:
     return distance_km(Place("", "", float(latitude), float(longitude), 0.0, ""), place) or 0.0
 
 
-def _see_place(history: Baseline, context: Context, times: tuple[int, int], limits: Limits) -> None:
+def _count_place(history: Baseline, context: Context, times: tuple[int, int], limits: Limits) -> None:
     place, network = context.place, network_key(context.network)
     if place.latitude is None or place.longitude is None or not network:
         return
@@ -122,22 +122,26 @@ def _see_place(history: Baseline, context: Context, times: tuple[int, int], limi
         own = [key for key in places if key.startswith(f"{network} ")]
         known = known_places(own, place, AREA_KM / 2)
         key = known[0] if known else f"{network} {place.latitude:.1f} {place.longitude:.1f}"
-        _see(places, key, times, limits.history_half_life, limits.places)
+        _count_known(places, key, times, limits.history_half_life, limits.places)
 
 
 def wanders(places: Iterable[str], network: Network) -> bool:
-    """Tell whether the learned places of a network are several, as those of mobile carriers are."""
+    """Return whether several places of a network are learned, as is usual for mobile carriers."""
     own = f"{network_key(network)} "
     return sum(key.startswith(own) for key in places) > 1
 
 
 def report_key(detection: str, value: str) -> int:
-    """Return the key of a finding that is raised once for a user and value."""
+    """Return the 48-bit key of a finding that is raised once for a user and value."""
     return int.from_bytes(blake2b(f"{detection}|{value}".encode(), digest_size=6).digest(), "big")
 
 
 def is_reported(history: Baseline, key: int, severity: int, now: int, limits: Limits) -> bool:
-    """Tell whether a finding was raised before, as severe at least, and nothing critical was found in between."""
+    """Return whether a finding was raised before with at least this severity.
+
+    It does not count if it last occurred more than `reported_ttl` ago, or if a critical finding has cast doubt on a
+    session of the user since.
+    """
     known = history.reported.get(key)
     return (
         known is not None
@@ -148,21 +152,28 @@ def is_reported(history: Baseline, key: int, severity: int, now: int, limits: Li
 
 
 def note_report(history: Baseline, key: int, severity: int, now: int, limits: Limits) -> None:
-    """Remember that a finding was raised."""
+    """Record that a finding was raised."""
     history.reported[key] = Reported(now, now, severity)
     if len(history.reported) > limits.reported:
         del history.reported[min(history.reported, key=lambda each: (history.reported[each].last, each))]
 
 
 def learn(history: Baseline, context: Context, times: tuple[int, int], limits: Limits) -> None:
-    """Count a context's network, place, device and session type, seen at the first time and admitted at the second."""
+    """Count a context's network, country, place, device and session type.
+
+    Args:
+        history: the baseline.
+        context: the context.
+        times: when it was observed, and when it was admitted, in milliseconds.
+        limits: bounds and times.
+    """
     half_life, most = limits.history_half_life, limits.baseline_entries
-    _see(history.networks, network_key(context.network), times, half_life, most)
+    _count_known(history.networks, network_key(context.network), times, half_life, most)
     if not is_anonymiser(context.network.kind):
-        # An anonymiser's country is its exit's.
-        _see(history.countries, context.place.country, times, half_life, most)
-        _see_place(history, context, times, limits)
-    _see(history.devices, device_key(context.device), times, half_life, most)
+        # The country of an anonymiser is that of its exit, not the user's.
+        _count_known(history.countries, context.place.country, times, half_life, most)
+        _count_place(history, context, times, limits)
+    _count_known(history.devices, device_key(context.device), times, half_life, most)
     _count(history.types, context.session_type or "", times, half_life, most)
 
 
@@ -176,7 +187,7 @@ def known_parts(baseline: Baseline, context: Context) -> list[str]:
     return [name for name, key, seen in parts if key in seen]
 
 
-def _see(seen: dict[str, DecayedCount], key: str, times: tuple[int, int], half_life: int, most: int) -> None:
+def _count_known(seen: dict[str, DecayedCount], key: str, times: tuple[int, int], half_life: int, most: int) -> None:
     if key:
         _count(seen, key, times, half_life, most)
 
@@ -199,12 +210,12 @@ def _weakest(seen: dict[str, DecayedCount], now: int, half_life: int) -> str:
 
 
 def is_clean(session: Session, now: int, limits: Limits) -> bool:
-    """Tell whether nothing cast doubt on who holds a session within the quarantine before `now`."""
+    """Return whether no finding has cast doubt on who holds a session within the quarantine before `now`."""
     return not session.alarmed or now - session.alarmed >= limits.quarantine
 
 
 def admit(profile: Profile, session: Session, reference: int, contexts: Mapping[int, Context], limits: Limits) -> None:
-    """Learn the context of an event of a session, or let it wait while the session is under suspicion."""
+    """Learn the context of an event; while its session is in quarantine, keep it pending instead."""
     if is_clean(session, profile.time, limits):
         _learn(profile, session, profile.time, contexts[reference], limits)
     elif not any(waiting.context == reference for waiting in profile.waiting):
@@ -212,7 +223,7 @@ def admit(profile: Profile, session: Session, reference: int, contexts: Mapping[
 
 
 def _learn(profile: Profile, session: Session, since: int, context: Context, limits: Limits) -> None:
-    """Learn a context observed at `since`; of the session's first one the strength of the sign-in as well."""
+    """Learn a context observed at `since`. If it is the session's first one, learn the strength of the sign-in, too."""
     learn(profile.baseline, context, (since, profile.time), limits)
     if since == session.started:
         profile.baseline.sessions += 1
@@ -220,7 +231,7 @@ def _learn(profile: Profile, session: Session, since: int, context: Context, lim
 
 
 def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -> None:
-    """Learn what waited for the quarantine to pass; forget what belongs to sessions that were ended."""
+    """Learn the pending observations of sessions whose quarantine has passed; drop those of sessions that ended."""
     keep = []
     for waiting in profile.waiting:
         session = profile.sessions.get(contexts[waiting.context].uid)
@@ -234,9 +245,9 @@ def release(profile: Profile, contexts: Mapping[int, Context], limits: Limits) -
 
 
 def retract(profile: Profile, session: Session, contexts: Mapping[int, Context], limits: Limits) -> None:
-    """Take back what a session taught after its start: it has come under suspicion, and an intruder may have taught it.
+    """Unlearn what was learned from a session after its start: its finding casts doubt on who has used it since.
 
-    What is taken back waits for the quarantine to pass, as if it had come later.
+    What is unlearned becomes pending, and is learned again when the quarantine has passed.
     """
     for when, reference in session.trail[1:]:
         if _unlearn(profile.baseline, contexts[reference], session.started):
@@ -246,7 +257,7 @@ def retract(profile: Profile, session: Session, contexts: Mapping[int, Context],
 
 
 def _unlearn(history: Baseline, context: Context, since: int) -> bool:
-    """Forget network, place and device of a context as far as they were first seen after `since`."""
+    """Forget network, country, place and device of a context if first seen after `since`; return whether any was."""
     parts = (
         (history.networks, network_key(context.network)),
         (history.countries, context.place.country),

@@ -38,7 +38,7 @@ SHARE = 10
 LEAST = 2
 """Incidents that one user may have whatever its share, when there is room."""
 BITS = 8_192
-"""Of the set of users: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
+"""Size of the set of users, in bits: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
 
 
 class AlertRequest(NamedTuple):
@@ -94,7 +94,7 @@ class Budget(msgspec.Struct, array_like=True):
     days: dict[int, Day] = msgspec.field(default_factory=dict)
 
     def see(self, user: bytes, time: int) -> bool:
-        """Take in that a user was active; tell whether that is news."""
+        """Record that a user was active; return whether the state changed."""
         day = self._day(time)
         if day is None:
             return False
@@ -190,5 +190,5 @@ is_budget, decode_budget = _FORMAT.matches, _FORMAT.decode
 
 
 def encode_budget(budget: Budget) -> bytes:
-    """Return an encoded budget; its timer deletes it when its days no longer count."""
+    """Return an encoded budget; its timer deletes it when none of its days counts any more."""
     return _FORMAT.encode(budget, (max(budget.days, default=0) + DAYS + 1) * DAY)

@@ -1,7 +1,7 @@
-"""The frame of every encoded state: one byte of format version, eight bytes of timer time, then the state.
+"""Header of every encoded state: one byte of format version, eight bytes of timer time. The state follows.
 
-The timer time is big-endian unsigned milliseconds since the epoch, `NEVER` for none; `worker.stream.timers` reads it
-without decoding the state. The format tells the kinds of states apart.
+The timer time is in milliseconds since the epoch, unsigned and big-endian; `NEVER` means no timer.
+`worker.stream.timers` reads it without decoding the state. Each kind of state has its own format version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HEADER_BYTES = 9
 
 
 class UnknownFormatError(Exception):
-    """A state of an unknown format, written by a newer sessionwatch. The worker cannot continue without reading it."""
+    """The format of a state is unknown: a newer sessionwatch wrote it. The worker cannot continue without it."""
 
     def __init__(self, version: int) -> None:
         super().__init__(
@@ -55,12 +55,12 @@ def has_format(version: int, framed_state: bytes) -> bool:
 
 
 class StateFormat(Generic[T]):
-    """Encodes and decodes one kind of state, as MessagePack behind the header.
+    """Encodes and decodes one kind of state: the header, then MessagePack.
 
     Args:
         version: format version.
         kind: type of the state.
-        compressed: the MessagePack is an LZ4 block.
+        compressed: whether the MessagePack is compressed as an LZ4 block.
     """
 
     def __init__(self, version: int, kind: type[T], *, compressed: bool = False) -> None:
@@ -70,7 +70,7 @@ class StateFormat(Generic[T]):
         self._decode = msgspec.msgpack.Decoder(kind).decode
 
     def encode(self, state: T, timer: int) -> bytes:
-        """Return an encoded state, whose timer fires at `timer`, milliseconds, or `NEVER`."""
+        """Return an encoded state with a timer at `timer`, in milliseconds, or `NEVER`."""
         packed = self._encode(state)
         return framed(self._version, timer, compress(packed) if self._compressed else packed)
 

@@ -1,4 +1,7 @@
-"""What a detection is shown of an event: the event, and everything known *before* it."""
+"""The interface between state and detections: the view of an event, triggers, verdicts and the rule engine.
+
+A view holds the event and everything that was known *before* it.
+"""
 
 from __future__ import annotations
 
@@ -19,67 +22,69 @@ if TYPE_CHECKING:
 
 
 TOLD_BEFORE = "told-before"
-"""The suppressor of what was raised before for the same user and value."""
+"""Suppressor of a finding that was raised before for the same user and value."""
 COVERED_BY = "covered-by-"
-"""What the suppressor begins with of a finding that says no more than another one of the same event."""
+"""Prefix of the suppressor of a finding that adds nothing to another finding of the same event."""
 
 
 class Trigger(IntFlag):
-    """What is noteworthy about an event; a detection runs only on events that bear one of its triggers."""
+    """What is noteworthy about an event. A detection runs only on events with one of its triggers."""
 
     START = 1
     """The first event of a session (not a deletion)."""
     NETWORK = 2
-    """Another address than the session's last of the same family, or another family."""
+    """The address, or what is known of its network, differs from the session's last one."""
     PLACE = 4
-    """Another place than the session's last."""
+    """The place differs from the session's last one."""
     DEVICE = 8
-    """Another device than the session's last."""
+    """The device differs from the session's last one."""
     GRANT = 16
-    """Other scopes, methods, audience, lifetime, type or creation time than the session's last."""
+    """Scopes, methods, audience, lifetime, type or creation time differ from the session's last ones."""
     EXPIRED = 32
-    """Activity later than the session's sliding expiry plus skew."""
+    """The user acted later than the session's expiry plus `Limits.clock_skew`."""
     ENDED = 64
     """The session was deleted before."""
     TRAVEL = 128
-    """Activity elsewhere than the user's last activity at a place of the user's own."""
+    """The user may have acted elsewhere than at the last place that is known to be the user's own."""
     CLOCK = 256
-    """A time ahead of the record's own, or a last use before the creation."""
+    """A timestamp is ahead of the record's timestamp, or the last use is before the creation."""
     RISK = 512
-    """The findings of this event took the session's risk over the tenant's threshold."""
+    """The findings of this event raised the session's risk to the tenant's threshold, or on to `risk.CRITICAL`."""
     CLAIM = 1024
-    """Somebody else claimed the session's uid before; the view is a `worker.sessions.correlation.ClaimView`."""
+    """Another user claimed the session's uid before; the view is a `worker.sessions.announcements.ClaimView`."""
     ARRIVAL = 2048
-    """A session began on a network; the view is a `worker.sessions.correlation.CrowdView`."""
+    """A session began on a network; the view is a `worker.sessions.announcements.CrowdView`."""
     CLIENT = 131072
     """A session began with a client new to its user; the view is a `worker.sessions.announcements.CrowdView`."""
     RATE = 262144
-    """Users signed in from a network within an hour; the view is a `worker.sessions.announcements.SurgeView`."""
+    """Users signed in from a network within one hour; the view is a `worker.sessions.announcements.SurgeView`."""
     DEED = 4096
-    """Users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
+    """Several users of a tenant did the same; the view is a `worker.sessions.announcements.DeedView`."""
     USER_RISK = 65536
-    """The findings of this event took the user's risk over the tenant's threshold, or brought another session in."""
+    """The findings of this event raised the user's risk to the tenant's threshold, or on to `risk.CRITICAL`; or they
+    raised this session's risk to `risk.CONTRIBUTION` while the user's risk is at the threshold or above."""
 
 
 def is_allowed(context: Context, policy: TenantPolicy) -> bool:
-    """Return whether a policy's lists name the network of a context as trusted."""
+    """Return whether the network of a context is on the policy's lists of trusted networks."""
     return bool(context.listed & ALLOWED) or policy.allows(context.network.ip, context.network.asn)
 
 
 class View(msgspec.Struct, gc=False):
-    """One event as a detection sees it. Detections read it and never change it.
+    """One event as a detection sees it. Detections only read it.
 
     Attributes:
         kind: `created`, `refreshed`, `changed` or `deleted`.
-        now: event time, milliseconds. `activity`: when the user acted; 0 when it is no activity.
+        now: event time, milliseconds. `activity`: when the user acted; 0 when the event is not an activity.
         context: the event's own context (network, place, device, grant).
-        session: the session before this event; None when it is new.
-        before: the session's last context; None when it is new.
+        session: the session before this event; None when the session is new.
+        before: the session's last context; None when the session is new.
         same_family: the session's last context of the event's address family; None when there is none.
-        user: the fold before this event.
-        contexts: what `Session.context`, `Profile.place` and the like refer to.
-        verdicts: what the event was found to be: all of it with the trigger `RISK`, and for detections that sum up.
-        risk: with the triggers `RISK` and `USER_RISK`, what the session's or the user's came to.
+        user: the user's profile before this event.
+        contexts: the contexts that `Session.context`, `Profile.place` and other references point to.
+        verdicts: the verdicts on this event so far; set for the triggers `RISK` and `USER_RISK`, and for detections
+            that summarise others.
+        risk: risk of the session (trigger `RISK`) or of the user (trigger `USER_RISK`) after these verdicts, 0–100.
     """
 
     tenant_id: str
@@ -102,9 +107,10 @@ class View(msgspec.Struct, gc=False):
 
     @property
     def strength(self) -> int:
-        """How strong the authentication of the event was, see `schemas.vocabulary`.
+        """Strength of the event's authentication, see `schemas.vocabulary`.
 
-        An empty list on a refresh tells nothing: nobody authenticates then. At the start of a session it says none.
+        On a refresh an empty list of methods means unknown, because the user does not authenticate then. At the start
+        of a session it means that there was no method.
         """
         if self.session is not None and not self.context.amr:
             return UNKNOWN
@@ -112,37 +118,37 @@ class View(msgspec.Struct, gc=False):
 
     @property
     def session_class(self) -> SessionClass:
-        """The class of the session's type; of the type last told, where the event omits it."""
+        """The class of the session's type. If the event omits the type, the session's last one counts."""
         told = self.context.session_type or (self.before and self.before.session_type)
         return self.policy.vocabulary.session_class(told or None)
 
     def is_new_class(self) -> bool:
-        """Return whether the user never had a session of this class; False while none is known of the user."""
+        """Return whether the user never had a session of this class; False while no session of the user is known."""
         types, vocabulary = self.user.baseline.types, self.policy.vocabulary
         known = {vocabulary.session_class(word) for word in types if word}
         if known:
             return self.session_class not in known
-        # Types were never told: the user is a person where any device was one for people.
+        # The user's events never stated a type: the user is a person if one of their devices is used by people.
         return bool(types) and any(is_interactive(key) for key in self.user.baseline.devices)
 
     def is_machine(self) -> bool:
-        """Return whether no person holds the session: its type says so, and the user is no person as far as is known.
+        """Return whether a machine holds the session: its type says so, and the user's sessions so far confirm it.
 
-        Whoever writes a session's type must not switch off what is asked of people.
+        A producer that writes another type must not switch off the checks of people.
         """
         return self.session_class is SessionClass.MACHINE and not self.is_new_class()
 
     @property
     def revoked_at(self) -> int:
-        """When the session was deleted before this event; 0 if it was not."""
+        """When the session was deleted, in milliseconds, if that was before this event; else 0."""
         return self.session.ended if self.session else self.user.revoked_at(self.context.uid)
 
     def is_allowed(self, context: Context | None = None) -> bool:
-        """Return whether the tenant's lists name the network of a context (the event's by default) as trusted."""
+        """Return whether the network of a context (by default the event's) is on the tenant's lists of trusted ones."""
         return is_allowed(context or self.context, self.policy)
 
     def is_denied(self) -> bool:
-        """Return whether the tenant's lists name the event's network as denied."""
+        """Return whether the event's network is on the tenant's lists of denied networks."""
         network = self.context.network
         return bool(self.context.listed & DENIED) or self.policy.denies(network.ip, network.asn)
 
@@ -152,17 +158,18 @@ class View(msgspec.Struct, gc=False):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """A detection's word on one event, ready to be grouped.
+    """The result of one detection for one event, before grouping.
 
     Attributes:
-        session_uid: session it is about, or `""` when the finding is about the user.
+        session_uid: session that the finding is about; `""` when it is about the user.
         severity: index into `schemas.finding.SEVERITIES`. `score`: risk score 0–100.
         evidence: JSON object.
-        before: the context it was held against; None when there is none.
+        before: the context that the event was compared with; None when there is none.
         casts_doubt: whether it casts doubt on who holds the session.
-        once: key of `Baseline.reported`; 0 when every occurrence is raised.
-        joins: whether the user counts among those of the tenant who did the same: one whose habits are known, by a
-            client of theirs, on the operator's network of before, in a session nobody has reason to doubt.
+        once: key of `Baseline.reported` if the finding is raised once for the user and value; 0 when every occurrence
+            is raised.
+        joins: whether the user counts among those of the tenant who did the same. This takes a user whose habits are
+            known, a client known of them, the same network operator as before, and a session without doubt.
     """
 
     detection: str
@@ -180,7 +187,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class RuleEngine(Protocol):
-    """Whoever knows the detections and the tenant's policy."""
+    """Rule engine of a tenant: evaluates the detections under the tenant's policy."""
 
     @property
     def policy(self) -> TenantPolicy:
@@ -188,34 +195,34 @@ class RuleEngine(Protocol):
 
     @property
     def triggers(self) -> int:
-        """The triggers any detection listens to."""
+        """Union of the triggers of all detections."""
 
     def evaluate_claim(self, view: ClaimView) -> Sequence[Verdict]:
-        """Return the verdicts on a uid that somebody else claimed before."""
+        """Return the verdicts on a uid that another user claimed before."""
 
     def evaluate_crowd(self, view: CrowdView) -> Sequence[Verdict]:
-        """Return the verdicts on the arrivals on a network."""
+        """Return the verdicts on the users who appeared on a network."""
 
     def evaluate_client(self, view: CrowdView) -> Sequence[Verdict]:
-        """Return the verdicts on the users to whom a client is new."""
+        """Return the verdicts on the users who appeared with a client that is new to them."""
 
     def evaluate_rate(self, view: SurgeView) -> Sequence[Verdict]:
         """Return the verdicts on how many users signed in from a network."""
 
     def evaluate_deed(self, view: DeedView) -> Sequence[Verdict]:
-        """Return the verdicts on what users of a tenant did alike on one day."""
+        """Return the verdicts on a change that several users of a tenant made on one day."""
 
     def parameters_of(self, uid: str) -> object | None:
-        """Return the parameters of a detection in force, None when the policy disables it."""
+        """Return the parameters in force for a detection; None when the policy disables it."""
 
     def needing(self, part: str) -> tuple[str, ...]:
-        """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
+        """Return the detections that need a part: `network`, `place`, `device`, `amr`, or the `time` of use."""
 
     def is_first_party(self, user_agent: str) -> bool:
         """Return whether a user agent is one of the tenant's own clients."""
 
     def is_shadow(self, uid: str) -> bool:
-        """Return whether a detection's findings are stored and not alerted."""
+        """Return whether a detection's findings are stored without an alert."""
 
     def is_tenant_wide(self, uid: str) -> bool:
         """Return whether a detection's findings are written by the correlation stage."""

@@ -1,7 +1,8 @@
-"""What no single user's events can tell: who else claims a session's uid, and who else appears on a network.
+"""Correlation over users: which users claim the same session uid, and which users appear on the same network.
 
-Every start of a session is announced under its uid and under its tenant's network. What is kept under such a key is a
-set, and what is found is a function of that set: neither the order of announcements nor a repeated one matters.
+Every start of a session is announced under the session's uid and under the network in its tenant. The state under such
+a key is a set of announcements, and the findings are a function of this set. So neither the order of announcements nor
+a repeated announcement matters.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ if TYPE_CHECKING:
     Evaluate = Callable[[CrowdView], Sequence[Verdict]]
 
 MAX_CLAIMANTS = 16
-"""Most claimants of one uid remembered: the earliest."""
+"""Maximum number of claimants kept per uid: the earliest ones."""
 SURGE = "sign-in-surge"
 CLAIMANT_TTL = 8 * DAY
-"""A day longer than ended sessions are remembered."""
+"""How long claims are kept, in milliseconds: one day longer than `Limits.ended_ttl`."""
 UID, NETWORK, EVERYWHERE, DEED, CLIENT = "uid", "net", "all", "deed", "client"
 DEED = "deed"
-"""What state is kept by: tenant and uid; network and tenant; a uid alone, over all tenants, for operators."""
+"""Kinds of keys: tenant and uid; tenant and network; uid over all tenants, for operators; deed; tenant and client."""
 
 
 class CorrelationState(msgspec.Struct, array_like=True):
-    """What is kept under one key.
+    """State under one key.
 
     Attributes:
-        applied: announcements applied. `offset`: of the last of them. `newest`: its latest time.
-        claimants: of a uid, in order of time.
-        crowd: of a network, who appeared there.
-        shared: of a deed, who did it.
+        applied: number of announcements applied. `offset`: offset of the last one. `newest`: latest time announced.
+        claimants: for a uid, the users who claim it, in order of time.
+        crowd: for a network or client, the users who appeared.
+        shared: for a deed, the users who did it.
     """
 
     applied: int = 0
@@ -61,7 +62,7 @@ is_correlation, decode_correlation = _FORMAT.matches, _FORMAT.decode
 
 
 def encode_correlation(state: CorrelationState) -> bytes:
-    """Return an encoded state; its timer deletes it when it no longer counts."""
+    """Return an encoded state; its timer deletes it when its announcements no longer count."""
     return _FORMAT.encode(state, state.newest + (CLAIMANT_TTL if state.claimants else crowds.REGULAR_FOR))
 
 
@@ -71,12 +72,12 @@ def claim(
     """Add a claim on a uid; return the findings that were created, updated or closed.
 
     Args:
-        state: of the uid in the tenant of the start; with `operator`, of the uid in all tenants.
+        state: state of the uid in the tenant of the start; with `operator`, of the uid over all tenants.
         start: the claim.
-        engine: rule engine of the tenant that owns these findings.
+        engine: rule engine of the tenant that owns the findings.
         limits: bounds and times.
-        operator: tenant of the operator, who then owns these findings. Of each tenant only the earliest claim is kept,
-            so that no tenant's claims take the place of another's.
+        operator: tenant of the operator; if given, the findings belong to it. Only the earliest claim of each tenant is
+            kept then, so that the claims of one tenant cannot displace those of another.
     """
     state.applied += 1
     state.newest = max(state.newest, start.time)
@@ -109,7 +110,7 @@ def _claims(claimants: Sequence[Claimant], uid: str, engine: RuleEngine, limits:
 def arrive(
     state: CorrelationState, start: SessionStart, network: str, engine: RuleEngine, limits: Limits
 ) -> list[FindingChange]:
-    """Add an arrival on a network; return the findings that came, grew or went."""
+    """Add an arrival on a network; return the findings that were created, updated or closed."""
     least = getattr(engine.parameters_of(SURGE), "users", 0)
     newest, known = max(state.newest, start.time), state.crowd or crowds.Crowd()
     hours = crowds.surge_hours(known, start, newest, least) if least else []
@@ -122,7 +123,7 @@ def arrive(
 def _surges(
     crowd: crowds.Crowd, tenant_id: str, network: str, hours: Collection[int], engine: RuleEngine, limits: Limits
 ) -> Standing:
-    """Return the findings of hours in which more users signed in than usual."""
+    """Return the findings of those hours in which more users signed in than usual."""
     found: Standing = {}
     for hour in hours:
         users = crowds.estimate(crowd.rates.get(hour, ()))
@@ -136,7 +137,7 @@ def _surges(
 def appear(
     state: CorrelationState, start: SessionStart, client: str, engine: RuleEngine, limits: Limits
 ) -> list[FindingChange]:
-    """Add the start of a session with a client new to its user; return the findings that came, grew or went."""
+    """Add a session start with a client new to its user; return the findings that were created, updated or closed."""
     return _arrive(state, start, f"client:{client}", engine.evaluate_client, engine, limits)
 
 
@@ -182,10 +183,10 @@ def _crowds(
 def share(
     state: CorrelationState, deed: Deed, engine: RuleEngine, limits: Limits
 ) -> tuple[list[tenant_wide.Restated], list[FindingChange]]:
-    """Add a change to a finding that users of a tenant may share.
+    """Apply a change of a finding that many users of a tenant may have.
 
     Returns:
-        The users' findings to be written, and the tenant's own that came, changed or went.
+        The users' findings to write, and the tenant's own findings that were created, updated or closed.
     """
     state.applied += 1
     state.newest = max(state.newest, deed.finding.first)

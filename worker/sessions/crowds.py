@@ -1,8 +1,9 @@
-"""Who appears on one network of a tenant: users to whom it is new, and users who come back to it.
+"""Users who appear on one network of a tenant: users to whom it is new, and users who come back to it.
 
-The state is a function of the set of arrivals. Time is cut into cells of five minutes and of an hour by the epoch, and
-what is found of an hour depends on the arrivals in it and shortly after it alone; of the users of a cell those with the
-smallest hashes are kept. So neither the order of arrival has a say nor how far the input's partitions are apart.
+The state is a function of the set of arrivals. Time is divided into cells of five minutes and of one hour, aligned to
+the epoch. The findings of an hour depend only on the arrivals in that hour and shortly after it. Of each cell the users
+with the smallest hashes are kept. So the result depends neither on the order of arrival nor on how far the partitions
+of the input are apart.
 """
 
 from __future__ import annotations
@@ -22,31 +23,31 @@ if TYPE_CHECKING:
 
 CELL = 5 * MINUTE
 CELL_USERS = 16
-"""Most users remembered of a cell to whom the network is new."""
+"""Maximum number of users kept per cell to whom the network is new."""
 REGULARS = 128
-"""Most users remembered who came to the network, whether they came back or not: the earliest."""
+"""Maximum number of users kept who came to the network, whether or not they came back: the earliest ones."""
 REGULAR_AFTER, REGULAR_FOR = DAY, 30 * DAY
-"""A user who came back to a network after a day or more is a regular of it, until a month after the last arrival.
+"""A user who comes back to a network after a day or more is a regular of it until 30 days after their last arrival.
 
-Once is not enough: the victims of a spray would make its network shared egress for the next one.
+One arrival is not enough: the victims of one password spray would make its network shared egress for the next spray.
 """
 RATE_HASHES, HASHES = 16, 1 << 56
-"""Hashes of users kept an hour, and how many there are."""
+"""Number of user hashes kept per hour, and number of possible hashes."""
 USUAL_HOURS = 7 * DAY // HOUR
-"""What is usual is known of the hours of a week."""
+"""Number of hours before an hour that its usual number of users is computed from: one week."""
 _DAYS = 3
-"""Of a user's first days so many are kept: the first of the third is a day after the first of the first."""
+"""Days kept of each user, the first ones: an arrival on the third is at least 24 hours after any on the first."""
 _BITS = 64
 
 
 class Crowd(msgspec.Struct, array_like=True):
-    """What is kept of one network.
+    """State of one network.
 
     Attributes:
-        new: number of a cell since the epoch -> user to whom the network is new -> time of the first arrival in it.
-        known: number of a cell -> the other users of it, a bit for each hash.
-        visits: user (a hash) -> number of one of the first days -> time of the first arrival on it.
-        last: user (a hash) -> time of the last arrival.
+        new: number of a cell since the epoch -> user to whom the network is new -> time of their first arrival in it.
+        known: number of a cell since the epoch -> its other users, as a bit set of their hashes.
+        visits: hash of a user -> number of the day, for their first days -> time of the first arrival on that day.
+        last: hash of a user -> time of their last arrival.
         rates: number of an hour since the epoch -> the smallest hashes of the users who signed in.
     """
 
@@ -58,7 +59,7 @@ class Crowd(msgspec.Struct, array_like=True):
 
 
 def add(crowd: Crowd, start: SessionStart, newest: int) -> None:
-    """Add an arrival; one that was announced with another time before takes its place."""
+    """Add an arrival. If it was announced with another time before, it replaces that announcement."""
     _forget(crowd, newest)
     _visit(crowd, start)
     _rate(crowd, start)
@@ -76,27 +77,31 @@ def add(crowd: Crowd, start: SessionStart, newest: int) -> None:
 
 
 def arrivals(crowd: Crowd, since: int, until: int) -> list[Arrival]:
-    """Return the arrivals between two times of users to whom the network is new, in order of time."""
+    """Return the arrivals from `since` to before `until` of users to whom the network is new, in order of time."""
     cells = range(since // CELL, -(-until // CELL))
     found = (Arrival(at, user) for cell in cells for user, at in crowd.new.get(cell, {}).items())
     return sorted(each for each in found if since <= each.time < until)
 
 
 def users_by_hour(crowd: Crowd, since: int, until: int) -> dict[int, float]:
-    """Return about how many users signed in, by number of the hour, from one hour to before another."""
+    """Return the estimated number of users who signed in, by number of the hour, from `since` to before `until`."""
     return {hour: estimate(kept) for hour, kept in crowd.rates.items() if since <= hour < until}
 
 
 def estimate(kept: Sequence[int]) -> float:
-    """Estimate how many users there are by the smallest of their hashes: exact below `RATE_HASHES`, else within 27%.
+    """Estimate the number of users from the smallest of their hashes: exact below `RATE_HASHES`, else within 27%.
 
-    Bar-Yossef et al. 2002, doi:10.1007/3-540-45726-7_1: k - 1 over the k-th smallest, as a share of all hashes.
+    The estimate is k - 1 divided by the k-th smallest hash as a fraction of all possible hashes (Bar-Yossef et al.
+    2002, doi:10.1007/3-540-45726-7_1).
     """
     return float(len(kept)) if len(kept) < RATE_HASHES else (RATE_HASHES - 1) * HASHES / kept[-1]
 
 
 def surge_hours(crowd: Crowd, start: SessionStart, newest: int, least: int) -> list[int]:
-    """Return the hours, by number, that an arrival may make a surge or none any more: its own, and later busy ones."""
+    """Return the hours, by number, for which an arrival may create or remove a surge.
+
+    These are the arrival's own hour, and the hours of the week after it with at least `least` users.
+    """
     first = start.time // HOUR
     if start.time < newest - REMEMBERED // 2:
         return []
@@ -107,7 +112,7 @@ def surge_hours(crowd: Crowd, start: SessionStart, newest: int, least: int) -> l
 
 
 def regulars(crowd: Crowd, at: int) -> int:
-    """Count the users who had come back to the network after a day or more, as of a time."""
+    """Count the users who, as of `at`, had come back to the network after a day or more."""
     return sum(at - crowd.last[user] < REGULAR_FOR and _is_back(days, at) for user, days in crowd.visits.items())
 
 
@@ -117,19 +122,20 @@ def _is_back(days: Mapping[int, int], at: int) -> bool:
 
 
 def earlier(crowd: Crowd, at: int) -> int:
-    """Count the users whose first arrival was before a time."""
+    """Count the users whose first arrival was before `at`."""
     return sum(min(days.values()) < at for days in crowd.visits.values())
 
 
 def bit_of(user_id: str) -> int:
-    """Return the bit of a user in `Crowd.known`."""
+    """Return the bit of a user in the bit sets of `Crowd.known`."""
     return 1 << name_of(user_id) % _BITS
 
 
 def hours_of(crowd: Crowd, start: SessionStart) -> set[int]:
     """Return the hours, by number, whose findings an arrival may change.
 
-    These are its own and the one before, and, as a visit counts in all that comes after it, later ones with arrivals.
+    These are its own hour and the one before. If it is the user's first arrival of the day, also all later hours with
+    arrivals, because the visit counts for them.
     """
     hours = {each // HOUR - back for each in (start.time, start.replaces or start.time) for back in (0, 1)}
     if start.time < crowd.visits.get(name_of(start.user_id), {}).get(start.time // DAY, start.time + 1):
@@ -144,7 +150,7 @@ def _visit(crowd: Crowd, start: SessionStart) -> None:
     crowd.visits[name] = {each: days[each] for each in sorted(days)[:_DAYS]}
     crowd.last[name] = max(start.time, crowd.last.get(name, 0))
     if len(crowd.visits) > REGULARS:
-        # The earliest stay: how many had come by a time is then known of every time, up to that number.
+        # The earliest users are kept, so that `earlier` is exact for every time, up to this number of users.
         latest = max(crowd.visits, key=lambda each: (min(crowd.visits[each].values()), each))
         del crowd.visits[latest], crowd.last[latest]
 
@@ -163,7 +169,7 @@ def _take_back(crowd: Crowd, start: SessionStart) -> None:
 
 
 def _forget(crowd: Crowd, newest: int) -> None:
-    """Let go of cells no announcement can come close to, and of users who have stayed away."""
+    """Drop cells that no further announcement can affect, and users who have not come back."""
     horizon = (newest - REMEMBERED) // CELL
     if any(cell < horizon for cells in (crowd.new, crowd.known) for cell in cells):
         crowd.new = {cell: users for cell, users in crowd.new.items() if cell >= horizon}

@@ -1,6 +1,7 @@
-"""One step of the profile: an observation, in event-time order, changes what is known of the user.
+"""Fold of a user's observations, in event-time order, into the profile.
 
-Nothing here depends on the order of arrival, on a clock or on batches: `Profile` is a function of the ordered events.
+The result depends neither on the order of arrival nor on a clock or on batches: `Profile` is a function of the ordered
+events.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ USER_RISK = int(Trigger.USER_RISK)
 
 
 NEWS = START | NETWORK | PLACE | DEVICE
-"""What is worth learning; that, and the first event of a session on a day."""
+"""Triggers of events that the baseline learns from, besides the first event of a session on each day."""
 
 
 class FoldContext(NamedTuple):
-    """Whose fold it is, and what it is folded with."""
+    """The user whose events are folded, and what a step needs besides the profile."""
 
     tenant_id: str
     user_id: str
@@ -66,7 +67,7 @@ class FoldContext(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step touched: finding uids, and sessions put out for want of room."""
+    """Result of one step: uids of findings that occurred, and live sessions evicted because the state was full."""
 
     findings: Sequence[str]
     evicted: Sequence[tuple[str, Session]]
@@ -76,7 +77,7 @@ NOTHING = Step((), ())
 
 
 def step(profile: Profile, observation: Observation, fold_context: FoldContext) -> Step:
-    """Profile one observation in place; it must not be earlier than `profile.time`."""
+    """Apply one observation to the profile, in place. It must not be earlier than `profile.time`."""
     context = fold_context.contexts[observation.context]
     session = profile.sessions.get(context.uid)
     profile.time = observation.time
@@ -88,7 +89,7 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
     evicted: Sequence[tuple[str, Session]] = ()
     if session is None:
         ended = _revoked_at(profile, context.uid, fold_context.limits)
-        evicted = _make_room(profile, fold_context.limits)
+        evicted = _evict(profile, fold_context.limits)
         history = 0 if observation.kind == DELETED else _history(profile, context, observation.time)
         session = _start(profile, observation, context, fold_context.limits)
         session.history = history
@@ -101,7 +102,7 @@ def step(profile: Profile, observation: Observation, fold_context: FoldContext) 
     is_news = bool(trigger & NEWS) or observation.time // DAY != session.seen // DAY
     session.seen = observation.time
     session.events += 1
-    findings = _judged(profile, session, observation, view, verdicts, fold_context) if verdicts else ()
+    findings = _record_verdicts(profile, session, observation, view, verdicts, fold_context) if verdicts else ()
     if is_news and observation.kind != DELETED and (observation.activity or trigger & START):
         admit(profile, session, observation.context, fold_context.contexts, fold_context.limits)
     if profile.waiting:
@@ -166,9 +167,10 @@ def _grant(context: Context) -> tuple[object, ...]:
 
 
 def _is_elsewhere(profile: Profile, observation: Observation, context: Context) -> bool:
-    """Return whether the user acted somewhere of which at most the country is the user's, with other sessions known.
+    """Return whether the user acted at a place of which at most the country is known to be the user's own.
 
-    A carrier's coordinates are a gateway's and tell nothing, so such an event is looked at where something changed.
+    False when no other session is known to compare with. The coordinates of a mobile carrier are those of its gateway,
+    so they cannot show a move: such an event is compared only when network or place changed.
     """
     known = bool(context.place.country) and not is_anonymiser(context.network.kind)
     return (
@@ -177,21 +179,22 @@ def _is_elsewhere(profile: Profile, observation: Observation, context: Context) 
 
 
 def is_gateway(context: Context, policy: TenantPolicy) -> bool:
-    """Return whether a network is on the tenant's lists of trusted ones: its place is the gateway's, not the user's."""
+    """Return whether a network is on the tenant's lists of trusted ones: its place is that of a gateway."""
     return bool(policy.allowed_networks or policy.allowed_asns) and is_allowed(context, policy)
 
 
 def is_country_alone(profile: Profile, place: Place, network: Network) -> bool:
     """Return whether only the country of the user is known, and there are other sessions to compare with.
 
-    Coordinates that differ tell when to look at other sessions; without them every event has to be looked at.
+    With coordinates, an event is compared with other sessions only when they differ. Without coordinates, every event
+    is compared.
     """
     alone = place.latitude is None and bool(place.country) and len(profile.sessions) > 1
     return alone and not is_anonymiser(network.kind)
 
 
 def _travelled(profile: Profile, session: Session | None, observation: Observation, context: Context) -> bool:
-    # Several uses within the resolution of the clock are uses all the same; a back-office change is none.
+    # Uses within the resolution of the clock may have equal times. A change by the back office must be later to count.
     least = 0 if session is None else session.activity + (observation.kind == CHANGED)
     acted = observation.activity >= max(least, 1)
     place = context.place
@@ -229,7 +232,7 @@ def _view(
 
 
 def _history(profile: Profile, context: Context, now: int) -> int:
-    """Return what the user's history says of the start of a session, packed."""
+    """Return the packed `StartHistory` of a session that starts with a context."""
     baseline = profile.baseline
     network, client = context.network, device_key(context.device)
     is_new = bool(network.asn) and network_key(network) not in baseline.networks
@@ -244,7 +247,7 @@ def _start(profile: Profile, observation: Observation, context: Context, limits:
         history.last_session = observation.time
         history.starts = [*history.starts[-63:], observation.time]
         count_start(history, observation.time, limits.rate_half_life)
-        _mark_peak(profile, observation.time)
+        _record_peak(profile, observation.time)
     return Session(
         observation.context, 0, 0, observation.time, observation.time, 0, 0, 0, None, None,
         UNKNOWN, context.created_at, 0, 0, 0.0, 0, 0, [(observation.time, observation.context)],
@@ -257,9 +260,9 @@ def is_live(session: Session, now: int) -> bool:
 
 
 def deadline(session: Session) -> int:
-    """Return when a session ends if it is not used again: its expiry, else a day after its last use.
+    """Return when a session ends if it is not used again: at its expiry, or a day after its last use if it has none.
 
-    A session whose lifetime is not known may be refreshed for ever, but one that is not used is over.
+    A session without a known lifetime may be refreshed without end, but one that is not used for a day is over.
     """
     return session.expires or max(session.activity, session.started) + UNKNOWN_LIFETIME
 
@@ -269,7 +272,7 @@ def live_sessions(profile: Profile, now: int) -> int:
     return sum(is_live(each, now) for each in profile.sessions.values())
 
 
-def _mark_peak(profile: Profile, now: int) -> None:
+def _record_peak(profile: Profile, now: int) -> None:
     live = 1 + live_sessions(profile, now)
     peaks, day = profile.baseline.peaks, now // DAY
     if peaks and peaks[-1][0] == day:
@@ -278,8 +281,14 @@ def _mark_peak(profile: Profile, now: int) -> None:
         profile.baseline.peaks = [*peaks[-13:], (day, live)]
 
 
-def _make_room(profile: Profile, limits: Limits) -> Sequence[tuple[str, Session]]:
-    """Forget sessions long over, then, if still too many, the one least alive; return the live ones put out."""
+def _evict(profile: Profile, limits: Limits) -> Sequence[tuple[str, Session]]:
+    """Remove sessions that ended or expired longer than `ended_ttl` ago. If too many are left, evict one more.
+
+    Ended and expired sessions are evicted before live ones, and among equals the least recently seen.
+
+    Returns:
+        The evicted session if it was live.
+    """
     now, horizon = profile.time, profile.time - limits.ended_ttl
     over = [uid for uid, each in profile.sessions.items() if (each.ended or deadline(each)) < horizon]
     for uid in over:
@@ -296,7 +305,7 @@ def _make_room(profile: Profile, limits: Limits) -> Sequence[tuple[str, Session]
 
 
 def forget_session(profile: Profile, uid: str, limits: Limits) -> Session:
-    """Remove a session; remember that it was revoked, if it was."""
+    """Remove a session. If it was revoked within `ended_ttl`, keep the revocation."""
     session = profile.sessions.pop(uid)
     if session.ended > profile.time - limits.ended_ttl:
         cold = profile.opened()
@@ -307,7 +316,7 @@ def forget_session(profile: Profile, uid: str, limits: Limits) -> Session:
 
 
 def _bound_revocations(revoked: dict[int, int], horizon: int) -> None:
-    """Drop revocations older than `horizon`; of more than can be remembered the oldest one."""
+    """Drop the revocations older than `horizon`; if there are none, drop the oldest one."""
     for key in [key for key, ended in revoked.items() if ended <= horizon] or [
         min(revoked, key=lambda key: (revoked[key], key))
     ]:
@@ -328,7 +337,7 @@ def _advance(
         session.trail = [*session.trail[1 - fold_context.limits.trail :], (observation.time, observation.context)]
     session.context = observation.context
     if not context.network.prefix:
-        pass  # an unknown network between two known ones does not hide that they differ
+        pass  # keep the last known network, so that a change is still seen after an event without one
     elif context.network.family == 4:
         session.v4 = observation.context
     else:
@@ -367,7 +376,7 @@ def _grant_to(session: Session, context: Context, fold_context: FoldContext) -> 
 
 
 def _authenticated(session: Session, context: Context, vocabulary: Vocabulary) -> None:
-    """Take in the methods; with a later creation time it is a sign-in, and the session's strength begins anew."""
+    """Apply the authentication methods. With a later creation time it is a sign-in: the session's strength is reset."""
     level = vocabulary.strength(context.amr)
     if context.created_at > session.created > 0 and level >= 0:
         session.strength = session.base = level
@@ -378,7 +387,7 @@ def _authenticated(session: Session, context: Context, vocabulary: Vocabulary) -
 
 
 def _widest(known: tuple[str, ...], scopes: tuple[str, ...], most: int) -> tuple[str, ...]:
-    """Return all scopes of a session so far; of more than can be remembered, those of its newest event first."""
+    """Return all scopes of a session so far. Of more than `most`, those of its newest event are kept first."""
     found = {*known, *scopes}
     if len(found) > most:
         new = set(scopes)
@@ -386,7 +395,7 @@ def _widest(known: tuple[str, ...], scopes: tuple[str, ...], most: int) -> tuple
     return tuple(sorted(found))
 
 
-def _judged(
+def _record_verdicts(
     profile: Profile,
     session: Session,
     observation: Observation,
@@ -394,17 +403,17 @@ def _judged(
     verdicts: Sequence[Verdict],
     fold_context: FoldContext,
 ) -> list[str]:
-    """Record the verdicts on an event; evaluate the risks as well that they raise over a threshold."""
+    """Record the verdicts on an event; if they raise a risk over a threshold, evaluate that risk, too."""
     half_life, now = fold_context.limits.risk_half_life, observation.time
     threshold = fold_context.engine.policy.risk_threshold
     before, user_before = _risks(profile, session, now, half_life)
     found = [_record_verdict(profile, session, observation, verdict, fold_context) for verdict in verdicts]
     after, user_after = _risks(profile, session, now, half_life)
     if _is_crossed(before, after, threshold):
-        found += _sum_up(profile, session, observation, view, verdicts, fold_context, Trigger.RISK, after)
+        found += _summarise(profile, session, observation, view, verdicts, fold_context, Trigger.RISK, after)
     is_another = before < CONTRIBUTION <= after and user_after >= threshold
     if is_another or _is_crossed(user_before, user_after, threshold):
-        found += _sum_up(profile, session, observation, view, verdicts, fold_context, Trigger.USER_RISK, user_after)
+        found += _summarise(profile, session, observation, view, verdicts, fold_context, Trigger.USER_RISK, user_after)
     return found
 
 
@@ -419,7 +428,7 @@ def _is_crossed(before: float, after: float, threshold: float) -> bool:
     return after >= threshold and (before < threshold or before < CRITICAL <= after)
 
 
-def _sum_up(
+def _summarise(
     profile: Profile,
     session: Session,
     observation: Observation,
@@ -429,7 +438,7 @@ def _sum_up(
     trigger: Trigger,
     risk: float,
 ) -> list[str]:
-    """Ask the detections that sum up the findings of an event, and record what they say."""
+    """Evaluate the detections that summarise the findings of an event, and record their verdicts."""
     if not int(trigger) & fold_context.engine.triggers:
         return []
     view.trigger, view.verdicts, view.risk = trigger, verdicts, risk
@@ -448,7 +457,7 @@ def _record_verdict(
     *,
     sums_up: bool = False,
 ) -> str:
-    """Put a verdict to its like; what only sums up others adds nothing to the risk."""
+    """Add a verdict to its finding. A verdict that only summarises others (`sums_up`) does not raise the risk."""
     limits, now = fold_context.limits, observation.time
     bucket = now - now % limits.grouping
     uid = finding_uid(
@@ -460,7 +469,7 @@ def _record_verdict(
     if finding is None:
         session.findings += 1
         if not sums_up:
-            _alarm(profile, session, verdict, now, fold_context)
+            _raise_risk(profile, session, verdict, now, fold_context)
         profile.open_findings[uid] = _open_finding(verdict, observation, bucket, fold_context.contexts)
         _bound_findings(profile, limits)
     else:
@@ -470,14 +479,14 @@ def _record_verdict(
             finding.changed_at_count = finding.count
         if finding.suppressed_by and not verdict.suppressed_by:
             _unsuppress(finding, verdict, observation, fold_context.contexts)
-            _alarm(profile, session, verdict, now, fold_context)
+            _raise_risk(profile, session, verdict, now, fold_context)
         finding.severity = max(finding.severity, verdict.severity)
         finding.score = max(finding.score, verdict.score)
     return uid
 
 
 def _report_once(profile: Profile, session: Session, verdict: Verdict, now: int, limits: Limits) -> None:
-    """Remember what is raised once; a repeat within the quarantine of the first keeps its session in quarantine."""
+    """Record a finding that is raised once. A repeat within the quarantine after it keeps its session in quarantine."""
     if all(reason.startswith(COVERED_BY) for reason in verdict.suppressed_by):
         note_report(profile.baseline, verdict.once, verdict.severity, now, limits)
     elif verdict.suppressed_by == (TOLD_BEFORE,) and (known := profile.baseline.reported.get(verdict.once)):
@@ -487,7 +496,7 @@ def _report_once(profile: Profile, session: Session, verdict: Verdict, now: int,
 
 
 def _unsuppress(finding: OpenFinding, verdict: Verdict, observation: Observation, contexts: Contexts) -> None:
-    """Let the first occurrence that nothing excuses speak for the finding."""
+    """Make the first occurrence that is not suppressed the one that the finding reports."""
     finding.suppressed_by, finding.changed_at_count = (), finding.count
     finding.summary, finding.evidence = verdict.summary, verdict.evidence
     finding.context, finding.before = observation.context, contexts.number(verdict.before)
@@ -509,7 +518,7 @@ def _bound_findings(profile: Profile, limits: Limits) -> None:
         profile.opened().dropped += 1
 
 
-def _alarm(profile: Profile, session: Session, verdict: Verdict, now: int, fold_context: FoldContext) -> None:
+def _raise_risk(profile: Profile, session: Session, verdict: Verdict, now: int, fold_context: FoldContext) -> None:
     if verdict.suppressed_by:
         return
     limits = fold_context.limits

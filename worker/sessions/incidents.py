@@ -1,9 +1,9 @@
-"""Findings of one user to incidents: what belongs together, its state, and which states are still to be published.
+"""Groups the findings of one user into incidents, and keeps which states of them are still to be published.
 
 `IncidentTracker` keeps the newest state of every finding. Incidents are a function of these and of the time up to
-which the input is complete (`clock`), so that they depend neither on the order of arrival nor on how messages were
-cut into batches. What was published is kept beside them in `IncidentRecord`, because an incident that was published
-and then ceases to exist has to be closed: its findings were withdrawn, or a late finding joined it to an earlier one.
+which the input is complete (`clock`). So they depend neither on the order of arrival nor on how messages were divided
+into batches. `IncidentRecord` also keeps what was published: an incident that was published and then ceases to exist
+has to be closed. This happens when its findings are withdrawn, or when a late finding joins it to an earlier incident.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class IncidentLimits(NamedTuple):
     """Bounds and times, in counts and milliseconds.
 
     Attributes:
-        quiet: alerting findings this close to each other belong together; an incident without one for so long is
-            resolved.
-        retention: how long a resolved incident is remembered: until then a finding of the same session reopens it.
-        findings: most findings kept of a user. Of more, the first `first` and the newest are kept.
+        quiet: alerting findings of a user at most this far apart belong to one incident. An incident without a new one
+            for this long is resolved.
+        retention: how long a resolved incident is kept. Within this time a finding of the same session reopens it.
+        findings: maximum number of findings kept of a user. Above it, findings without an alert are dropped first, then
+            those after the first `first` ones.
         first: see `findings`.
     """
 
@@ -40,12 +41,12 @@ class IncidentLimits(NamedTuple):
 
 
 class ObservedContext(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where an event came from, as its evidence says.
+    """Network, place and device of an event, from the evidence of a finding.
 
     Attributes:
-        network, place, device: for people; empty when unknown.
-        known: which of `NETWORK`, `COUNTRY` and `DEVICE` the user's baseline knew when the finding was made; -1 when
-            the evidence does not say.
+        network, place, device: text for people; empty when unknown.
+        known: which of `NETWORK`, `COUNTRY` and `DEVICE` were in the user's baseline when the finding was made; -1 when
+            the evidence does not contain it.
     """
 
     ip: str
@@ -63,12 +64,12 @@ NETWORK, COUNTRY, DEVICE = 1, 2, 4
 
 
 class TrackedFinding(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The newest state of a finding, as far as incidents need it.
+    """The newest state of a finding, with the properties that incidents need.
 
     Attributes:
-        session: of its first occurrence, also for findings about the user; empty when it has none.
+        session: session of its first occurrence, also for findings about the user; empty when it has none.
         first, last: event time of the first and the last occurrence.
-        detected_at: timestamp of the record that brought this state about.
+        detected_at: timestamp of the record that caused this state.
         is_alert: see `schemas.finding.Finding.is_alert`.
     """
 
@@ -92,7 +93,7 @@ class TrackedFinding(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class GivenVerdict(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
-    """What feedback says of a finding: `schemas.feedback.Feedback`'s verdict, given at `time` by `author`."""
+    """Feedback on a finding: the `verdict` of a `schemas.feedback.Feedback`, given at `time` by `author`."""
 
     time: int
     verdict: str
@@ -100,20 +101,20 @@ class GivenVerdict(msgspec.Struct, frozen=True, array_like=True, gc=False, order
 
     @property
     def is_false(self) -> bool:
-        """Whether it says that the finding is a false positive."""
+        """Whether the verdict is "false positive"."""
         return self.verdict == "false_positive"
 
 
 class IncidentRecord(msgspec.Struct, array_like=True, gc=False):
-    """An incident as of the last change.
+    """An incident after its last change.
 
     Attributes:
-        revision: identifies what has to be told of it: severity, kinds of findings, state, resolution.
-        version: grows with every change, also of counts and of findings that do not alert.
-        members: its alerting findings, in order of time. `attached`: the others that belong to it.
-        due: when it is resolved if nothing more is found.
-        digest: of everything it consists of. `published`: the revision last published, 0 for none.
-        acknowledged: somebody looks into one of its alerting findings, or confirmed one.
+        revision: grows with every change that is published: severity, detections, state, resolution, acknowledgement.
+        version: grows with every change, also of counts and of findings without an alert.
+        members: uids of its alerting findings, in order of time. `attached`: uids of its other findings.
+        due: when it is resolved if no further finding comes.
+        digest: hash of everything that it consists of. `published`: the revision last published; 0 for none.
+        acknowledged: whether an analyst is investigating one of its alerting findings, or has confirmed one.
     """
 
     uid: str
@@ -135,24 +136,24 @@ class IncidentRecord(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def exists(self) -> bool:
-        """Whether its findings are still its own, see `Resolution.WITHDRAWN` and `Resolution.MERGED`."""
+        """Whether it still has alerting findings of its own, see `Resolution.WITHDRAWN` and `Resolution.MERGED`."""
         return self.resolution not in (Resolution.WITHDRAWN, Resolution.MERGED)
 
     def material(self) -> tuple[object, ...]:
-        """Return what makes a new revision when it changes."""
+        """Return the properties of which a change makes a new revision."""
         return self.severity, self.detections, self.state, self.resolution, self.merged_into, self.acknowledged
 
 
 class IncidentTracker(msgspec.Struct, array_like=True):
-    """What is kept of one user's findings.
+    """The findings and incidents of one user.
 
     Attributes:
-        user_id: empty for findings about no single user; `subject` names the network or client then, and `key` is the
-            key of their messages.
-        findings: by uid. `records`: incidents by uid, also those that were published and exist no more.
-        verdicts: the latest feedback on a finding, by the finding's uid.
-        clock: up to when nothing more is to come, milliseconds.
-        dropped: findings put out for want of room.
+        user_id: empty for findings that are not about one user. Then `subject` names the network or client, and `key`
+            is the key of their messages.
+        findings: findings by uid. `records`: incidents by uid, also those that were published and no longer exist.
+        verdicts: finding uid -> the latest feedback on it.
+        clock: time up to which the input is complete, milliseconds.
+        dropped: number of findings dropped because of `IncidentLimits.findings`.
     """
 
     tenant_id: str = ""
@@ -176,17 +177,17 @@ def encode_tracker(tracker: IncidentTracker, limits: IncidentLimits) -> bytes:
     return _FORMAT.encode(tracker, next_due(tracker, limits))
 
 
-# What changes a tracker
+# Changes of a tracker
 
 
 def track(tracker: IncidentTracker, finding: TrackedFinding, limits: IncidentLimits) -> bool:
-    """Take in a state of a finding; False when it or a newer one was taken in before."""
+    """Apply a state of a finding; return False when this state or a newer one was applied before."""
     known = tracker.findings.get(finding.uid)
     if known is not None and known.revision >= finding.revision:
         return False
     tracker.findings[finding.uid] = finding
     if len(tracker.findings) > limits.findings:
-        _put_out(tracker, limits)
+        _evict_finding(tracker, limits)
     _refresh(tracker, finding.detected_at, limits)
     return True
 
@@ -194,7 +195,7 @@ def track(tracker: IncidentTracker, finding: TrackedFinding, limits: IncidentLim
 def mark(tracker: IncidentTracker, uids: Iterable[str], verdict: GivenVerdict, limits: IncidentLimits) -> bool:
     """Apply a verdict to findings; return False when it changes nothing.
 
-    Of several verdicts on a finding the latest counts, in whatever order they arrive.
+    If there are several verdicts on a finding, the latest counts, whatever the order of arrival.
     """
     known = tracker.verdicts
     changed = [uid for uid in uids if uid in tracker.findings and (uid not in known or known[uid] < verdict)]
@@ -206,14 +207,15 @@ def mark(tracker: IncidentTracker, uids: Iterable[str], verdict: GivenVerdict, l
 
 
 def advance(tracker: IncidentTracker, now: int, limits: IncidentLimits) -> None:
-    """Advance the clock up to which the input is complete: resolve quiet incidents, forget those resolved long ago.
+    """Advance the clock up to which the input is complete: resolve quiet incidents, remove those past their retention.
 
-    An incident that is quiet and old at once, as after a long outage, is resolved now and forgotten the next time.
+    If an incident is quiet and past its retention at once, as after a long outage, it is resolved now and removed by
+    the next call.
     """
     tracker.clock = max(tracker.clock, now)
     over = {uid for uid, record in tracker.records.items() if _is_over(record, tracker.clock - limits.retention)}
-    gone = {*_held(tracker.records[uid] for uid in over), *_loose(tracker, limits)}
-    gone -= _held(each for each in tracker.records.values() if each.uid not in over and each.exists)
+    gone = {*_assigned(tracker.records[uid] for uid in over), *_unassigned(tracker, limits)}
+    gone -= _assigned(each for each in tracker.records.values() if each.uid not in over and each.exists)
     tracker.records = {uid: record for uid, record in tracker.records.items() if uid not in over}
     tracker.findings = {uid: each for uid, each in tracker.findings.items() if uid not in gone}
     tracker.verdicts = {uid: each for uid, each in tracker.verdicts.items() if uid in tracker.findings}
@@ -224,22 +226,22 @@ def _is_over(record: IncidentRecord, before: int) -> bool:
     return record.state is IncidentState.RESOLVED and record.due <= before
 
 
-def _loose(tracker: IncidentTracker, limits: IncidentLimits) -> set[str]:
-    """Return findings of no incident that no later one can be close to."""
-    held = _held(tracker.records.values())
+def _unassigned(tracker: IncidentTracker, limits: IncidentLimits) -> set[str]:
+    """Return the findings that belong to no incident and that no later finding can be close to."""
+    assigned = _assigned(tracker.records.values())
     return {
         uid
         for uid, each in tracker.findings.items()
-        if uid not in held and max(each.first, each.detected_at) + limits.quiet <= tracker.clock
+        if uid not in assigned and max(each.first, each.detected_at) + limits.quiet <= tracker.clock
     }
 
 
-def _held(records: Iterable[IncidentRecord]) -> set[str]:
+def _assigned(records: Iterable[IncidentRecord]) -> set[str]:
     return {uid for each in records for uid in (*each.members, *each.attached)}
 
 
-def _put_out(tracker: IncidentTracker, limits: IncidentLimits) -> None:
-    """Drop a finding that does not alert, or else one of the middle: the first ones and the newest are kept."""
+def _evict_finding(tracker: IncidentTracker, limits: IncidentLimits) -> None:
+    """Drop the earliest finding without an alert; if all alert, the one after the first `limits.first`."""
     ordered = sorted(tracker.findings.values(), key=lambda each: (each.first, each.uid))
     others = [each for each in ordered if not each.is_alert]
     uid = (others[0] if others else ordered[limits.first]).uid
@@ -249,45 +251,45 @@ def _put_out(tracker: IncidentTracker, limits: IncidentLimits) -> None:
 
 
 def acknowledgement(tracker: IncidentTracker, members: Iterable[str]) -> GivenVerdict | None:
-    """Return the first verdict on one of these findings that does not say that it is false."""
+    """Return the earliest verdict on one of these findings that is not "false positive"."""
     found = (tracker.verdicts[uid] for uid in members if uid in tracker.verdicts)
     return min((each for each in found if not each.is_false), default=None)
 
 
 def next_due(tracker: IncidentTracker, limits: IncidentLimits) -> int:
-    """Return when time alone changes something next, in milliseconds."""
+    """Return when the tracker next changes without a new message, in milliseconds."""
     times = [
         record.due + (limits.retention if record.state is IncidentState.RESOLVED else 0)
         for record in tracker.records.values()
     ]
-    held = _held(tracker.records.values())
-    loose = (each for uid, each in tracker.findings.items() if uid not in held)
-    times += [max(each.first, each.detected_at) + limits.quiet for each in loose]
+    assigned = _assigned(tracker.records.values())
+    unassigned = (each for uid, each in tracker.findings.items() if uid not in assigned)
+    times += [max(each.first, each.detected_at) + limits.quiet for each in unassigned]
     return min(times, default=NEVER)
 
 
 def pending(tracker: IncidentTracker) -> list[IncidentRecord]:
-    """Return the incidents whose newest revision is not published yet, those that are closed first."""
+    """Return the incidents whose newest revision is not published yet, resolved ones first."""
     found = [record for record in tracker.records.values() if record.revision != record.published]
     return sorted(found, key=lambda record: (record.state is not IncidentState.RESOLVED, record.revision, record.uid))
 
 
-# What belongs together
+# Grouping
 
 
 def _refresh(tracker: IncidentTracker, cause: int, limits: IncidentLimits) -> None:
-    """Bring the records in line with the findings; `cause` is the time of the record that changed them."""
-    alive = _alive(tracker, limits)
+    """Update the records from the findings. `cause` is the timestamp of the message that changed them, or 0."""
+    alive = _incidents_of(tracker, limits)
     where = {uid: each.uid for each in alive.values() for uid in each.members}
     for uid, record in tracker.records.items():
         if uid not in alive:
-            _vanish(record, where, cause)
+            _close(record, where, cause)
     for uid, new in alive.items():
         _update(tracker.records.setdefault(uid, IncidentRecord(uid)), new, cause)
 
 
 def _update(record: IncidentRecord, new: IncidentRecord, cause: int) -> None:
-    """Take over what is new. Revisions follow timestamps, so that they grow even after a record was forgotten."""
+    """Apply a new state. Revisions are at least the timestamp, so that they grow even after a record was removed."""
     if record.digest == new.digest:
         return
     at = cause or new.due
@@ -300,8 +302,8 @@ def _update(record: IncidentRecord, new: IncidentRecord, cause: int) -> None:
     record.members, record.attached, record.due, record.digest = new.members, new.attached, new.due, new.digest
 
 
-def _vanish(record: IncidentRecord, where: Mapping[str, str], cause: int) -> None:
-    """Close an incident whose alerting findings are no more, or are another's by now."""
+def _close(record: IncidentRecord, where: Mapping[str, str], cause: int) -> None:
+    """Close an incident whose alerting findings no longer exist, or belong to another incident now."""
     merged_into = next((where[uid] for uid in record.members if uid in where), "")
     resolution = Resolution.MERGED if merged_into else Resolution.WITHDRAWN
     if (record.resolution, record.merged_into) == (resolution, merged_into):
@@ -312,8 +314,8 @@ def _vanish(record: IncidentRecord, where: Mapping[str, str], cause: int) -> Non
     record.digest = b""
 
 
-def _alive(tracker: IncidentTracker, limits: IncidentLimits) -> dict[str, IncidentRecord]:
-    """Return the incidents of the findings as they are, by uid."""
+def _incidents_of(tracker: IncidentTracker, limits: IncidentLimits) -> dict[str, IncidentRecord]:
+    """Return the incidents of the present findings, by uid."""
     owner = tracker.user_id or tracker.subject
     clusters = {
         incident_uid(tracker.tenant_id, owner, members[0].session or members[0].uid): members
@@ -325,7 +327,7 @@ def _alive(tracker: IncidentTracker, limits: IncidentLimits) -> dict[str, Incide
 
 
 def _clusters(alerts: Iterable[TrackedFinding], quiet: int) -> list[list[TrackedFinding]]:
-    """Return the alerts by incident, each in order of time: those of one session, and those close to each other."""
+    """Group alerts into incidents, in order of time: alerts of one session, and alerts close to each other."""
     clusters: list[list[TrackedFinding]] = []
     by_session: dict[str, list[TrackedFinding]] = {}
     newest: list[TrackedFinding] = []
@@ -351,7 +353,7 @@ def _join(
     clusters: list[list[TrackedFinding]],
     by_session: dict[str, list[TrackedFinding]],
 ) -> list[TrackedFinding]:
-    """Make one cluster of two."""
+    """Join two clusters into one."""
     clusters[:] = [each for each in clusters if each is not one and each is not other]
     joined = sorted([*one, *other], key=_order)
     clusters.append(joined)
@@ -366,7 +368,7 @@ def _order(finding: TrackedFinding) -> tuple[int, bool, str, str]:
 def _attached(
     tracker: IncidentTracker, clusters: Mapping[str, Sequence[TrackedFinding]], quiet: int
 ) -> dict[str, list[TrackedFinding]]:
-    """Return by incident the findings that do not alert: those of its sessions, and others close to it."""
+    """Return the findings without an alert by incident: those of its sessions, and others close to it."""
     found: dict[str, list[TrackedFinding]] = {uid: [] for uid in clusters}
     if not clusters:
         return found
@@ -405,7 +407,7 @@ def _record(
         members=tuple(each.uid for each in members),
         attached=tuple(each.uid for each in attached),
         due=due,
-        # Once it is resolved, there is nothing to be told of who looks into it.
+        # A resolved incident is never shown as acknowledged.
         acknowledged=resolution is Resolution.NONE and any(each.uid in verdicts for each in active),
     )
     states = [(each.uid, each.revision, verdicts.get(each.uid)) for each in (*members, *attached)]
@@ -414,7 +416,7 @@ def _record(
 
 
 def _state(active: Sequence[TrackedFinding]) -> IncidentState:
-    """Return whether a later event than the first added anything to it."""
+    """Return `UPDATED` if an event after the first raised the severity or added another detection, else `OPEN`."""
     start = active[0].first
     first = [each for each in active if each.first == start]
     severity, kinds = max(each.severity for each in first), {each.detection for each in first}

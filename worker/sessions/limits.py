@@ -1,4 +1,4 @@
-"""The bounds and times the state lives by. All in milliseconds or counts."""
+"""Bounds of the state. Times are in milliseconds."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 UNKNOWN_LIFETIME = DAY
-"""A session whose lifetime is not known counts as live for so long after its last use."""
+"""A session without a known lifetime counts as live for this long after its last use."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the state.
+    """Bounds of the state, in counts, bytes and milliseconds.
 
     Attributes:
-        clock_skew: tolerance between clocks, everywhere.
-        allowed_lateness: how much later than the user's newest event an event may come and still be judged.
-        window: observations kept per user for putting late events in order.
-        revocation_grace: activity this long after a deletion is still a request under way.
-        ended_ttl: how long ended sessions are remembered.
-        idle_ttl: how long a user without any event is remembered.
-        revoked: revocations kept per user of sessions that were put out of the state before `ended_ttl`.
-        sessions, open_findings, trail, baseline_entries, pending: most of each kept per user (per session for `trail`).
-        clients, places, reported: likewise.
+        clock_skew: tolerated difference between any two clocks.
+        allowed_lateness: how far an event's time may be behind the user's newest event; later events are not judged.
+        window: observations kept per user to put late events in order.
+        revocation_grace: activity within this time after a deletion counts as a request that was already under way.
+        ended_ttl: how long an ended session is kept.
+        idle_ttl: how long a user is kept without any event.
+        revoked: revocations kept per user, of sessions that were evicted before `ended_ttl` passed.
+        sessions, open_findings, baseline_entries, pending, clients, places, reported: maximum number kept per user.
+        trail: maximum number of changes of network or device kept per session.
         reported_ttl: how long after its last occurrence a finding that is raised once is not raised again.
-        scopes: most scopes remembered per session.
-        context_bytes: bytes of a user's contexts above which the state is cut; see `worker.sessions.reorder`.
-        grouping: event-time bucket within which repeats are one finding.
-        quarantine: how long after a finding of medium or above observations stay out of the history.
-        risk_half_life: in which risk halves. history_half_life: in which the weight of history halves.
-        rate_half_life: in which the weight of the rate of session starts halves.
+        scopes: maximum number of scopes kept per session.
+        context_bytes: size of a user's contexts, in bytes, above which the state is shrunk; see
+            `worker.sessions.reorder`.
+        grouping: length of the event-time bucket in which repeats are one finding.
+        quarantine: how long a session's observations stay out of the baseline after a finding of medium severity or
+            above that casts doubt on who holds it.
+        risk_half_life: half-life of risk. history_half_life: half-life of the baseline's counts.
+        rate_half_life: half-life of the rate of session starts.
     """
 
     clock_skew: int = 60 * SECOND

@@ -1,4 +1,8 @@
-"""A user's events in their place: in-order events step the head on, late ones fold it anew from the base."""
+"""Applies a user's events in event-time order, whatever their order of arrival.
+
+An event that is newer than all others is applied to the current profile. A late event is inserted at its place, and
+the events after it are folded again, from the midpoint or the checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +47,10 @@ if TYPE_CHECKING:
 
 
 class FindingChange(NamedTuple):
-    """A finding that was created, updated or closed, and the user it is about (`""`: the tenant alone).
+    """A finding that was created, updated or closed, and the user it is about; `""` when it is about the tenant only.
 
     Attributes:
-        is_material: more than its count and its last occurrence changed.
+        is_material: whether more than its count and its last occurrence changed.
     """
 
     tenant_id: str
@@ -58,11 +62,11 @@ class FindingChange(NamedTuple):
 
 
 class StartedSession(NamedTuple):
-    """The start of a session, to be announced.
+    """The start of a session, to be announced to the correlation stage.
 
     Attributes:
-        time: event time. `replaces`: the one announced before, 0 for none.
-        context: of the first event.
+        time: event time. `replaces`: the start time that was announced before; 0 for none.
+        context: context of the first event.
     """
 
     uid: str
@@ -73,15 +77,17 @@ class StartedSession(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What applying one event did.
+    """Result of applying one event.
 
     Attributes:
-        late: it came later than the allowed lateness and was not judged.
+        late: the event exceeds the allowed lateness and was not judged.
         duplicate: the same event was applied before.
-        current: the event is the newest of its session, which lives: its own row tells the session's state.
-        sessions: uids of other sessions whose state changed. `evicted`: sessions put out for want of room.
-        started: sessions that began, or of whose beginning a late event says something else than was announced.
-        truncated: the user's state was over its bound in bytes, and was cut.
+        current: the event is the newest of a live session: the row of the event holds the session's state.
+        changes: findings that were created, updated or closed.
+        sessions: uids of sessions whose state changed and that need a row of their own.
+        evicted: sessions removed because the state was full.
+        started: sessions that began, or whose announced start a late event changed.
+        truncated: the user's state exceeded its bound in bytes and was shrunk.
     """
 
     late: bool
@@ -102,12 +108,12 @@ ROUTINE = LATE._replace(late=False, current=True)
 def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine, limits: Limits) -> Applied:
     """Apply one event to a user's state, in place."""
     user.applied += 1
-    head, time, uid = user.current, event.event_time, event.session_uid
-    if time < head.time - limits.allowed_lateness or time <= user.checkpoint_time:
+    profile, time, uid = user.current, event.event_time, event.session_uid
+    if time < profile.time - limits.allowed_lateness or time <= user.checkpoint_time:
         return LATE
     encoded = _encode_context(event, known)
     activity = event.activity_time or 0
-    if time > head.time and _routine(user, event, known, encoded, engine, limits):
+    if time > profile.time and _routine(user, event, known, encoded, engine, limits):
         _touch(user, uid, limits)
         return ROUTINE
     contexts = user.next_context
@@ -116,7 +122,7 @@ def apply(user: User, event: SessionEvent, known: Enrichment, engine: RuleEngine
     fold_context = FoldContext(user.tenant_id, user.user_id, Contexts(user.contexts), engine, limits)
     applied = (
         _in_order(user, observation, uid, fold_context)
-        if time > head.time
+        if time > profile.time
         else _out_of_order(user, observation, fold_context)
     )
     if user.next_context != contexts and _is_oversized(user, limits):
@@ -129,10 +135,10 @@ def _is_oversized(user: User, limits: Limits) -> bool:
 
 
 def _truncated(user: User, applied: Applied, limits: Limits) -> Applied:
-    """Cut a state that is over its bound: the window goes, then findings and sessions, the least alive first.
+    """Shrink a state that exceeds its bound: drop the window first, then half of the findings and sessions at a time.
 
-    Contexts are what producers can make large; everything else is bounded in number and small. An event that is older
-    than the cut is late: it is stored and not judged. A live session that is cut is reported as evicted.
+    Only contexts can be made large by producers; everything else is small and bounded in number. An event that is older
+    than the new checkpoint is late: it is stored and not judged. A live session that is removed is reported as evicted.
     """
     evicted, profile = list(applied.evicted), user.current
     while True:
@@ -146,7 +152,10 @@ def _truncated(user: User, applied: Applied, limits: Limits) -> Applied:
 
 
 def _halve(profile: Profile, limits: Limits) -> list[tuple[str, Session]]:
-    """Remove half of the sessions, findings and pending observations, the oldest first; return the live sessions."""
+    """Remove half of the sessions, findings and pending observations, the oldest first; return the live sessions.
+
+    Ended and expired sessions are removed before live ones.
+    """
     sessions, now = profile.sessions, profile.time
     order = sorted(sessions, key=lambda uid: (is_live(sessions[uid], now), sessions[uid].seen, uid))
     gone = [(uid, forget_session(profile, uid, limits)) for uid in order[: (len(order) + 1) // 2]]
@@ -159,9 +168,9 @@ def _halve(profile: Profile, limits: Limits) -> list[tuple[str, Session]]:
 
 
 def _touch(user: User, uid: str, limits: Limits) -> None:
-    """Note that a session changed: by this alone, not by when somebody looks, is its row in `sessions` determined.
+    """Record that a session changed. Its row in `sessions` depends only on this, not on when the row is written.
 
-    If its expiry was reported it will be again, for its row has changed.
+    If the session's expiry was reported, it will be reported again, because the row has changed.
     """
     user.touched[uid] = (user.applied, user_risk(user, user.current.sessions[uid].seen, limits))
     if user.timed_out:
@@ -169,9 +178,9 @@ def _touch(user: User, uid: str, limits: Limits) -> None:
 
 
 def user_risk(user: User, now: int, limits: Limits) -> float:
-    """Return a user's risk at `now`, milliseconds."""
-    head = user.current
-    return decayed(head.risk, now - head.risk_at, limits.risk_half_life) if head.risk else 0.0
+    """Return the user's risk at `now`, in milliseconds."""
+    profile = user.current
+    return decayed(profile.risk, now - profile.risk_at, limits.risk_half_life) if profile.risk else 0.0
 
 
 def _started(user: User, observation: Observation, uid: str, contexts: Contexts) -> StartedSession:
@@ -182,7 +191,7 @@ def _started(user: User, observation: Observation, uid: str, contexts: Contexts)
 def _started_anew(
     old: Profile, new: Profile, window: Sequence[Observation], contexts: Contexts
 ) -> Iterator[StartedSession]:
-    """Yield the sessions of whose beginning a late event says something else than was announced."""
+    """Yield the sessions whose start, or its history, differs from the one announced because of a late event."""
     for uid, session in new.sessions.items():
         known = old.sessions.get(uid)
         if not session.history or (known and (known.started, known.history) == (session.started, session.history)):
@@ -207,49 +216,49 @@ def _encode_context(event: SessionEvent, known: Enrichment) -> bytes:
 def _routine(
     user: User, event: SessionEvent, known: Enrichment, encoded: bytes, engine: RuleEngine, limits: Limits
 ) -> bool:
-    """Take in an event that changes nothing but times, the bulk of all traffic; tell whether it was one.
+    """Apply an event if it changes nothing but times, as most events do; return whether it was such an event.
 
-    What it does is what `fold.step` would do, at a fraction of the cost; a test holds the two together.
+    The effect is that of `fold.step`, at a fraction of the cost. A test compares the two.
     """
-    head, time, activity = user.current, event.event_time, event.activity_time or 0
-    session = head.sessions.get(event.session_uid)
+    profile, time, activity = user.current, event.event_time, event.activity_time or 0
+    session = profile.sessions.get(event.session_uid)
     if session is None or user.contexts[session.context] != encoded or session.ended or session.alarmed:
         return False
-    place, where = known.place, head.place
+    place, where = known.place, profile.place
     trusted = is_own_place(known.network, place)
     if (
         event.is_deleted
         or event.future_by
-        or head.waiting
+        or profile.waiting
         or time >= user.rotate_at
         or (user.window_size + 1) * (1 if user.midpoint else 2) >= limits.window
         or time // DAY != session.seen // DAY
         or (session.expires and activity > session.expires + limits.clock_skew)
         or 0 < activity < (event.created_at or 0) - limits.clock_skew
         or (trusted and where[0] and (where[2] != place.latitude or where[3] != place.longitude))
-        or is_country_alone(head, place, known.network)
+        or is_country_alone(profile, place, known.network)
     ):
         return False
     user.append(Observation(time, activity, KIND_INDEX[event.kind], session.context, 0))
-    head.time = session.seen = time
+    profile.time = session.seen = time
     session.events += 1
     session.activity = max(session.activity, activity)
     if session.max_age_minutes:
         session.expires = expiry(session, engine.policy.expiry)
     if trusted and activity >= where[1] and not _is_gateway(user, session, engine.policy):
-        head.place = (session.context, activity, place.latitude or 0.0, place.longitude or 0.0)
+        profile.place = (session.context, activity, place.latitude or 0.0, place.longitude or 0.0)
     return True
 
 
 def _is_gateway(user: User, session: Session, policy: TenantPolicy) -> bool:
-    # `fold.is_gateway` written out as far as it goes for most tenants, which have no such lists.
+    # A fast path before `fold.is_gateway`: most tenants have no such lists.
     if not (policy.allowed_networks or policy.allowed_asns):
         return False
     return is_gateway(Contexts(user.contexts)[session.context], policy)
 
 
 def intern(user: User, uid: str, encoded: bytes) -> int:
-    """Return the number of an encoded context, remembering it if it is new."""
+    """Return the number of an encoded context; a new context is added to the state."""
     session = user.current.sessions.get(uid)
     if session is not None and user.contexts[session.context] == encoded:
         return session.context
@@ -299,7 +308,7 @@ def _out_of_order(user: User, observation: Observation, fold_context: FoldContex
 
 
 def _repeated(user: User, uid: str, finding: OpenFinding) -> FindingChange:
-    """Return the change that one more occurrence makes."""
+    """Return the change of a finding by one more occurrence."""
     activity = Activity.CREATE if finding.count == 1 else Activity.UPDATE
     return FindingChange(
         user.tenant_id, user.user_id, uid, activity, finding, finding.count == finding.changed_at_count
@@ -318,14 +327,14 @@ def _change(user: User, uid: str, activity: Activity, finding: OpenFinding) -> F
 
 
 def _order(observation: Observation, contexts: Contexts) -> tuple[int, bytes]:
-    """Order by event time; among equals by content, so that the order of arrival has no say."""
+    """Return the sort key of an observation: event time, then content, so that the order of arrival has no effect."""
     return observation.time, encode_context(
         (observation.kind, observation.activity, observation.future_by, contexts[observation.context])
     )
 
 
 def _fold_again(user: User, window: Sequence[Observation], since: int, fold_context: FoldContext) -> Profile:
-    """Return the profile of the whole window; observations before `since` are unchanged."""
+    """Return the profile after the whole window. Observations before `since` have not changed since the last fold."""
     if user.midpoint and since > user.midpoint_time:
         profile = decode_profile(user.midpoint)
         for observation in window:
@@ -333,18 +342,18 @@ def _fold_again(user: User, window: Sequence[Observation], since: int, fold_cont
                 step(profile, observation, fold_context)
         return profile
     profile = decode_profile(user.checkpoint)
-    middle = None
+    midpoint = None
     for observation in window:
-        if middle is None and user.midpoint and observation.time > user.midpoint_time:
-            user.midpoint = middle = encode_profile(profile)
+        if midpoint is None and user.midpoint and observation.time > user.midpoint_time:
+            user.midpoint = midpoint = encode_profile(profile)
         step(profile, observation, fold_context)
-    if middle is None and user.midpoint:
+    if midpoint is None and user.midpoint:
         user.midpoint = encode_profile(profile)
     return profile
 
 
 def _difference(user: User, old: dict[str, OpenFinding]) -> list[FindingChange]:
-    """Return how the user's open findings differ from `old`."""
+    """Return the changes from the open findings `old` to the user's present ones."""
     new = user.current.open_findings
     changes = [
         _change(user, uid, Activity.CREATE if uid not in old else Activity.UPDATE, finding)._replace(
@@ -358,30 +367,31 @@ def _difference(user: User, old: dict[str, OpenFinding]) -> list[FindingChange]:
 
 
 def _reported(evicted: Sequence[tuple[str, Session]], changes: Sequence[FindingChange]) -> set[int]:
-    """Return the contexts of what has left the state and is still to be reported of."""
+    """Return the contexts of evicted sessions and changed findings, which are still needed to write their rows."""
     pairs = [(change.finding.context, change.finding.before) for change in changes]
     return {number for pair in pairs for number in pair} | {session.context for _, session in evicted}
 
 
 def _rotate(user: User, fold_context: FoldContext, reported: set[int]) -> None:
-    """Move the base on when nothing admissible can come before the middle, or the window is full; keep contexts told.
+    """Move the checkpoint forward when every admissible event is after the midpoint, or when the window is full.
 
-    The middle is taken when the window is half full, so that half of it stays when the base moves there. Late events
-    fill the half before it; when less than a quarter would stay, the base is folded anew up to the half.
+    The midpoint is taken when the window is half full, so that half of the window remains after the checkpoint has
+    moved there. Late events fill the half before the midpoint. If less than a quarter would remain, the profile is
+    folded up to the middle of the window instead. Contexts in `reported` are kept.
     """
     limits = fold_context.limits
     if not user.midpoint:
         if user.rotate_at == NEVER:
             user.rotate_at = user.observations()[0].time + limits.allowed_lateness
         if user.current.time >= user.rotate_at or user.window_size * 2 >= limits.window:
-            _set_middle(user, limits)
+            _set_midpoint(user, limits)
         return
     if user.current.time < user.rotate_at and user.window_size < limits.window:
         return
     window = user.observations()
     kept = [each for each in window if each.time > user.midpoint_time]
     if user.current.time < user.rotate_at and len(kept) * 4 < limits.window:
-        kept = _move_base(user, window, window[len(window) // 2 - 1].time, fold_context)
+        kept = _move_checkpoint(user, window, window[len(window) // 2 - 1].time, fold_context)
     else:
         user.checkpoint, user.checkpoint_time = user.midpoint, user.midpoint_time
     user.keep(kept)
@@ -392,19 +402,21 @@ def _rotate(user: User, fold_context: FoldContext, reported: set[int]) -> None:
         or user.window_size * 2 >= limits.window
         or not kept
     ):
-        _set_middle(user, limits)
+        _set_midpoint(user, limits)
     else:
         user.rotate_at = kept[0].time + limits.allowed_lateness
     _collect(user, reported)
 
 
-def _set_middle(user: User, limits: Limits) -> None:
+def _set_midpoint(user: User, limits: Limits) -> None:
     user.midpoint, user.midpoint_time = encode_profile(user.current), user.current.time
     user.rotate_at = user.midpoint_time + limits.allowed_lateness + 1
 
 
-def _move_base(user: User, window: Sequence[Observation], time: int, fold_context: FoldContext) -> list[Observation]:
-    """Move the base to a time within the window; return what is later."""
+def _move_checkpoint(
+    user: User, window: Sequence[Observation], time: int, fold_context: FoldContext
+) -> list[Observation]:
+    """Move the checkpoint to a time within the window; return the later observations."""
     profile = decode_profile(user.checkpoint)
     for observation in window:
         if observation.time <= time:
@@ -415,7 +427,7 @@ def _move_base(user: User, window: Sequence[Observation], time: int, fold_contex
 
 
 def _prune(profile: Profile, checkpoint_time: int, limits: Limits) -> None:
-    """Let go of findings that no admissible event can change any more."""
+    """Remove the findings that no admissible event can change any more."""
     if profile.open_findings:
         old = [
             uid for uid, finding in profile.open_findings.items() if finding.bucket + limits.grouping <= checkpoint_time
@@ -425,7 +437,7 @@ def _prune(profile: Profile, checkpoint_time: int, limits: Limits) -> None:
 
 
 def _collect(user: User, reported: set[int]) -> None:
-    """Forget contexts nobody refers to."""
+    """Remove unreferenced contexts, and what is kept of sessions that are no longer in the state."""
     used = reported | {observation.context for observation in user.observations()}
     for profile in (user.current, decode_profile(user.checkpoint), decode_profile(user.midpoint)):
         used.update(_references(profile))
@@ -444,7 +456,7 @@ def _references(profile: Profile) -> set[int]:
 
 
 def expired(user: User, now: int, limits: Limits) -> list[str]:
-    """Return the sessions whose deadline passed by `now` and was not reported yet; they count as reported."""
+    """Return the sessions whose deadline has passed at `now` and was not reported yet, and mark them as reported."""
     found = [
         uid
         for uid, session in user.current.sessions.items()
@@ -456,13 +468,13 @@ def expired(user: User, now: int, limits: Limits) -> list[str]:
 
 
 def is_forgotten(user: User, now: int, limits: Limits) -> bool:
-    """Return whether the user was idle for so long that nothing need be remembered."""
+    """Return whether the user has been idle for longer than `idle_ttl`, so that the state is deleted."""
     return user.current.time + limits.idle_ttl < now
 
 
 def next_timer(user: User, limits: Limits) -> int:
-    """Return when the user's state next needs a look although no event may come, in milliseconds."""
-    # This is asked of every user a batch touches.
+    """Return the time of the state's next timer, in milliseconds: a session expires or the user is idle."""
+    # Called for every user that a batch touches.
     first, timed_out = NEVER, user.timed_out
     for uid, session in user.current.sessions.items():
         expires = session.expires or deadline(session)

@@ -1,7 +1,7 @@
-"""Whose session a database row is, for deletions that name nothing but the row's key.
+"""Owners of database rows: the user of each row, for deletions that carry only the row's key.
 
-A connector puts all changes of a row into one partition, in order. The state of that partition remembers the user of
-each row, wherever the user's own state is kept.
+A connector writes all changes of a row to one partition, in order. The worker of that partition stores the row's user
+in its state, whichever partition holds the user's own state.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from worker.sessions.codec import ROW_OWNER, StateFormat
 from worker.sessions.limits import DAY
 
 KEPT = 30 * DAY
-"""Since the row last changed."""
+"""How long an entry is kept after the row last changed, milliseconds."""
 RENEWED = DAY
-"""An entry is written anew when the row changed this much later than its entry says."""
+"""An entry is written again when the row changed at least this long after the time in the entry, milliseconds."""
 PREFIX = b"/row/"
-"""Begins with a slash, as no user's key does: tenants have names."""
+"""Prefix of these keys. A user's key never begins with a slash, because a tenant id is never empty."""
 
 
 class RowOwner(msgspec.Struct, frozen=True, array_like=True):
-    """The user of a row, and the event time of the change that says so, milliseconds."""
+    """The user of a row, and the event time of the change that named the user, milliseconds."""
 
     tenant_id: str
     user_id: str
@@ -49,7 +49,7 @@ def encode_row_owner(owner: RowOwner) -> bytes:
 
 
 def renewed(state: bytes | None, owner: RowOwner) -> bytes | None:
-    """Return the state that remembers an owner, None when the one there is does."""
+    """Return the state to write for an owner; None when the existing state need not change."""
     if state is not None:
         known = decode_row_owner(state)
         is_same = (known.tenant_id, known.user_id) == (owner.tenant_id, owner.user_id)

@@ -1,7 +1,7 @@
-"""What is remembered of a user, and nothing else: plain msgspec structs, compact on the wire.
+"""State of a user: plain msgspec structs with a compact encoding.
 
-`Profile` is everything that depends on events *in event-time order*; `User` keeps the profiles needed to insert
-a late event at its place. All times are integer milliseconds since the epoch, UTC; 0 means "never".
+`Profile` holds everything that depends on events *in event-time order*. `User` keeps the profiles that are needed to
+insert a late event at its place. All times are integer milliseconds since the epoch, UTC; 0 means "never".
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from worker.sessions.codec import NEVER, USER, framed, has_format, unframed
 
 
 class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What usually stays the same from one event of a session to the next.
+    """The properties of an event that usually do not change between events of a session.
 
     Attributes:
-        created_at: as the event says, milliseconds; 0 when omitted.
+        created_at: `created_at` of the event, milliseconds; 0 when omitted.
         scopes, amr, aud, session_type, max_age_minutes: None when omitted.
         listed: see `schemas.event.SessionEvent`.
     """
@@ -40,14 +40,14 @@ class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One event, as short as it can be remembered.
+    """One event in compact form.
 
     Attributes:
         time: event time.
-        activity: when the user acted; 0 when the event is no activity.
+        activity: when the user acted; 0 when the event is not an activity.
         kind: index into `KINDS`.
         context: key into `User.contexts`.
-        future_by: milliseconds the newest timestamp lay ahead of the record's own.
+        future_by: by how many milliseconds the newest timestamp was ahead of the record's own.
     """
 
     time: int
@@ -63,11 +63,11 @@ KIND_INDEX = {name: index for index, name in enumerate(KINDS)}
 
 
 class StartHistory(NamedTuple):
-    """What the user's history said of the start of a session, in order of event time.
+    """What the user's baseline said about the start of a session, in event-time order.
 
     Attributes:
-        has_baseline: there were sessions before. `is_learned`: so many that the user's networks are known.
-        is_new: none of them from this autonomous system. `is_new_client`: none with this device.
+        has_baseline: sessions of the user were admitted before. `is_learned`: the user's learning period is over.
+        is_new: the autonomous system is known and not in the baseline. `is_new_client`: likewise for the device.
     """
 
     has_baseline: bool
@@ -76,31 +76,33 @@ class StartHistory(NamedTuple):
     is_new_client: bool = False
 
     def packed(self) -> int:
-        """Return it as a number above 0."""
+        """Return the flags as bits of a number, which is never 0."""
         return 1 | self.has_baseline << 1 | self.is_learned << 2 | self.is_new << 3 | self.is_new_client << 4
 
 
 def unpacked(number: int) -> StartHistory:
-    """Return what `StartHistory.packed` made a number of."""
+    """Return the `StartHistory` that was packed into a number."""
     return StartHistory(*(bool(number & 1 << bit) for bit in (1, 2, 3, 4)))
 
 
 class Session(msgspec.Struct, gc=False, array_like=True):
-    """A session as of the newest event folded.
+    """A session after the newest event applied.
 
     Attributes:
-        context: of the newest event; `v4` and `v6`: of the newest event of that address family (0: none).
-        started: event time of the first event. `seen`: of the newest. `activity`: newest activity time.
-        expires: when it expires by the tenant's policy; 0 when no lifetime is known.
+        context: context of the newest event. `v4`, `v6`: context of the newest event of that address family; 0 for
+            none.
+        started: event time of the first event. `seen`: event time of the newest one. `activity`: newest activity time.
+        expires: when the session expires under the tenant's policy; 0 when no lifetime is known.
         ended: event time of the deletion.
-        scopes: the widest set so far.
-        strength: strongest authentication so far, see `schemas.vocabulary`. `base`: of its start or last sign-in.
+        scopes: all scopes so far, at most `Limits.scopes`.
+        strength: strongest authentication since the last sign-in, see `schemas.vocabulary`. `base`: strength of the
+            start or of the last sign-in.
         created: newest `created_at`.
-        risk, risk_at: decaying risk 0–100 and the time it was last computed for.
-        alarmed: time of the last finding of medium or above that casts doubt on who holds the session.
-        trail: (time, context) of every change of network or device, newest last, bounded.
-        aud: the last known audience, where the newest event omits it.
-        history: a `StartHistory`, packed; 0 when the session began with its deletion.
+        risk, risk_at: decaying risk 0–100, and the time for which it was last computed.
+        alarmed: time of the last finding of medium severity or above that casts doubt on who holds the session.
+        trail: (time, context) of the start and of each change of network or device, newest last, bounded.
+        aud: the last known audience, if the newest event omits it.
+        history: a packed `StartHistory`; 0 when the session's first event is its deletion.
     """
 
     context: int
@@ -127,7 +129,7 @@ class Session(msgspec.Struct, gc=False, array_like=True):
 
 
 class DecayedCount(msgspec.Struct, gc=False, array_like=True):
-    """How often and how lately something was seen; `weight` halves every `HALF_LIFE`."""
+    """How often something was seen. `weight` halves every `Limits.history_half_life`."""
 
     first: int
     last: int
@@ -139,7 +141,7 @@ class Reported(msgspec.Struct, gc=False, array_like=True):
 
     Attributes:
         first: when it was raised. `last`: when it last occurred.
-        severity: with which it was raised, index into `schemas.finding.SEVERITIES`.
+        severity: the severity it was raised with, index into `schemas.finding.SEVERITIES`.
     """
 
     first: int
@@ -148,14 +150,14 @@ class Reported(msgspec.Struct, gc=False, array_like=True):
 
 
 class StartRate(msgspec.Struct, gc=False, array_like=True):
-    """How many sessions a user starts in five minutes, over the five minutes with any.
+    """How many sessions a user starts in five minutes, over those five-minute buckets that have any.
 
     Attributes:
-        bucket: number of the newest five minutes since the epoch. `count`: starts in them.
-        known: how many fives of minutes are behind the sums, each weighing half after `Limits.rate_half_life`.
-        total, squares: sums of the counts and of their squares, weighed alike.
-        recent: the same by day, `[day number, known, total, squares]`, of the last two days: a burst must not make
-            itself usual while it lasts.
+        bucket: number of the newest bucket since the epoch. `count`: session starts in it.
+        known: decayed number of buckets in the sums; each weighs half after `Limits.rate_half_life`.
+        total, squares: sums of the counts and of their squares, with the same weights.
+        recent: the sums of the last two days, `[day number, known, total, squares]`. They are learned later, so that a
+            burst does not become usual while it lasts.
     """
 
     bucket: int
@@ -167,22 +169,22 @@ class StartRate(msgspec.Struct, gc=False, array_like=True):
 
 
 class Baseline(msgspec.Struct, gc=False, array_like=True):
-    """What is usual for a user: learned from observations nobody has reason to doubt.
+    """What is usual for a user, learned from observations of sessions without doubt.
 
     Attributes:
         first: time of the user's first event.
-        sessions: how many starts of sessions were admitted.
+        sessions: number of session starts admitted.
         last_session: start of the newest session.
-        networks: count by `as<asn>` or prefix. countries: by ISO code. devices: by `browser/os/kind`.
-        places: count by `network latitude longitude`; a place stands for what lies around it.
-        desktop_places: the places of desktop computers alone.
+        networks: count by `as<asn>` or prefix. `countries`: by ISO code. `devices`: by `browser/os/kind`.
+        places: count by `network latitude longitude`; a place stands for the area around it.
+        desktop_places: count of the places of desktop computers only.
         strengths: authentication strengths of the last sessions admitted, newest last.
         clients: the same by device.
-        starts: starts of the newest sessions, newest last.
-        peaks: (day number, most sessions at once that day), newest last.
-        rate: of the starts.
+        starts: start times of the newest sessions, newest last.
+        peaks: (day number, largest number of live sessions at once on that day), newest last.
+        rate: rate of session starts.
         types: count by session type (`""`: omitted).
-        reported: what was raised once for the user, by `worker.sessions.baseline.report_key`.
+        reported: findings that are raised once for the user and value, by `worker.sessions.baseline.report_key`.
         doubted: time of the last critical finding that casts doubt on who holds a session.
     """
 
@@ -205,7 +207,7 @@ class Baseline(msgspec.Struct, gc=False, array_like=True):
 
 
 class PendingObservation(msgspec.Struct, gc=False, array_like=True):
-    """An observation that may enter the history once its session has stayed clean for the quarantine."""
+    """An observation that is admitted to the baseline when its session has been without doubt for the quarantine."""
 
     since: int
     context: int
@@ -216,12 +218,13 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
 
     Attributes:
         bucket: start of the bucket. `first`, `last`: event times of the first and last occurrence.
-        severity: the highest of all occurrences, index into `schemas.finding.SEVERITIES`.
-        evidence: JSON of the first occurrence. `summary`: its one line.
-        context, before: of the first occurrence, keys into `User.contexts` (0: none).
+        severity: highest severity of all occurrences, index into `schemas.finding.SEVERITIES`.
+        summary, evidence: one line, and JSON, of the first occurrence. If that one was suppressed, they are of the
+            first occurrence that was not.
+        context, before: of the same occurrence, keys into `User.contexts`; 0 for none.
         casts_doubt: whether it casts doubt on who holds the session.
         joins: see `worker.sessions.contracts.Verdict`; of the first occurrence.
-        changed_at_count: the count at which something other than the count and the last occurrence changed last.
+        changed_at_count: the count at the last change of anything but the count and the last occurrence.
     """
 
     detection: str
@@ -244,12 +247,12 @@ class OpenFinding(msgspec.Struct, gc=False, array_like=True):
 
 
 class ColdProfile(msgspec.Struct, gc=False, array_like=True):
-    """The part of a fold that routine events leave alone, kept encoded until it is asked for.
+    """The part of a profile that routine events do not need. It is decoded on first access.
 
     Attributes:
         open_findings: finding uid -> open finding.
-        dropped: how many sessions and findings were put out for want of room.
-        revoked: deletion times of sessions that were put out, by `revocation_key`.
+        dropped: number of sessions and findings evicted because a limit was reached.
+        revoked: deletion times of sessions that are no longer in the state, by `revocation_key`.
     """
 
     baseline: Baseline
@@ -259,18 +262,18 @@ class ColdProfile(msgspec.Struct, gc=False, array_like=True):
 
 
 def revocation_key(uid: str) -> int:
-    """Return the 64-bit hash by which a revoked session is remembered: 18 bytes each, whatever its uid."""
+    """Return the 64-bit hash under which a revoked session is kept: 18 bytes each, whatever the length of its uid."""
     return int.from_bytes(blake2b(uid.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
 
 
 class Profile(msgspec.Struct, gc=False, array_like=True):
-    """The user after a prefix of the events, in event-time order: a pure function of that prefix.
+    """The user's state after a prefix of the events in event-time order: a pure function of that prefix.
 
     Attributes:
-        place: of the newest activity at a known and trusted place: its context, when, latitude, longitude; context 0
-            before any.
-        risk, risk_at: decaying risk 0–100 of the user and the time it was last computed for.
-        cold: a `ColdProfile`, encoded until `opened`.
+        place: context, time, latitude and longitude of the newest activity at a place that is known to be the user's
+            own; context 0 before the first one.
+        risk, risk_at: decaying risk 0–100 of the user, and the time for which it was last computed.
+        cold: a `ColdProfile`, encoded until `opened` is called.
     """
 
     time: int
@@ -291,11 +294,11 @@ class Profile(msgspec.Struct, gc=False, array_like=True):
 
     @property
     def baseline(self) -> Baseline:
-        """What is usual for the user."""
+        """The user's baseline."""
         return self.opened().baseline
 
     def revoked_at(self, uid: str) -> int:
-        """Return when a session was deleted that is no longer among the sessions; 0 if it was not."""
+        """Return when a session that is no longer in `sessions` was deleted; 0 if it was not."""
         revoked = self.opened().revoked
         return revoked.get(revocation_key(uid), 0) if revoked else 0
 
@@ -306,7 +309,7 @@ class Profile(msgspec.Struct, gc=False, array_like=True):
 
 
 def new_profile() -> Profile:
-    """Return the fold of no events."""
+    """Return the profile of a user without events."""
     rate = StartRate(0, 0, 0.0, 0.0, 0.0)
     cold = ColdProfile(Baseline(0, 0, 0, {}, {}, {}, {}, [], {}, [], [], rate), {}, 0)
     return Profile(0, {}, (0, 0, 0.0, 0.0), [], 0.0, 0, cold)  # type: ignore[arg-type]  # see Profile.opened
@@ -321,14 +324,14 @@ class User(msgspec.Struct, gc=False, array_like=True):
 
     Attributes:
         applied: how many records were applied: the state's logical clock.
-        offsets: source partition -> offset of the last record applied from it; partitions of further input topics by
-            their `schemas.sources.source_number`.
+        offsets: source partition -> offset of the last record applied from it. Partitions of further input topics are
+            numbered by `schemas.sources.source_number`.
         contexts: number -> encoded `Context`.
-        rotate_at: event time from which the base is to move on.
-        window: packed observations, one after the other; `window_size` of them.
-        timed_out: session uid -> the deadline whose passing was already reported.
-        touched: session uid -> `applied` when it last changed, by an event of its own or by a late one, and the user's
-            decaying risk then, as of the session's newest event.
+        rotate_at: event time from which the checkpoint moves forward.
+        window: packed observations, one after the other. `window_size`: their number.
+        timed_out: session uid -> the deadline that was already reported as passed.
+        touched: session uid -> `applied` at the session's last change, by an event of its own or a late one of the
+            user, and the user's risk then, decayed to the session's newest event.
     """
 
     tenant_id: str
@@ -365,18 +368,18 @@ class User(msgspec.Struct, gc=False, array_like=True):
         self.window_size = len(observations)
 
     def append(self, observation: Observation) -> None:
-        """Add an observation at the window's end, before `current` takes it in."""
+        """Add an observation at the end of the window; called before it is applied to `current`."""
         self.window += _packed(observation, self.current.time if self.window_size else 0)
         self.window_size += 1
 
 
 def new_user(tenant_id: str, user_id: str) -> User:
-    """Return the state of a user never seen."""
+    """Return the state of a new user."""
     return User(tenant_id, user_id, 0, {}, {}, 1, b"", 0, b"", 0, NEVER, b"", 0, new_profile(), {})
 
 
 class Contexts(dict[int, Context]):
-    """A user's contexts, decoded when asked for."""
+    """A user's contexts, decoded on first access."""
 
     def __init__(self, encoded: dict[int, bytes]) -> None:
         super().__init__()
@@ -388,7 +391,7 @@ class Contexts(dict[int, Context]):
         return context
 
     def number(self, context: Context | None) -> int:
-        """Return the number of a context handed out before; 0 for None."""
+        """Return the number of a context that was read from here; 0 for None."""
         return next((key for key, known in self.items() if known is context), 0)
 
 
@@ -401,7 +404,7 @@ _decode_window = msgspec.msgpack.Decoder(list[tuple[int, int, int, int, int]]).d
 
 
 def _packed(observation: Observation, previous: int) -> bytes:
-    """Return an observation with its times as differences: 11 bytes instead of 22.
+    """Return an observation with its times encoded as differences: 11 bytes instead of 22.
 
     Args:
         observation: the observation.
@@ -414,30 +417,31 @@ def _packed(observation: Observation, previous: int) -> bytes:
 
 
 def encode_user(user: User, wake: int) -> bytes:
-    """Encode a user's state: format version, the time to wake it (milliseconds, `NEVER`), MessagePack as an LZ4 block.
+    """Encode a user's state: header with the timer time `wake` (milliseconds or `NEVER`), then MessagePack under LZ4.
 
-    LZ4 halves what is kept in memory, written to the changelog and read at recovery, for 6 µs a state there and back.
+    LZ4 halves the bytes kept in memory, written to the changelog and read at recovery. Compressing and decompressing
+    cost 6 µs a state.
     """
     packed: bytes = compress(_encode(user))
     return framed(USER, wake, packed)
 
 
 def is_user(state: bytes) -> bool:
-    """Tell whether a state is a user's, and not one of `worker.sessions.correlation` or `worker.sessions.budget`."""
+    """Return whether an encoded state is a user's."""
     return has_format(USER, state)
 
 
 def decode_user(state: bytes) -> User:
-    """Decode what `encode_user` made.
+    """Decode a user's state.
 
     Raises:
-        UnknownFormatError: the state was written by a version this one does not know.
+        UnknownFormatError: the state has another format.
     """
     return _decode_user(decompress(unframed(USER, state)))
 
 
 def encode_context(parts: Context | tuple[object, ...]) -> bytes:
-    """Encode a context, or the tuple of its fields: the same context gives the same bytes."""
+    """Encode a context, or the tuple of its fields. Equal contexts have equal bytes."""
     return _encode(parts)
 
 
@@ -447,5 +451,5 @@ def encode_profile(profile: Profile) -> bytes:
 
 
 def decode_profile(profile: bytes) -> Profile:
-    """Decode a fold; no bytes are the fold of no events."""
+    """Decode a profile; empty bytes are the profile of a user without events."""
     return _decode_profile(profile) if profile else new_profile()

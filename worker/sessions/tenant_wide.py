@@ -1,9 +1,9 @@
-"""What users of one tenant do alike: a change of settings, not as many single deeds.
+"""Changes that many users of one tenant make at the same time: one change of the tenant, not many of single users.
 
-The state of one deed (tenant, detection, subject) is a set of users by the hour, from which follows which hours are
-tenant-wide; every finding in those hours, and after them, is suppressed. Nothing here depends on the order of arrival:
-of the users of an hour those with the smallest hashes are kept, so that the same stay whoever came first, and as more
-are kept than are needed to decide, what is not kept has no say.
+The state of one deed (tenant, detection, subject) is the set of users of each hour. It determines which hours are
+tenant-wide. All findings of the deed in these hours and after them are suppressed. The result does not depend on the
+order of arrival: of each hour the users with the smallest hashes are kept, whoever arrived first. The state keeps at
+least as many users as a decision needs, so the users that are not kept do not affect it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 RULE = "tenant-wide-change"
 TENANT_WIDE = "tenant-wide"
-"""The suppressor of what many users of the tenant did alike."""
+"""Suppressor of a finding that many users of the tenant share."""
 HOURLY = 16
-"""Users remembered an hour, and so the most that can be asked for."""
+"""Maximum number of users kept per hour, and so the largest useful value of `WideParameters.users`."""
 MEMBERS = 64
-"""Findings kept so that they can be suppressed or raised again: the newest."""
+"""Maximum number of findings kept, to be suppressed or raised again: the newest ones."""
 REMEMBERED = 14 * DAY
-"""How far events of one tenant may lie apart when a backlog is read from several partitions at once."""
+"""How far the event times of one tenant's announcements may differ, in milliseconds: a worker that reads a backlog
+from several partitions is not at the same time in all of them."""
 
 
 class WideParameters(Protocol):
@@ -43,12 +44,12 @@ class WideParameters(Protocol):
 
 
 class Shared(msgspec.Struct, array_like=True):
-    """What is kept of one deed.
+    """State of one deed.
 
     Attributes:
-        hours: number of the hour since the epoch -> name of a user (a hash) -> time of the first finding in it.
-        members: uid -> the newest announcement of a finding that may have to be written again.
-        adopted: number of the first hour that was tenant-wide and is no longer kept; 0 for none.
+        hours: number of the hour since the epoch -> hash of a user -> time of the user's first finding in that hour.
+        members: finding uid -> its newest announcement, for findings that may have to be written again.
+        adopted: number of the first tenant-wide hour that was known when hours were last dropped; 0 for none.
     """
 
     hours: dict[int, dict[int, int]] = msgspec.field(default_factory=dict)
@@ -57,7 +58,7 @@ class Shared(msgspec.Struct, array_like=True):
 
 
 class Restated(NamedTuple):
-    """A finding to be written: the announcement it came with, what happened to it and its state."""
+    """A finding to write: its announcement, the activity (created, updated or closed) and its new state."""
 
     deed: Deed
     activity: Activity
@@ -65,29 +66,29 @@ class Restated(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Hours that are tenant-wide, and the first hour from which on a deed is what the tenant does."""
+    """The tenant-wide hours, and the first of them: from then on the deed counts as the tenant's. 0 for none."""
 
     hours: frozenset[int]
     since: int
 
     def covers(self, deed: Deed) -> bool:
-        """Return whether a finding is part of what the tenant did."""
+        """Return whether a finding belongs to the tenant-wide change."""
         return deed.finding.joins and 0 < self.since <= deed.finding.first // HOUR
 
 
 @lru_cache(maxsize=1 << 14)
 def name_of(user_id: str) -> int:
-    """Return a short name of a user, evenly distributed."""
+    """Return a 56-bit hash of a user id."""
     return int.from_bytes(blake2b(user_id.encode(), digest_size=7).digest(), "big")
 
 
 def apply_deed(state: Shared, deed: Deed, newest: int, engine: RuleEngine) -> list[Restated]:
-    """Take in a change to a finding; return the findings to be written.
+    """Apply a change of a finding; return the findings to write.
 
     Args:
-        state: of the deed.
+        state: state of the deed.
         deed: the change.
-        newest: latest event time announced, milliseconds.
+        newest: latest event time announced so far, milliseconds.
         engine: rule engine of the tenant.
     """
     parameters = cast("WideParameters | None", engine.parameters_of(RULE))
@@ -104,7 +105,7 @@ def apply_deed(state: Shared, deed: Deed, newest: int, engine: RuleEngine) -> li
 
 
 def decide(state: Shared, parameters: WideParameters | None) -> Decision:
-    """Return which hours are tenant-wide: those of every window in which enough users did the same."""
+    """Return the tenant-wide hours: all hours of each window in which enough users did the same."""
     if parameters is None:
         return Decision(frozenset(), 0)
     hours, wide = sorted(state.hours), set[int]()
@@ -117,7 +118,7 @@ def decide(state: Shared, parameters: WideParameters | None) -> Decision:
 
 
 def tenant_views(state: Shared, deed: Deed, engine: RuleEngine) -> Mapping[int, DeedView]:
-    """Return what a detection is shown of every day with tenant-wide hours, by number of the day."""
+    """Return the views for detections, one for each day with tenant-wide hours, by number of the day."""
     days: dict[int, dict[int, list[int]]] = {}
     for hour in sorted(decide(state, cast("WideParameters | None", engine.parameters_of(RULE))).hours):
         days.setdefault(hour * HOUR // DAY, {})[hour] = sorted(state.hours[hour])
@@ -130,7 +131,7 @@ def tenant_views(state: Shared, deed: Deed, engine: RuleEngine) -> Mapping[int, 
 
 
 def _count(state: Shared, deed: Deed) -> None:
-    """Count the user in the hour of the finding, or no more when no finding of theirs in that hour stands."""
+    """Add the user to the hour of the finding; remove the user when none of their findings in that hour remains."""
     hour, name = deed.finding.first // HOUR, name_of(deed.user_id)
     users = state.hours.pop(hour, {})
     others = (each for uid, each in state.members.items() if uid != deed.uid and each.user_id == deed.user_id)
@@ -143,7 +144,7 @@ def _count(state: Shared, deed: Deed) -> None:
 
 
 def _keep(state: Shared, deed: Deed, parameters: WideParameters | None) -> None:
-    """Keep a finding that may yet be suppressed or raised again: not one in hours that are far beyond the limit."""
+    """Keep a finding that may have to be suppressed or raised again. In an hour with `HOURLY` users this is decided."""
     if deed.activity == Activity.CLOSE or not deed.finding.joins or parameters is None:
         return
     if len(state.hours.get(deed.finding.first // HOUR, ())) >= HOURLY:
@@ -161,7 +162,7 @@ def _restated(deed: Deed, activity: Activity, decision: Decision) -> Restated:
 
 
 def _forget(state: Shared, newest: int, parameters: WideParameters | None) -> None:
-    """Let go of hours that no announcement can come close to; remember since when the tenant does it."""
+    """Drop the hours that no further announcement can affect; keep the first tenant-wide hour in `adopted`."""
     horizon = (newest - REMEMBERED) // HOUR
     if not any(hour < horizon for hour in state.hours):
         return
