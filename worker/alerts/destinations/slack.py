@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SECTION, FIELD, HEADER, BUTTON_URL = 3_000, 2_000, 150, 3_000
 """Characters that Block Kit allows in a section, one of its fields, a header and a button's address."""
+LOOKS_LIKE_BACKTICK = "\u02cb"
+"""In place of a backtick, which would end the code; a quotation mark would end the quoting of a shell."""
 MARKS = {"critical": ":red_circle:", "high": ":large_orange_circle:", "medium": ":large_yellow_circle:"}
 
 
@@ -90,5 +92,5 @@ def _button(link: Link) -> dict[str, Any]:
 
 def _code(text: str) -> str:
     """Return text for between backticks, to be copied: no more of it is changed than has to be."""
-    text = unaddressed(text).replace("`", "'")
+    text = unaddressed(text).replace("`", LOOKS_LIKE_BACKTICK)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
