@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from schemas.vocabulary import CODE, KNOWN_SECRET, NONE, TWO_FACTORS, UNKNOWN
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import hidden, is_authenticated_anew, other_device, other_network
+from worker.detections.comparison import hidden, is_authenticated_anew, is_same_device, other_device, other_network
 from worker.detections.familiarity import is_known_device, is_known_network, is_usual_spot
 from worker.sessions.baseline import device_key
 
@@ -74,7 +74,15 @@ def _within(view: View, session: Session, now: int) -> Signal | None:
     # Who goes on where they were with a code alone has shown the factor that was asked for again.
     is_repeated_code = not moved and now >= CODE and len(after.amr or ()) == 1
     severity = Severity.HIGH if _is_to_one_factor(now, expected) and not is_repeated_code else Severity.LOW
-    return _signal(view, severity, "session", now, expected, "what the session had shown", "")
+    return _signal(view, severity, "session", now, expected, "what the session had shown", _once(view, now, expected))
+
+
+def _once(view: View, now: int, expected: int) -> str:
+    """Return what a fall within a session is raised once for, where the user is known by the device it happens on."""
+    before, device = view.before, view.context.device
+    if before is None or not is_same_device(before.device, device) or not is_known_device(view, device):
+        return ""
+    return f"{device_key(device)} {expected} > {now}"
 
 
 def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str, once: str) -> Signal:
@@ -87,6 +95,7 @@ def _signal(view: View, severity: Severity, subject: str, now: int, expected: in
         expected={"strength": expected},
         before=view.before,
         once=once,
+        renewed=subject == "session",
     )
 
 
@@ -104,9 +113,10 @@ DETECTION = Detection(
         "The authentication of a session fell while it ran, or a new session shows weaker methods than the user's "
         "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
         "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed. A code "
-        "alone on the session's own device and network is low: many providers list the last method only. Usual is "
-        "what was shown with the same device; while nothing is usual with it, it is low on a known device and network, "
-        "or where the user is known for a day."
+        "alone on the session's own device and network is low: many providers list the last method only. Within "
+        "sessions of one of the user's devices a fall is raised for a day, and then no more while it keeps coming "
+        "back. Usual is what was shown with the same device; while nothing is usual with it, it is low on a known "
+        "device and network, or where the user is known for a day."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -34,7 +34,7 @@ def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
     if live <= limit or (usual is not None and live <= usual * parameters.factor):
         return None
     return Signal(
-        once=f"sessions {live.bit_length()}",
+        once=f"sessions {live.bit_length() // 2}",
         summary=f"{live} sessions at once; allowed are {limit}, usual are {'unknown' if usual is None else usual}",
         observed={"sessions": live},
         expected={"limit": limit, "usual": usual},
@@ -70,7 +70,7 @@ DETECTION = Detection(
         "A user holds more unexpired sessions than the tenant's policy allows and, once there is a history, more than "
         "twice the usual. Credentials that are sold or stuffed are used from many places at once. Sessions of one "
         "device and network for different audiences are one. A user who always has too many raises it once, and again "
-        "when they have doubled."
+        "when they have grown fourfold."
     ),
     severity=Severity.MEDIUM,
     score=47,

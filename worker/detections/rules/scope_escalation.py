@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import is_reauthenticated, other_device, other_network, other_system
-from worker.detections.familiarity import is_known_device, is_known_network
+from worker.detections.familiarity import is_known_device, is_known_network, is_usual_spot
 
 if TYPE_CHECKING:
     from worker.sessions.state import Session
@@ -36,13 +36,15 @@ def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
 
 
 def _severity(view: View, session: Session, sensitive: list[str]) -> Severity:
-    """On an unchanged device and line it is what incremental consent looks like."""
+    """With one device, on one line or where the user is known for a day, it is what incremental consent looks like."""
     if sensitive:
         return Severity.MEDIUM if session.scopes is None else Severity.HIGH
     before, after = view.before, view.context
     if before is None or not is_known_device(view, after.device) or other_device(before.device, after.device):
         return Severity.MEDIUM
     moved = other_network(before.network, after.network) or other_system(before.network, after.network)
+    if is_usual_spot(view, after):
+        return Severity.LOW
     return Severity.MEDIUM if moved or not is_known_network(view, after.network) else Severity.LOW
 
 
@@ -64,8 +66,8 @@ DETECTION = Detection(
     description=(
         "A session carries scopes it did not have before, without the user having authenticated again. Scopes only "
         "grow through consent or step-up; growth inside a running session is privilege escalation or consent abuse. "
-        "On an unchanged device and network it is what incremental consent looks like, and low unless the scope is "
-        "sensitive."
+        "On an unchanged device and network, or with one device where the user is known for a day, it is what "
+        "incremental consent looks like, and low unless the scope is sensitive."
     ),
     severity=Severity.MEDIUM,
     score=47,

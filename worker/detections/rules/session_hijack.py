@@ -60,16 +60,18 @@ def _severity(view: View, before: Context, *, scripted: bool) -> Severity:
 
 
 def _once(view: View, before: Context, *, scripted: bool) -> str:
-    """Return what it is raised once for: the two devices and the network.
+    """Return what it is raised once for: the two devices and the network; of a script, the script and the network.
 
     A script that takes over is raised every time, unless it is what the session's sign-in is handed to, or what the
-    session was handed to before: the application's own server.
+    session was handed to before: the application's own server, whichever of the user's browsers signed in.
     """
     session, after = view.session, view.context
     if scripted and session is not None and session.events > 1:
         had = any(_is_alike(view.contexts[number], after) for _, number in session.trail)
         if not had:
             return ""
+    if scripted:
+        return f"{device_key(after.device)} {network_key(after.network)}"
     return f"{pair(device_key(before.device), device_key(after.device))} {network_key(after.network)}"
 
 
