@@ -108,7 +108,7 @@ class DetectionPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="Whether the detection runs.")
     severity: SeverityName | None = Field(None, description="Replaces the severity of every finding.")
     shadow: bool = Field(default=False, description="Findings are stored without an alert.")
     parameters: Parameters = Field(default_factory=dict, description="Overrides of the detection's parameters.")

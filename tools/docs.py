@@ -14,13 +14,17 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from schemas.finding import SEVERITIES
 from schemas.jsonschema import documents
+from schemas.policy import DetectionPolicy, TenantPolicy
 from tools import false_alerts
 from worker.detections.registry import detections
 from worker.observe import metrics
-from worker.settings import settings
+from worker.settings import settings, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
     from worker.detections.api import Detection
 
@@ -46,6 +50,26 @@ def detections_table() -> str:
         for each in detections().values()
     ]
     return _table(("detection", "flags", "severity", "ATT&CK"), rows)
+
+
+def policies_table() -> str:
+    """Return every key of a tenant's policy as a Markdown table."""
+    rows = [*_policy_rows(TenantPolicy, ""), *_policy_rows(DetectionPolicy, "detections.<id>.")]
+    return _table(("key", "type", "default", "what"), rows)
+
+
+def _policy_rows(model: type[BaseModel], prefix: str) -> Iterable[Sequence[str]]:
+    for name, field in model.model_fields.items():
+        kind = type_name(field.annotation)
+        shown = "object" if kind in ("table", "AlertingPolicy") else kind
+        yield f"`{prefix}{name}`", shown, _policy_default(field), field.description or ""
+
+
+def _policy_default(field: FieldInfo) -> str:
+    value = field.get_default()
+    if not isinstance(value, str | int | float | tuple) or value == ():
+        return ""
+    return f"`{orjson.dumps(value).decode()}`"
 
 
 def runbooks() -> str:
@@ -108,7 +132,8 @@ def _cell(value: Any) -> str:
 
 
 TABLES = {
-    "settings": settings_table, "detections": detections_table, "metrics": metrics_table, "runbooks": runbooks
+    "settings": settings_table, "detections": detections_table, "metrics": metrics_table, "runbooks": runbooks,
+    "policies": policies_table,
 }  # fmt: skip
 
 
