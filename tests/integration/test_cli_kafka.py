@@ -105,12 +105,8 @@ def test_simulate_sends_what_it_says(broker: str, capsys: pytest.CaptureFixture[
 def test_ctrl_c_ends_simulate_with_a_summary(broker: str) -> None:
     run(["topics", "create"])
     before = asyncio.run(count(broker, "auth.sessions"))
-    # A shell's background job ignores SIGINT, and so would this one when the tests run as such.
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program += "from worker.cli import main; main()"
-    started = subprocess.Popen(
-        [sys.executable, "-c", program, "simulate", "--users", "100"], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "worker.cli", "simulate", "--users", "100"]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     while asyncio.run(count(broker, "auth.sessions")) == before and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -55,6 +55,11 @@ def children(pid: int) -> list[int]:
     return [child for child, said in found.items() if said.get("PPid") == str(pid)]
 
 
+def as_background_job() -> None:
+    """Ignore SIGINT, as the jobs do that a shell starts with `&`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def start(tmp_path: Path, arguments: list[str], bootstrap: str) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSIONWATCH_")}
     environment = {
@@ -66,7 +71,7 @@ def start(tmp_path: Path, arguments: list[str], bootstrap: str) -> subprocess.Po
     }
     return subprocess.Popen(
         [sys.executable, "-m", "worker.cli", *arguments], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=as_background_job,  # noqa: PLW1509  one call
     )  # fmt: skip
 
 
@@ -79,11 +84,14 @@ def test_a_command_told_to_stop_while_it_starts(
     (tmp_path / "in.jsonl").write_text(json.dumps(EVENT) + "\n", "utf-8")
     arguments, code = COMMANDS[name]
     process = start(tmp_path, arguments, embedded_broker.bootstrap_servers)
-    until(lambda: catches_sigterm(process.pid) or process.poll() is not None, "the command handles signals")
-    time.sleep(random.Random(f"{name} {number}").uniform(0, 3))
-    left = children(process.pid)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=SOON)
+    try:
+        until(lambda: catches_sigterm(process.pid) or process.poll() is not None, "the command handles signals")
+        time.sleep(random.Random(f"{name} {number}").uniform(0, 3))
+        left = children(process.pid)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=SOON)
+    finally:
+        process.kill()
     assert process.returncode in (code, INTERRUPTED if name != "replay" else OK), errors
     assert "Traceback" not in errors
     until(

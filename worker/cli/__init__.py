@@ -22,6 +22,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command line. SIGTERM does what SIGINT does, also while the command is imported."""
+    # A shell starts background jobs with SIGINT ignored, and SIGTERM would be ignored with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         code = run()

@@ -249,7 +249,18 @@ def _joins(view: View, signal: Signal) -> bool:
     doubted = session is None or not is_clean(session, view.now, view.limits) or context.device.scripted
     moved = signal.before is not None and other_system(signal.before.network, context.network)
     elsewhere = moved and not is_known_network(view, context.network)
-    return not doubted and not elsewhere and is_learned(profile.baseline, view.now)
+    return not doubted and not elsewhere and (is_learned(profile.baseline, view.now) or _is_unused(view))
+
+
+def _is_unused(view: View) -> bool:
+    """Return whether the session's record changed and nobody used the session: the tenant's systems wrote it.
+
+    Whoever holds the session, a thief or an account made for it, cannot do that. So it needs no habits to compare with.
+    """
+    session, before, context = view.session, view.before, view.context
+    if session is None or before is None or not 0 < view.activity <= session.activity:
+        return False
+    return before.network == context.network and before.device == context.device
 
 
 def _suppressors(rule: Rule, signal: Signal, view: View) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.detections.comparison import apart_km, is_same_device
 from worker.enrich.model import NetworkKind, is_anonymiser
-from worker.sessions.baseline import DESKTOP, device_key, is_learned, known_places, network_key, wanders
+from worker.sessions.baseline import DESKTOP, device_key, is_clean, is_learned, known_places, network_key, wanders
 from worker.sessions.limits import DAY, HOUR
 
 if TYPE_CHECKING:
@@ -106,6 +107,30 @@ def is_hand_over(view: View, before: Context) -> bool:
     begun = session is not None and session.events == 1 and not is_anonymiser(after.network.kind)
     same = before.device.os == after.device.os != "" and before.place.country == after.place.country
     return begun and same and before.device.kind == after.device.kind == "mobile"
+
+
+BACK_KM = 100.0
+"""A session this close to where it was is back there."""
+
+
+def is_back(view: View, before: Context) -> bool:
+    """Tell whether a session is back, with one device, where it was before it left for a network of the user's.
+
+    A phone on a journey changes between the hotel's Wi-Fi and its carrier, whose traffic leaves the network at home.
+    It is one only if nothing cast doubt on the session when it first came there.
+    """
+    after, session = view.context, view.session
+    if session is None or before.uid != after.uid or not is_clean(session, view.now, view.limits):
+        return False
+    if not is_settled_network(view, before.network):
+        return False
+    trail = [view.contexts[number] for _, number in session.trail]
+    was_here = any(_is_alike(each, after) and apart_km(each, after) <= BACK_KM for each in trail)
+    return was_here and is_same_device(before.device, after.device)
+
+
+def _is_alike(one: Context, other: Context) -> bool:
+    return network_key(one.network) == network_key(other.network) and is_same_device(one.device, other.device)
 
 
 def is_known_user(view: View) -> bool:

@@ -143,8 +143,10 @@ class Pipeline:
         self.pseudonyms = pseudonyms
         self._max_bytes = max_bytes
         self.operator = operator
-        self._correlation = CorrelationStage(engine_for, topics.findings, limits, operator)
-        self._incidents = IncidentStage(topics.incidents, incidents or IncidentLimits())
+        incidents = incidents or IncidentLimits()
+        self.quiet = incidents.quiet
+        self._correlation = CorrelationStage(engine_for, topics.findings, limits, operator, incidents.quiet)
+        self._incidents = IncidentStage(topics.incidents, incidents)
 
     def process(self, partition: int, records: Sequence[Record], shard: Shard) -> BatchResult:
         """Apply records of one topic-partition, in their order, to the shard of that partition number."""
@@ -210,7 +212,7 @@ class _Batch:
         self._routine = 0
         self._result = BatchResult()
         self._count = self._result.counters
-        self._findings = FindingCollector(self._result, self._topics.findings, self._engine_for, shard)
+        self._findings = FindingCollector(self._result, self._topics.findings, self._engine_for, shard, pipeline.quiet)
 
     def add(self, records: Sequence[Record]) -> None:
         """Apply some records in order, step by step: the code of each step then stays in the processor's caches."""

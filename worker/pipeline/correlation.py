@@ -107,12 +107,14 @@ class CorrelationStage:
         findings: topic of findings.
         limits: bounds and times.
         operator: tenant of findings about uids in several tenants; empty: there are none.
+        quiet: alerts of one user this close to each other cost an alert budget once, milliseconds.
     """
 
     def __init__(
-        self, engine_for: Callable[[str], RuleEngine], findings: str, limits: Limits, operator: str = ""
+        self, engine_for: Callable[[str], RuleEngine], findings: str, limits: Limits, operator: str, quiet: int
     ) -> None:
         self._operator = operator
+        self._quiet = quiet
         self._engine_for = engine_for
         self._findings = findings
         self._limits = limits
@@ -120,7 +122,7 @@ class CorrelationStage:
     def process(self, records: Sequence[Record], shard: Shard) -> BatchResult:
         """Apply announcements of one partition in order; the shard is not changed before everything that can fail."""
         result, states = BatchResult(), dict[bytes, CorrelationState]()
-        collector = FindingCollector(result, self._findings, self._engine_for, shard)
+        collector = FindingCollector(result, self._findings, self._engine_for, shard, self._quiet)
         for record in records:
             if record.key is not None and record.value is not None:
                 self._apply(record.key, record, states, shard, collector)

@@ -10,7 +10,7 @@ from schemas.finding import Activity, Finding, Severity, Status
 from worker.detections.registry import detection
 from worker.pipeline.ports import Message
 from worker.pipeline.rows import finding_row
-from worker.sessions.budget import Budget, decode_budget, encode_budget
+from worker.sessions.budget import AlertRequest, Budget, decode_budget, encode_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +47,15 @@ class FindingCollector:
         topic: the topic of findings.
         engine_for: returns a tenant's rule engine, with its shadow detections and alert budget.
         shard: stores the alert counts of tenants that have a budget.
+        quiet: alerts of one user this close to each other cost a budget once, milliseconds.
     """
 
-    def __init__(self, result: BatchResult, topic: str, engine_for: Callable[[str], RuleEngine], shard: Shard) -> None:
+    def __init__(
+        self, result: BatchResult, topic: str, engine_for: Callable[[str], RuleEngine], shard: Shard, quiet: int
+    ) -> None:
         self._result = result
         self._shard = shard
+        self._quiet = quiet
         self._budgets: dict[str, Budget] = {}
         self._topic = topic
         self._engine_for = engine_for
@@ -109,10 +113,12 @@ class FindingCollector:
         engine = self._engine_for(change.tenant_id)
         finding = _finding(change, cause, shadow=engine.is_shadow(change.finding.detection))
         allowed = engine.policy.alert_budget
-        if allowed is None or not finding.is_alert() or _is_exempt(finding):
+        if allowed is None or not finding.is_alert():
             return finding
         user = key if change.user_id else b""
-        if self._budget(change.tenant_id).admit(finding.uid, user, finding.bucket_time, allowed):
+        is_high = finding.severity >= Severity.HIGH
+        alert = AlertRequest(finding.uid, user, finding.bucket_time, is_high, _is_exempt(finding))
+        if self._budget(change.tenant_id).admit(alert, allowed, self._quiet):
             return finding
         self._result.counters["over-budget", finding.detection] += change.activity is Activity.CREATE
         return msgspec.structs.replace(finding, status=Status.SUPPRESSED, suppressed_by=(OVER_BUDGET,))

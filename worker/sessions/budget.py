@@ -1,49 +1,91 @@
-"""Alert budget of a tenant in one partition: the alerts and the active users of the last days.
+"""How many incidents of users a tenant was alerted to of late, in one partition: what an alert budget limits.
 
-Both are kept as sets, so that a record that is applied twice after a crash counts once. Which alerts exceed the budget
-depends on the order of arrival; nothing else in the worker's results does.
+What wakes a person counts: the first alert of a user. Alerts of the same user within the quiet time of each other
+belong to one incident and cost nothing more. An incident with a critical finding or a hard invariant costs nothing.
 
-The unused part of a day's budget may be used within the six days after it. A small tenant has few alerts; without
-this, a day with several alerts would exceed the budget although the days before had none.
+What is left of a day's budget may be used later: within a week by findings of medium severity, within two by those of
+high severity. A small tenant has few alerts, and a day with several would otherwise hold back what quiet days had room
+for; the rest of the second week is for findings that are surer.
 
-One user may use a tenth of the day's budget, and always at least one alert. So one noisy user, or an intruder who
-causes alerts on purpose, cannot hold back the alerts of others.
+Of the budget of these days a user may use a tenth, and at least two incidents, so that one noisy user, or an intruder
+who makes noise on purpose, does not hold back the alerts of the others.
+
+All times are event time. What is applied twice after a crash counts once, because an alert within an incident costs
+nothing. Which alert comes too late for the budget depends on the order of arrival: the one thing that does.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from math import log
+from typing import NamedTuple
 
 import msgspec
 
 from worker.sessions.codec import BUDGET, StateFormat
-from worker.sessions.limits import DAY
+from worker.sessions.limits import DAY, MINUTE
 
 WEEK = 7
-"""Length of the period over which unused budget is carried over, in days."""
-DAYS = 8
-"""Number of days kept. Alerts of older days count against no budget."""
+"""Days whose budgets are one: what is left of the earlier ones may be used on the last."""
+TWO_WEEKS = 14
+"""The same for findings of high severity."""
+DAYS = TWO_WEEKS + 1
+"""Days remembered. Alerts older than these are held against no budget."""
 MOST = 5_000
-"""Maximum number of alerts a day and partition, whatever the budget allows: the state keeps the id of each."""
+"""Most incidents of a day and partition, whatever the budget allows: all of them are kept in the state."""
 SHARE = 10
-"""One user may use at most 1/`SHARE` of a day's budget."""
+"""One part in so many of the budget is the most that one user may use."""
+LEAST = 2
+"""Incidents that one user may have whatever its share, when there is room."""
 BITS = 8_192
 """Size of the set of users, in bits: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
+
+
+class AlertRequest(NamedTuple):
+    """A finding that would alert, as a budget sees it.
+
+    Attributes:
+        uid: of the finding.
+        user: key of the user it is about; empty when it is about no one user, and then no share bounds it.
+        time: of its first occurrence, milliseconds.
+        is_high: it is of high severity.
+        is_exempt: it alerts whatever the budget, and its incident costs nothing.
+    """
+
+    uid: str
+    user: bytes
+    time: int
+    is_high: bool = False
+    is_exempt: bool = False
+
+
+class AlertedIncident(msgspec.Struct, array_like=True):
+    """Alerts of one user close to each other: the times of the first and the last, and whether it costs nothing."""
+
+    first: int
+    last: int
+    is_free: bool
 
 
 class Day(msgspec.Struct, array_like=True):
     """One day, of event time.
 
     Attributes:
-        users: bit set of the hashes of active users.
-        told: findings that alerted: uid -> hash of the user; 0 for findings that are not about one user.
-        by_user: hash of the user -> number of the user's findings in `told`.
+        users: a bit for every hash of a user who was active.
+        incidents: hash of the user -> incidents that began on this day.
+        others: findings about no one user that alerted, by uid.
+        size: number of incidents and of others. `spent`: how many of them count.
     """
 
     users: bytearray = msgspec.field(default_factory=lambda: bytearray(BITS // 8))
-    told: dict[str, int] = msgspec.field(default_factory=dict)
-    by_user: dict[int, int] = msgspec.field(default_factory=dict)
+    incidents: dict[int, list[AlertedIncident]] = msgspec.field(default_factory=dict)
+    others: dict[str, None] = msgspec.field(default_factory=dict)
+    size: int = 0
+    spent: int = 0
+
+    def spent_by(self, holder: int) -> int:
+        """Return how many incidents of one user count."""
+        return sum(not each.is_free for each in self.incidents.get(holder, ()))
 
 
 class Budget(msgspec.Struct, array_like=True):
@@ -62,39 +104,53 @@ class Budget(msgspec.Struct, array_like=True):
         day.users[byte] |= 1 << bit
         return True
 
-    def admit(self, uid: str, user: bytes, time: int, per_thousand: float) -> bool:
-        """Return whether a finding may alert: its day's budget is not used up, or the finding has alerted before.
+    def admit(self, alert: AlertRequest, per_thousand: float, quiet: int = 240 * MINUTE) -> bool:
+        """Return whether a finding may alert: it is exempt, belongs to an incident that alerted, or there is room.
 
         Args:
-            uid: id of the finding.
-            user: key of the user it is about; empty when it is not about one user, and then the limit per user does
-                not apply.
-            time: event time of its first occurrence, milliseconds.
-            per_thousand: alerts a day per 1,000 users. The number of users is that of the finding's day or of the day
-                before, whichever is larger. The unused budget of the six days before is added. At least one alert a
-                day is allowed, and never more than `MOST`.
+            alert: the finding.
+            per_thousand: incidents a day per 1,000 users; of users there are as many as on that day or the day before,
+                whichever had more. What the days before have left is added. One a day is always allowed, and never
+                more than `MOST`.
+            quiet: alerts of one user this close to each other are one incident, milliseconds.
         """
-        day = self._day(time)
-        if day is None or uid in day.told:
+        day = self._day(alert.time)
+        if day is None:
             return True
-        before = self.days.get(time // DAY - 1)
-        users = max(count(day), count(before) if before else 0.0)
-        allowed = min(max(1, int(per_thousand * users / 1000)), MOST)
-        holder = _hash(user) or 1 if user else 0
-        own = day.by_user.get(holder, 0)
-        if holder and own >= max(1, allowed // SHARE):
+        if alert.uid in day.others or self._join(alert, quiet):
+            return True
+        if not alert.is_exempt and not self._has_room(day, alert, per_thousand):
             return False
-        if len(day.told) >= allowed and len(day.told) >= self._saved(time // DAY, users, per_thousand):
-            return False
-        day.told[uid] = holder
-        day.by_user[holder] = own + 1
+        _open(day, alert)
         return True
 
-    def _saved(self, today: int, users: float, per_thousand: float) -> int:
-        """Return how many alerts a day may have, with the unused budget of the six days before it."""
-        week = [day for number, day in self.days.items() if today - WEEK < number < today]
-        allowed = int(per_thousand * (users + sum(map(count, week))) / 1000)
-        return min(allowed - sum(len(day.told) for day in week), MOST)
+    def _join(self, alert: AlertRequest, quiet: int) -> bool:
+        """Extend the user's incident that an alert belongs to; return whether there is one."""
+        holder = _hash(alert.user)
+        for day in self.days.values() if alert.user else ():
+            for each in day.incidents.get(holder, ()):
+                if each.first - quiet <= alert.time <= each.last + quiet:
+                    # An exempt alert gives back what the incident cost.
+                    day.spent -= alert.is_exempt and not each.is_free
+                    each.is_free = each.is_free or alert.is_exempt
+                    each.first, each.last = min(each.first, alert.time), max(each.last, alert.time)
+                    return True
+        return False
+
+    def _has_room(self, day: Day, alert: AlertRequest, per_thousand: float) -> bool:
+        today = alert.time // DAY
+        before = self.days.get(today - 1)
+        users = max(count(day), count(before) if before else 0.0)
+        span = TWO_WEEKS if alert.is_high else WEEK
+        recent = [each for number, each in self.days.items() if today - span < number < today]
+        allowed = int(per_thousand * (users + sum(map(count, recent))) / 1000)
+        if alert.user:
+            holder = _hash(alert.user)
+            own = sum(each.spent_by(holder) for each in (day, *recent))
+            if own >= max(LEAST, allowed // SHARE):
+                return False
+        left = max(allowed - sum(each.spent for each in recent), int(per_thousand * users / 1000), 1)
+        return day.size < MOST and day.spent < left
 
     def _day(self, time: int) -> Day | None:
         number = time // DAY
@@ -104,6 +160,19 @@ class Budget(msgspec.Struct, array_like=True):
         if number > newest:
             self.days = {each: day for each, day in self.days.items() if each > number - DAYS}
         return self.days.setdefault(number, Day())
+
+
+def _open(day: Day, alert: AlertRequest) -> None:
+    """Begin an incident; an exempt one is not kept when the day is full."""
+    if day.size >= MOST:
+        return
+    if alert.user:
+        begun = AlertedIncident(alert.time, alert.time, alert.is_exempt)
+        day.incidents.setdefault(_hash(alert.user), []).append(begun)
+    else:
+        day.others[alert.uid] = None
+    day.size += 1
+    day.spent += not alert.is_exempt
 
 
 def _hash(user: bytes) -> int:

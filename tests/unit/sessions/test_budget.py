@@ -13,7 +13,7 @@ from worker.enrich.enricher import build_enricher
 from worker.pipeline.batch import Pipeline
 from worker.pipeline.ports import BatchResult
 from worker.pipeline.readers import KafkaReader
-from worker.sessions.budget import DAYS, MOST, Budget, Day, count, decode_budget, encode_budget
+from worker.sessions.budget import DAYS, MOST, AlertRequest, Budget, Day, count, decode_budget, encode_budget
 from worker.sessions.codec import UnknownFormatError
 from worker.sessions.limits import DAY, HOUR, Limits
 from worker.stream.state_store import MemoryShard
@@ -28,6 +28,22 @@ def moved(user: str, at: int = T0) -> list[bytes]:
         session(uid=f"s-{user}", user_id=user, created_at=at, last_used_at=at),
         session(uid=f"s-{user}", user_id=user, created_at=at, last_used_at=at + 60_000, **other),
     ]
+
+
+def revoked(user: str) -> list[bytes]:
+    """A session that is used after it was deleted."""
+    return [
+        session(uid=f"r-{user}", user_id=user, is_deleted=True, updated_at=T0),
+        session(uid=f"r-{user}", user_id=user, last_used_at=T0 + 10 * 60_000),
+    ]
+
+
+def active(users: int, *days: int) -> Budget:
+    budget = Budget()
+    for day in days:
+        for number in range(users):
+            budget.see(str(number).encode(), day * DAY)
+    return budget
 
 
 def take(values: list[bytes], policy: bytes, shard: MemoryShard | None = None) -> BatchResult:
@@ -72,11 +88,7 @@ def test_one_alert_a_day_is_always_allowed() -> None:
 
 
 def test_hard_invariants_are_exempt() -> None:
-    revoked = [
-        session(uid="r", user_id="z", is_deleted=True, updated_at=T0),
-        session(uid="r", user_id="z", last_used_at=T0 + 10 * 60_000),
-    ]
-    outcome = take([*moved("a"), *revoked], b'{"alert_budget": 0.001}')
+    outcome = take([*moved("a"), *revoked("z")], b'{"alert_budget": 0.001}')
     told = {each.detection for each in outcome.findings if each.is_alert()}
     assert "use-after-revocation" in told
     assert len(alerts(outcome) - exempt(outcome)) == 1
@@ -87,7 +99,9 @@ def test_critical_findings_are_exempt_and_take_nothing_of_the_budget() -> None:
     outcome = take([*moved("a"), *moved("b")], orjson.dumps(policy))
     told = [each for each in outcome.findings if each.is_alert()]
     assert {each.user_id for each in told if each.severity == Severity.CRITICAL} == {"a", "b"}
-    assert len({each.uid for each in told if each.severity != Severity.CRITICAL}) == 1
+    # The other findings of these two belong to the incidents of the critical ones; a third user's need the budget.
+    more = take([*moved("a"), *moved("b"), *revoked("c")], b'{"alert_budget": 0.001}')
+    assert {each.user_id for each in more.findings if each.is_alert()} == {"a", "c"}
 
 
 def test_the_most_severe_of_one_event_goes_first() -> None:
@@ -101,42 +115,86 @@ def test_the_most_severe_of_one_event_goes_first() -> None:
 
 def test_one_user_does_not_spend_the_budget_of_all() -> None:
     """A user who alerts all day leaves nine tenths to the others."""
-    budget = Budget()
-    for number in range(1_000):
-        budget.see(str(number).encode(), DAY)
-    noisy = [budget.admit(f"n{number}", b"acme/noisy", DAY, 50) for number in range(100)]
+    budget = active(1_000, 1)
+    noisy = [
+        budget.admit(AlertRequest(f"n{number}", b"acme/noisy", DAY + number), 50, quiet=0) for number in range(100)
+    ]
     assert 4 <= sum(noisy) <= 5
     assert noisy == sorted(noisy, reverse=True)
-    others = [budget.admit(f"o{number}", f"acme/{number}".encode(), DAY, 50) for number in range(100)]
+    others = [budget.admit(AlertRequest(f"o{number}", f"acme/{number}".encode(), DAY), 50) for number in range(100)]
     assert sum(noisy) + sum(others) in range(48, 53)
-    assert budget.admit("n0", b"acme/noisy", DAY, 50)
+    assert budget.admit(AlertRequest("n0", b"acme/noisy", DAY), 50)
+
+
+@pytest.mark.parametrize("is_high", [False, True])
+def test_one_user_does_not_spend_what_a_small_tenant_has_in_two_weeks(is_high: bool) -> None:  # noqa: FBT001
+    budget = active(60, *range(1, 15))
+    times = [day * DAY + part * 6 * HOUR for day in range(1, 15) for part in range(4)]
+    assert sum(budget.admit(AlertRequest(f"{time}", b"acme/noisy", time, is_high), 20) for time in times) <= 4
+    assert budget.admit(AlertRequest("other", b"acme/other", 14 * DAY), 20)
+
+
+def test_alerts_of_one_incident_cost_one() -> None:
+    budget = active(100, 1)
+    day = range(DAY, 2 * DAY, 3 * HOUR)
+    assert all(budget.admit(AlertRequest(f"{time}", b"acme/a", time), 20) for time in day)
+    assert budget.days[1].spent == 1
+    assert budget.admit(AlertRequest("before", b"acme/a", DAY - HOUR), 20)
+    assert budget.days[1].spent == 1
+    assert budget.admit(AlertRequest("on another day", b"acme/a", 2 * DAY + 3 * HOUR), 20)
+    assert budget.days[2].spent == 1
+
+
+def test_an_incident_that_turns_critical_gives_back_what_it_cost() -> None:
+    budget = Budget()
+    assert budget.admit(AlertRequest("first", b"acme/a", DAY), 0.001)
+    assert not budget.admit(AlertRequest("held", b"acme/b", DAY), 0.001)
+    assert budget.admit(AlertRequest("critical", b"acme/a", DAY + HOUR, is_high=True, is_exempt=True), 0.001)
+    assert budget.admit(AlertRequest("held", b"acme/b", DAY), 0.001)
+    assert budget.admit(AlertRequest("first", b"acme/a", DAY), 0.001)
+    assert budget.days[1].spent == 1
+
+
+def test_findings_of_high_severity_use_what_two_weeks_left() -> None:
+    alerts = [AlertRequest(f"{number}", f"u{number}".encode(), 14 * DAY, number % 2 == 1) for number in range(80)]
+    medium, high = (
+        sum(budget.admit(each._replace(is_high=is_high), 20) for each in alerts)
+        for is_high in (False, True)
+        for budget in [active(100, *range(1, 15))]
+    )
+    # 100 users, 20 alerts per 1,000: two a day.
+    assert 13 <= medium <= 14
+    assert 27 <= high <= 28
 
 
 def test_a_budget_that_allows_everything_is_bounded() -> None:
     budget = Budget()
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
-    told = sum(budget.admit(f"n{number:032}", f"u{number}".encode(), DAY, 1e15) for number in range(MOST + 50))
+    told = sum(
+        budget.admit(AlertRequest(f"n{number:032}", f"u{number}".encode(), DAY), 1e15) for number in range(MOST + 50)
+    )
     assert told == MOST
     assert len(encode_budget(budget)) * DAYS < 4 << 20
 
 
 def test_what_quiet_days_leave_may_be_used_within_a_week() -> None:
-    budget = Budget()
-    for day in range(1, 9):
-        for number in range(100):
-            budget.see(str(number).encode(), day * DAY)
+    budget = active(100, *range(1, 9))
     # 100 users, 20 alerts per 1,000: two a day. Six days were quiet.
-    told = sum(budget.admit(f"n{number}", f"u{number}".encode(), 7 * DAY, 20) for number in range(30))
+    told = sum(budget.admit(AlertRequest(f"n{number}", f"u{number}".encode(), 7 * DAY), 20) for number in range(30))
     assert 13 <= told <= 14
-    assert 1 <= sum(budget.admit(f"m{number}", f"u{number}".encode(), 8 * DAY, 20) for number in range(30)) <= 2
+    assert (
+        1
+        <= sum(budget.admit(AlertRequest(f"m{number}", f"u{number}".encode(), 8 * DAY), 20) for number in range(30))
+        <= 2
+    )
 
 
 def test_findings_about_no_one_user_have_no_share() -> None:
     budget = Budget()
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
-    assert all(budget.admit(f"n{number}", b"", DAY, 50) for number in range(40))
+    assert all(budget.admit(AlertRequest(f"n{number}", b"", DAY), 50) for number in range(40))
 
 
 def test_without_a_budget_nothing_is_counted() -> None:
@@ -180,10 +238,10 @@ def test_the_day_before_counts_when_it_had_more_users() -> None:
     for number in range(1_000):
         budget.see(str(number).encode(), DAY)
     # Fractions of an alert are left as well: two and a bit a day are five in two days.
-    assert sum(budget.admit(f"before {number}", str(number).encode(), DAY, 3) for number in range(5)) == 2
-    told = [budget.admit(str(number), str(number).encode(), 2 * DAY, 3) for number in range(5)]
+    assert sum(budget.admit(AlertRequest(f"before {number}", str(number).encode(), DAY), 3) for number in range(5)) == 2
+    told = [budget.admit(AlertRequest(str(number), str(number).encode(), 2 * DAY), 3) for number in range(5)]
     assert told == [True, True, True, False, False]
-    assert budget.admit("0", b"0", 2 * DAY + HOUR, 3)
+    assert budget.admit(AlertRequest("0", b"0", 2 * DAY + HOUR), 3)
 
 
 def test_days_are_bounded_and_what_is_older_is_free() -> None:
@@ -191,9 +249,9 @@ def test_days_are_bounded_and_what_is_older_is_free() -> None:
     for _ in range(500):
         time = chance.randrange(60) * DAY
         budget.see(b"user", time)
-        budget.admit(str(chance.random()), b"user", time, 1)
+        budget.admit(AlertRequest(str(chance.random()), b"user", time), 1)
         assert len(budget.days) <= DAYS
-    assert all(budget.admit(str(number), b"user", DAY, 1) for number in range(5))
+    assert all(budget.admit(AlertRequest(str(number), b"user", DAY), 1) for number in range(5))
     assert decode_budget(encode_budget(budget)) == budget
     with pytest.raises(UnknownFormatError):
         decode_budget(b"\x09" + encode_budget(budget)[1:])

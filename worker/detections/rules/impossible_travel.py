@@ -14,7 +14,7 @@ from worker.detections.comparison import (
     other_device,
 )
 from worker.detections.evidence import duration_name, place_name
-from worker.detections.familiarity import is_usual_spot, pair
+from worker.detections.familiarity import is_back, is_usual_spot, pair
 from worker.enrich.geodesy import distance_km
 from worker.enrich.model import NetworkKind, is_own_place
 from worker.sessions.baseline import network_key
@@ -56,10 +56,8 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
     if distance <= parameters.least_km or speed <= fastest:
         return None
     places = pair(place_name(before.place), place_name(view.context.place))
-    usual = is_usual_spot(view, before) and is_usual_spot(view, view.context)
-    usual = usual or _are_two_devices(before, view.context)
     return Signal(
-        severity=Severity.LOW if usual else Severity.HIGH,
+        severity=_severity(view, before),
         subject=places.replace(" - ", "-"),
         once=_once(before, view.context),
         summary=(
@@ -70,6 +68,14 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
         expected={"fastest_kmh": fastest, "other_session": before.uid},
         before=before,
     )
+
+
+def _severity(view: View, before: Context) -> Severity:
+    """Weigh it by what the user is known by, and by where the session was before."""
+    usual = is_usual_spot(view, before) and is_usual_spot(view, view.context)
+    if usual or _are_two_devices(before, view.context):
+        return Severity.LOW
+    return Severity.MEDIUM if is_back(view, before) else Severity.HIGH
 
 
 def _are_two_devices(before: Context, after: Context) -> bool:
@@ -124,7 +130,9 @@ DETECTION = Detection(
         "time between. If a running session goes on far away in a system new to its user, the limit is 600 km/h from "
         "door to door. Consecutive activities of all sessions of the user are compared, in event time; places that are "
         "not the user's own are skipped. A pair of places is raised once while it recurs. It is low if the user is "
-        "known in both places, or if the two sessions are on two devices within one country."
+        "known in both places, or if the two sessions are on two devices within one country. It is medium if a session "
+        "returns, with one device, to where it was before from a known network of the user, as on a journey with a "
+        "phone."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -21,6 +21,7 @@ from worker.detections.comparison import (
 from worker.detections.evidence import place_name
 from worker.detections.familiarity import (
     elapsed_ms,
+    is_back,
     is_known_network,
     is_known_user,
     is_off_own_lines,
@@ -101,7 +102,9 @@ def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity
     if is_usual_spot(view, after):
         return Severity.LOW
     if is_abroad(view, before, after, parameters.area_km) or _is_out_of_hiding(view, before):
-        return Severity.LOW if _is_journey(view, before, parameters) else Severity.HIGH
+        if _is_journey(view, before, parameters):
+            return Severity.LOW
+        return Severity.MEDIUM if is_back(view, before) else Severity.HIGH
     if hidden(before, after):
         return Severity.MEDIUM if _is_new_exit(view, after) and not is_unhurried(view, 0.0) else Severity.LOW
     if is_known_carrier(view, before.network) and not _is_carried_at_leisure(view, before):
@@ -174,10 +177,10 @@ DETECTION = Detection(
         "within one session, and an attacker is often in another country. Each new country is raised once. A move to "
         "another country is low if the user is known on the network and at the place, if the user is known to travel "
         "and the device can have been carried, or if the session paused at least as long as the journey takes from "
-        "door to door (three hours and the flight). Within a country the severity is medium for a place where the user "
-        "never was with the network, or where the user's desktop computers never were, if the move was faster than by "
-        "train; otherwise it is low. A VPN abroad that is new to the user is medium if the session goes on through it "
-        "within three hours."
+        "door to door (three hours and the flight). It is medium if a session without doubt returns, with one device, "
+        "to where it was before. Within a country the severity is medium for a place where the user never was with the "
+        "network, or where the user's desktop computers never were, if the move was faster than by train; otherwise it "
+        "is low. A VPN abroad that is new to the user is medium if the session goes on through it within three hours."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
 from worker.detections.comparison import elsewhere, hidden, organisation_words, other_device
 from worker.detections.evidence import device_name, network_name
-from worker.detections.familiarity import is_known_device, is_usual_spot, pair
+from worker.detections.familiarity import is_back, is_known_device, is_usual_spot, pair
 from worker.enrich.model import NetworkKind
 from worker.sessions.baseline import device_key, network_key
 from worker.sessions.limits import MINUTE
@@ -91,8 +91,9 @@ def _signal(view: View, before: Context, returns: int, parameters: SessionInterl
     two = bool(other_device(before.device, after.device)) or apart or (one_family and _is_hidden(view, before, after))
     usual = all(is_usual_spot(view, each) and is_known_device(view, each.device) for each in (before, after))
     one_line = bool(after.network.prefix) and before.network.prefix == after.network.prefix
+    doubted = Severity.MEDIUM if is_back(view, before) else Severity.HIGH
     return Signal(
-        severity=Severity.HIGH if two and not usual and not one_line else Severity.LOW,
+        severity=doubted if two and not usual and not one_line else Severity.LOW,
         once=pair(*(" ".join(_sign(each, ("", ""))) for each in (before, after))),
         summary=(
             f"session is used in turn by {device_name(before.device)} at {network_name(before.network)} and by "
@@ -117,7 +118,8 @@ DETECTION = Detection(
         "Within an hour, one session returned at least twice to a network or device that it had left: A, B, A, B. A "
         "person who moves goes in one direction; a session with two holders is used by both alternately. Address "
         "families are compared separately, because dual-stack clients alternate between them. The severity is low if "
-        "both are on one network, or if both are known devices at usual places of the user."
+        "both are on one network, or if both are known devices at usual places of the user. It is medium if a session "
+        "without doubt, on one device, returns to where it was from a known network of the user."
     ),
     severity=Severity.HIGH,
     score=73,

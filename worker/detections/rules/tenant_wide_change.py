@@ -16,7 +16,7 @@ class TenantWideChange(Parameters):
     """Parameters of `tenant-wide-change`."""
 
     users: Annotated[int, Field(ge=2, le=16)] = 5
-    """Least number of users, past their learning period and in sessions without doubt."""
+    """Least number of users in sessions without doubt, past their learning period or where nobody used the session."""
     hours: Annotated[int, Field(ge=1, le=24)] = 12
     """Window in which they are counted, in hours."""
 
@@ -43,8 +43,9 @@ DETECTION = Detection(
         "lifetime of sessions, an application requests another scope, single sign-on was extended to another audience, "
         "or an application signs in with one program and goes on with another. One informational finding a day "
         "replaces those of the users, which are stored as suppressed by `tenant-wide`, as are later ones with the same "
-        "subject. Users count if they are past their learning period, their client is no script, their network belongs "
-        "to the same operator as before or is known, and their session is without doubt."
+        "subject. Users count if they are past their learning period or if their session's record changed without a "
+        "use, their client is no script, their network belongs to the same operator as before or is known, and their "
+        "session is without doubt."
     ),
     severity=Severity.LOW,
     score=21,
