@@ -253,9 +253,9 @@ def _joins(view: View, signal: Signal) -> bool:
 
 
 def _is_unused(view: View) -> bool:
-    """Return whether the session's record changed and nobody used the session: the tenant's systems wrote it.
+    """Return whether the session's record changed without a use of the session: a system of the tenant wrote it.
 
-    Whoever holds the session, a thief or an account made for it, cannot do that. So it needs no habits to compare with.
+    The holder of the session, such as an attacker, cannot cause this. So the user's habits need not be known.
     """
     session, before, context = view.session, view.before, view.context
     if session is None or before is None or not 0 < view.activity <= session.activity:

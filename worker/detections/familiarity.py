@@ -110,14 +110,14 @@ def is_hand_over(view: View, before: Context) -> bool:
 
 
 BACK_KM = 100.0
-"""A session this close to where it was is back there."""
+"""Distance up to which a session counts as back at an earlier place."""
 
 
 def is_back(view: View, before: Context) -> bool:
-    """Tell whether a session is back, with one device, where it was before it left for a network of the user's.
+    """Return whether a session returns, with the same device, from a settled network of the user to an earlier place.
 
     A phone on a journey changes between the hotel's Wi-Fi and its carrier, whose traffic leaves the network at home.
-    It is one only if nothing cast doubt on the session when it first came there.
+    This counts only if no finding has cast doubt on the session within the quarantine.
     """
     after, session = view.context, view.session
     if session is None or before.uid != after.uid or not is_clean(session, view.now, view.limits):

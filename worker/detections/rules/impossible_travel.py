@@ -71,7 +71,7 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
 
 
 def _severity(view: View, before: Context) -> Severity:
-    """Weigh it by what the user is known by, and by where the session was before."""
+    """Return the severity, which depends on the user's usual places and on where the session was before."""
     usual = is_usual_spot(view, before) and is_usual_spot(view, view.context)
     if usual or _are_two_devices(before, view.context):
         return Severity.LOW
