@@ -77,7 +77,7 @@ DETECTION = Detection(
     scope=Scope.USER,
     attacks=(Attack("T1078", "Valid Accounts"), Attack("T1110.004", "Brute Force: Credential Stuffing")),
     false_positives=(
-        "Automated tests or a script that signs in anew each time.",
+        "Automated tests or a script that signs in again each time.",
         "A client that loses its session store and signs in at every start.",
     ),
     runbook=(

@@ -18,13 +18,13 @@ def detect(view: ClaimView, _parameters: OwnerChange) -> Signal | None:
     """Return a signal that names both users and, if the finding is the operator's, their tenants."""
     first, claim = view.first, view.claim
     across = first.tenant_id != claim.tenant_id
-    told, excuse = (None, "") if across else _weight(view)
+    severity, reason = (None, "") if across else _weight(view)
     whose, earlier = (_name(each, across=across) for each in (claim, first))
     tenants = [{"tenant": each.tenant_id} if across else {} for each in (claim, first)]
     return Signal(
-        severity=told,
+        severity=severity,
         subject=claim.tenant_id if across else claim.user_id,
-        summary=f"session is claimed by {whose} and was claimed by {earlier} before{excuse}",
+        summary=f"session is claimed by {whose} and was claimed by {earlier} before{reason}",
         observed={**tenants[0], "user": claim.user_id, "seen": list(claim.names), "owners": view.claimants},
         expected={**tenants[1], "user": first.user_id, "seen": list(first.names)},
     )

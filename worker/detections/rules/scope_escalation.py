@@ -21,7 +21,7 @@ def detect(view: View, _parameters: ScopeEscalation) -> Signal | None:
     session, scopes = view.session, view.context.scopes
     if session is None or not scopes or is_reauthenticated(view):
         return None
-    gained = _first_told(view, scopes) if session.scopes is None else sorted(set(scopes) - set(session.scopes))
+    gained = _first_listed(view, scopes) if session.scopes is None else sorted(set(scopes) - set(session.scopes))
     if not gained:
         return None
     sensitive = sorted(set(gained) & set(view.policy.sensitive_scopes))
@@ -46,7 +46,7 @@ def _severity(view: View, session: Session, sensitive: list[str]) -> Severity:
     return Severity.MEDIUM if moved or not is_known_network(view, after.network) else Severity.LOW
 
 
-def _first_told(view: View, scopes: tuple[str, ...]) -> list[str]:
+def _first_listed(view: View, scopes: tuple[str, ...]) -> list[str]:
     """Return the sensitive scopes in a session's first list of scopes that no other session of the user has had.
 
     Scopes omitted at the start are unknown. Omitting them must not be a way to gain scopes without a finding.
