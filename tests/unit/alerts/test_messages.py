@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from email import message_from_bytes
 from email.policy import default
 from importlib.resources import files
@@ -19,9 +20,10 @@ from schemas.finding import Activity, Severity
 from schemas.incident import Incident, IncidentState, Resolution, Side, Sighting, TimelineEntry
 from tests.support.receivers import incident
 from worker.alerts.alert import Alert
-from worker.alerts.config import SharedSignals, Syslog
+from worker.alerts.config import Revoke, SharedSignals, Syslog
 from worker.alerts.destinations import mail, pagerduty, shared_signals, slack, syslog, teams, webhook
 from worker.alerts.destinations.alertmanager import alerts
+from worker.alerts.destinations.revoke import RevokeSender
 from worker.alerts.digest import build_digest
 from worker.alerts.dispatcher import bare
 from worker.alerts.message import Links, build_message
@@ -354,3 +356,22 @@ def test_ids_of_tokens_are_the_same_over_attempts() -> None:
     assert [each["jti"] for each in shared_signals.tokens(first, signals())] == [
         each["jti"] for each in shared_signals.tokens(again, signals())
     ]
+
+
+@pytest.mark.parametrize(("session", "user", "calls"), [("s", "u", 1), (".", "u", 0), ("..", "u", 0), ("s", "..", 0)])
+def test_a_revocation_calls_no_other_path(session: str, user: str, calls: int) -> None:
+    made = incident("a" * 32)
+    hard = msgspec.structs.replace(
+        made.findings[0], detection="owner-change", is_alert=True, false_positive=False, session_uid=session
+    )
+    made = msgspec.structs.replace(made, findings=(hard,), user_id=user)
+    config = Revoke(kind="revoke", url="https://idp.example/users/{user}/sessions/{session}", method="DELETE")
+    assert len(RevokeSender(config, lambda: 0).requests(alert_of(made, revoke=True))) == calls
+
+
+def test_a_command_in_slack_stays_one_command() -> None:
+    made = msgspec.structs.replace(incident("a" * 32), tenant_id="x`;touch pwned;`")
+    text = slack.payload(alert_of(made).message)["blocks"][-1]["elements"][0]["text"]
+    for command in re.findall("`([^`]*)`", text):
+        words = shlex.split(command)
+        assert (words[0], words[-2], len(words)) == ("sessionwatch", "--tenant", 6)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from worker.alerts.config import Revoke
 
 
+NO_SEGMENTS = frozenset({"", ".", ".."})
+"""Values that cannot be a segment of a path: clients remove dot segments, and the call would reach another URL."""
+
+
 class RevokeSender(HttpSender):
     """Calls the endpoint if the tenant's policy allows it, and only for sessions with findings of hard invariants."""
 
@@ -33,7 +37,11 @@ class RevokeSender(HttpSender):
         """Return a request for each session."""
         if not alert.policy.revoke or alert.incident.is_resolved:
             return []
-        return [self._request(alert, uid) for uid in revocable_sessions(alert.incident)]
+        incident = alert.incident
+        named = {"user": incident.user_id, "tenant": incident.tenant_id}
+        if any(f"{{{name}}}" in self._url and value in NO_SEGMENTS for name, value in named.items()):
+            return []
+        return [self._request(alert, uid) for uid in revocable_sessions(incident) if uid not in NO_SEGMENTS]
 
     def _request(self, alert: Alert, session_uid: str) -> Request:
         incident = alert.incident

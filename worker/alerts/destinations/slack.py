@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SECTION, FIELD, HEADER, BUTTON_URL = 3_000, 2_000, 150, 3_000
 """Maximum number of characters that Block Kit allows in a section, a field of it, a header and a button's URL."""
+LOOKS_LIKE_BACKTICK = "\u02cb"
+"""Replaces a backtick, which would end the code. A quotation mark would end a quoted argument of a shell command."""
 MARKS = {"critical": ":red_circle:", "high": ":large_orange_circle:", "medium": ":large_yellow_circle:"}
 
 
@@ -90,5 +92,5 @@ def _button(link: Link) -> dict[str, Any]:
 
 def _code(text: str) -> str:
     """Return text for use between backticks. It is changed as little as possible, so that people can copy it."""
-    text = unaddressed(text).replace("`", "'")
+    text = unaddressed(text).replace("`", LOOKS_LIKE_BACKTICK)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
