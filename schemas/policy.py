@@ -166,9 +166,9 @@ class TenantPolicy(BaseModel):
         None,
         gt=0,
         le=MAX_NUMBER,
-        description="Alerts per 1,000 active users a day, at least one a partition; further alerts of a user within "
-        "`incident.quiet_minutes` cost nothing. What is left of a day may be used within a week, by findings of high "
-        "severity within two; none: unlimited.",
+        description="Alerts a day per 1,000 active users, at least one in each partition. Further alerts of a user "
+        "within `incident.quiet_minutes` cost nothing. The unused part of a day's budget may be used within a week, by "
+        "findings of high severity within two weeks. None: unlimited.",
     )
 
     alerting: AlertingPolicy = Field(

@@ -1,6 +1,6 @@
-"""What is made from the code: tables in the documents, the page of runbooks, the JSON Schemas of the contracts.
+"""Generates documents from the code: tables, the page of runbooks, and the JSON Schemas of the contracts.
 
-`python -m tools.docs` writes them, tests compare.
+`python -m tools.docs` writes them. Tests check that they are up to date.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def settings_table() -> str:
 
 
 def detections_table() -> str:
-    """Return the catalogue as a Markdown table."""
+    """Return all detections as a Markdown table."""
     rows = [
         (f"`{each.id}`", each.title, SEVERITIES[each.severity], ", ".join(attack.uid for attack in each.attacks))
         for each in detections().values()
@@ -73,7 +73,7 @@ def _policy_default(field: FieldInfo) -> str:
 
 
 def runbooks() -> str:
-    """Return what to do about each finding, a section a detection."""
+    """Return the runbooks, one section for each detection."""
     record = false_alerts.recorded()
     return "\n".join(_runbook(each, record) for each in detections().values())
 
@@ -90,7 +90,7 @@ def _runbook(each: Detection[Any], record: dict[str, Any]) -> str:
 
 
 def _consequences(each: Detection[Any]) -> str:
-    """Return what a finding does to what is learned, and to other findings of the same event."""
+    """Return how a finding affects learning, and other findings of the same event."""
     doubt = (
         "From medium up it casts doubt on who holds the session: what the session shows is not learned for the "
         "quarantine."
@@ -138,18 +138,18 @@ TABLES = {
 
 
 def rendered(text: str) -> str:
-    """Return a document with its generated tables made anew."""
+    """Return a document with its generated tables updated."""
     return _GENERATED.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], text)
 
 
 def schema_files() -> dict[Path, bytes]:
-    """Return the files of the JSON Schemas and what they must hold."""
+    """Return the JSON Schemas by path of their files."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     return {JSON_SCHEMAS / name: orjson.dumps(schema, option=options) for name, schema in documents().items()}
 
 
 def main() -> None:
-    """Write everything."""
+    """Write all generated documents."""
     JSON_SCHEMAS.mkdir(exist_ok=True)
     for path, content in schema_files().items():
         path.write_bytes(content)

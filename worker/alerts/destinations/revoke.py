@@ -1,4 +1,4 @@
-"""Revocation of sessions at the system that issued them, by a call for each session."""
+"""Revocation of sessions at the system that issued them, with one HTTP request for each session."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NO_SEGMENTS = frozenset({"", ".", ".."})
 
 
 class RevokeSender(HttpSender):
-    """Calls the endpoint where the tenant's policy allows it, for sessions of hard invariants alone."""
+    """Calls the endpoint if the tenant's policy allows it, and only for sessions with findings of hard invariants."""
 
     accept = frozenset({404, GONE})
-    """There is no such session any more."""
+    """Status codes that mean that the session no longer exists."""
 
     def __init__(self, config: Revoke, clock: Callable[[], int]) -> None:
         super().__init__(config, clock)
@@ -59,7 +59,7 @@ class RevokeSender(HttpSender):
 
 
 def filled(template: str, **values: str) -> str:
-    """Return a URL template with values, each percent-encoded as a whole.
+    """Return a URL template with its values filled in. Each value is percent-encoded completely.
 
     >>> filled("https://idp/sessions/{session}", session="../a")
     'https://idp/sessions/..%2Fa'
