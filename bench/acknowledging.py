@@ -1,6 +1,6 @@
-"""A store that is elsewhere: it acknowledges inserts at once and passes everything else on to a real store.
+"""Stands for a store on another machine: acknowledges inserts at once and forwards other requests to a real store.
 
-What the other side of the network costs then is no part of what is measured; sending the rows there is.
+So the measurement includes sending the rows, but not the processor time of the store.
 
 python -m bench.acknowledging PORT URL_OF_THE_STORE
 """
@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 _INSERT = re.compile(r"\s*INSERT\s+INTO\s+\W?(session_events|sessions|findings|incidents)\b", re.IGNORECASE)
 LARGEST_BODY = 1 << 30
 _OF_CONNECTION = {"host", "content-length", "transfer-encoding", "connection"}
-"""Headers that are the connection's; bodies of answers are decoded here, those of requests are passed as they are."""
+"""Headers of a connection. Bodies of answers are decoded here; bodies of requests are forwarded unchanged."""
 
 
 async def handle(request: web.Request) -> web.StreamResponse:

@@ -1,7 +1,7 @@
-"""What a row takes and a query costs, over a store filled with simulated events. Prints one JSON object.
+"""Measures bytes a row and the time of queries on a store with simulated events. Prints one JSON object.
 
-The events go through the whole pipeline, without a broker, into the embedded engine. Queries are those of
-`docs/cookbook.md`, each the best of five.
+The events go through the whole pipeline, without a broker, into the embedded engine. The queries are those of
+`docs/cookbook.md`; of five runs the fastest counts.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def measured(client: Client) -> dict[str, Any]:
 
 
 def best(client: Client, sql: str) -> int:
-    """Return the least time a query took, in milliseconds."""
+    """Return the shortest time of a query, in milliseconds."""
     times = []
     for _ in range(TRIES):
         started = time.perf_counter()
@@ -73,7 +73,7 @@ def best(client: Client, sql: str) -> int:
 
 
 def main() -> None:
-    """Fill a store, unless it is filled, and measure it."""
+    """Fill a store, unless it is filled already, and measure it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     args = parser.parse_args()

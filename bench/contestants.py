@@ -1,4 +1,4 @@
-"""Who is measured: the worker and its peers, how each is started and what it says of its progress."""
+"""The programs that are compared: how each is started, and how its progress is read."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Contestant(NamedTuple):
     """A program that is measured.
 
     Attributes:
-        title: as the page names it.
-        command: returns what starts it.
-        counts: returns what it has done so far.
-        missing: returns why it cannot be had here; empty when it can.
-        store: it inserts rows.
-        finds: it sends findings, so that its latency can be measured.
-        poll_seconds: how often it is looked at; to ask the worker costs it time.
-        state: directory of its local state below its own, which a new machine would not have.
+        title: name on the page.
+        command: returns the command that starts it.
+        counts: returns how much it has processed so far.
+        missing: returns why it cannot run here; empty when it can.
+        store: whether it inserts rows.
+        finds: whether it sends findings, so that its latency can be measured.
+        poll_seconds: interval at which its progress is read; each reading costs the worker time.
+        state: directory of its local state below its own directory; a new machine would not have it.
     """
 
     title: str
@@ -73,7 +73,7 @@ def _of_peer(setting: Setting) -> Counts:
 
 
 def _streams() -> list[str]:
-    """Build the Java program when it is not built; return what starts it."""
+    """Build the Java program if it is not built yet; return the command that starts it."""
     target = STREAMS / "target"
     sources = [STREAMS / "pom.xml", *STREAMS.rglob("*.java")]
     built = target / "built"

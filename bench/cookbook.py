@@ -1,4 +1,4 @@
-"""The queries of `docs/cookbook.md`, with a tenant, a user, a session, a network and a now of the store at hand."""
+"""The queries of `docs/cookbook.md`, with a tenant, user, session, network and time that occur in the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parent.parent / "docs" / "cookbook.md"
 _SECTION = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _SQL = re.compile(r"^```sql\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# Somebody there is much to tell of.
+# A user with much data.
 _SUBJECT = """
 SELECT f.tenant_id, f.user_id, f.session_uid, e.prefix
 FROM (SELECT * FROM findings FINAL WHERE detection = 'session-hijack' AND status != 'closed') AS f
@@ -28,7 +28,7 @@ def queries() -> dict[str, str]:
 
 
 def subjects(client: Client) -> dict[str, str]:
-    """Return what stands in the page, and what to put in its place."""
+    """Return the values in the page, and the values of the store that replace them."""
     (now,) = client.query("SELECT toString(toDateTime(max(event_time)) + 1) FROM session_events").result_rows[0]
     found = client.query(_SUBJECT).result_rows[0]
     literals = ("'acme'", "'u-17'", "'8c1f'", "'203.0.113.0/24'")
@@ -37,7 +37,7 @@ def subjects(client: Client) -> dict[str, str]:
 
 
 def put(sql: str, places: dict[str, str]) -> str:
-    """Return a query about the subjects at hand."""
+    """Return a query with the values replaced."""
     for literal, value in places.items():
         sql = sql.replace(literal, value)
     return sql

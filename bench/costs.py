@@ -1,4 +1,4 @@
-"""What one million users cost: arithmetic over measured figures, with the assumptions named."""
+"""Calculates the cost of one million users from measured figures and named assumptions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import NamedTuple
 
 USERS = 1_000_000
 EVENT_SECONDS = 240
-"""The steady mix: an active user's session is refreshed every four minutes."""
+"""Seconds between two refreshes of an active user's session in the steady mix."""
 ACTIVE_HOURS = 8
 LOAD = 0.6
-"""Share of its full speed at which a worker is run."""
+"""Share of its maximum throughput at which a worker runs."""
 COMPACTION = 2.0
-"""A compacted topic holds up to so many times its live records."""
+"""Largest ratio of a compacted topic's size to that of its live records."""
 PARTS_PER_SECOND = 7
-"""Of a worker that inserts once a second and table: `session_events` with its four materialized views, `sessions` and
-`findings`."""
+"""Parts a second of a worker that inserts once a second into each table: `session_events` with its four materialized
+views, `sessions` and `findings`."""
 
 
 class Measured(NamedTuple):
     """Figures of one worker on the steady mix.
 
     Attributes:
-        events_per_second: full speed of one worker.
-        program_us, store_us, broker_us: processor time an event.
-        state_us: to decode, encode and publish the state of one user.
-        resident_bytes, state_bytes: of a session, in memory and encoded.
-        row_bytes: of a row of `session_events` on the disk.
+        events_per_second: maximum throughput of one worker.
+        program_us, store_us, broker_us: processor time of an event, in microseconds.
+        state_us: processor time to decode, encode and publish the state of one user, in microseconds.
+        resident_bytes, state_bytes: size of a session in memory and encoded.
+        row_bytes: size of a row of `session_events` on disk.
     """
 
     events_per_second: float
@@ -40,10 +40,10 @@ class Measured(NamedTuple):
 
 
 def million(one: Measured) -> list[tuple[str, str, str]]:
-    """Return rows of a table: what, how much, and how that comes about.
+    """Return rows of a table: resource, amount, and how it is calculated.
 
-    In the measured run many batches hold several events of a user, whose state is then read and written once. Of a
-    million users hardly any do: each event pays for its state.
+    In the measured run many batches contain several events of a user, and the user's state is then read and written
+    once. With a million users this is rare, so each event is charged for reading and writing a state.
     """
     rate, day = USERS / EVENT_SECONDS, USERS * ACTIVE_HOURS * 3600 / EVENT_SECONDS
     micros = one.program_us + one.state_us

@@ -1,4 +1,4 @@
-"""How long the queries of the dashboards and alert rules take, over a store that is filled. Prints one JSON object.
+"""Measures the queries of the dashboards and alert rules on a filled store. Prints one JSON object.
 
 python -m bench.dashboards DIRECTORY [--hours 24]
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 POINTS = 800
-"""About as many as a panel is wide, as Grafana asks for them."""
+"""Number of points that Grafana requests: about the width of a panel."""
 
 
 def main() -> None:
-    """Measure every query, as dashboards ask them when they are opened."""
+    """Measure every query as the dashboards send it when they are opened."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--hours", type=int, default=24)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 START_SECONDS = 90.0
 BEGIN_SHARE = 0.03
-"""Of the events, how many are processed before the clock starts."""
+"""Share of the events that are processed before the measurement starts."""
 WARM_EVENTS = 500
-"""Sent before the clock of latencies starts."""
+"""Number of events that are sent before the measurement of latency starts."""
 ROW_POLL_SECONDS = 0.1
 MIB = 1 << 20
 _ROWS_SEEN = "SELECT kafka_partition, max(kafka_offset) FROM session_events GROUP BY kafka_partition"
@@ -47,7 +47,7 @@ SELECT
 
 
 class Sample(NamedTuple):
-    """What was seen at a moment: the time, what is done, processor seconds by role and thread, bytes resident."""
+    """A sample: the time, the progress, processor seconds by role and by thread, resident bytes."""
 
     at: float
     counts: Counts
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A program that runs."""
+    """A running program."""
 
     contestant: Contestant
     setting: Setting
@@ -65,22 +65,22 @@ class Run(NamedTuple):
     process: subprocess.Popen[bytes]
 
     def counts(self) -> Counts:
-        """Return what it has done so far."""
+        """Return its progress so far."""
         return self.contestant.counts(self.setting)
 
     def sample(self) -> Sample:
-        """Look at it."""
+        """Take a sample."""
         own, at, counts = list(tree(self.process.pid)), time.perf_counter(), self.counts()
         roles = {"program": own, "store": self.store.pids, "broker": (self.setting.broker.pid or 0,)}
         seconds = {role: processor_seconds(pids) for role, pids in roles.items()}
         return Sample(at, counts, seconds, by_thread(own), resident(own))
 
     def await_processed(self, events: float) -> Sample:
-        """Wait until so many events are processed; raise `EndedError` when it ended or does not get there."""
+        """Wait until this many events are processed; raise `EndedError` if the program ends or makes no progress."""
         return self._await(lambda counts: counts.processed >= events)
 
     def await_durable(self, events: int) -> Sample:
-        """Wait until the rows of so many events are durable; raise `EndedError` as above."""
+        """Wait until the rows of this many events are durable; raise `EndedError` as above."""
         return self._await(lambda counts: counts.durable >= events)
 
     def _await(self, is_reached: Callable[[Counts], bool]) -> Sample:
@@ -92,15 +92,15 @@ class Run(NamedTuple):
 
 
 def throughput(run: Run, total: int, seconds: float, started: float) -> dict[str, Any]:
-    """Measure a program that finds all events on its input topic.
+    """Measure the throughput of a program whose input topic contains all events from the start.
 
-    The clock runs from the first 3% of the events until all rows are durable, or for some seconds.
+    The measurement begins after the first 3% of the events and ends when all rows are durable, or after `seconds`.
 
     Args:
         run: the program, just started.
-        total: events on the topic.
-        seconds: the longest that is measured.
-        started: `time.perf_counter()` of its start.
+        total: number of events on the topic.
+        seconds: maximum duration of the measurement.
+        started: `time.perf_counter()` at its start.
     """
     first = run.await_processed(1)
     begin = run.await_processed(max(total * BEGIN_SHARE, 1))
@@ -126,7 +126,7 @@ def _is_done(sample: Sample, begin: Sample, total: int, seconds: float) -> bool:
 
 
 def _costs(begin: Sample, last: Sample, events: int) -> dict[str, Any]:
-    """Return microseconds of processor time an event, by process, and by thread of the program."""
+    """Return the processor time of an event in microseconds, by process, and by thread of the program."""
     each = 1e6 / max(events, 1)
     threads = {name: (value - begin.threads[name]) * each for name, value in last.threads.items()}
     return {
@@ -136,12 +136,12 @@ def _costs(begin: Sample, last: Sample, events: int) -> dict[str, Any]:
 
 
 def cost(run: Run, warm: Sequence[Event], events: Sequence[Event]) -> float:
-    """Return microseconds of the program's processor time an event, which other work on the machine hardly changes.
+    """Return the program's processor time of an event, in microseconds. Other load on the machine hardly changes it.
 
     Args:
         run: the program, just started.
-        warm: events sent before, so that the start is no part of it.
-        events: those measured.
+        warm: events that are sent before, so that the start is not included.
+        events: the measured events.
     """
     setting = run.setting
     asyncio.run(preload(setting.options, setting.topic, warm))
@@ -152,14 +152,14 @@ def cost(run: Run, warm: Sequence[Event], events: Sequence[Event]) -> float:
 
 
 def stored(store: Store) -> dict[str, int]:
-    """Return how many rows and different findings a store holds, and the bytes a row has on the disk."""
+    """Return the number of rows and of different findings in a store, and the bytes of a row on disk."""
     with closing(connect(store.query_dsn)) as client:
         found = client.query(_FOUND)
         return {name: round(value) for name, value in zip(found.column_names, found.result_rows[0], strict=True)}
 
 
 def restart(contestant: Contestant, setting: Setting, store: Store, event: Event) -> dict[str, Any]:
-    """Start a program again, as on a new machine where the state comes from Kafka; wait for its first event."""
+    """Start a program again, as on a new machine that recovers its state from Kafka; wait for its first event."""
     if contestant.state:
         shutil.rmtree(setting.directory / contestant.state, ignore_errors=True)
     setting.progress.unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def restart(contestant: Contestant, setting: Setting, store: Store, event: Event
 
 
 async def changelog(setting: Setting) -> dict[str, int]:
-    """Return records and bytes, keys included, of the changelog topics of a program."""
+    """Return the number of records and bytes, including keys, of a program's changelog topics."""
     records = size = 0
     async with AIOKafkaConsumer(**setting.options) as consumer:
         names = [name for name in await consumer.topics() if setting.name in name and "changelog" in name]
@@ -188,7 +188,7 @@ async def changelog(setting: Setting) -> dict[str, int]:
 
 
 async def latency(run: Run, events: Sequence[Event], rate: float) -> dict[str, Any]:
-    """Send events at a steady rate; measure from a record's timestamp to its finding and to its row."""
+    """Send events at a steady rate; measure the time from a record's timestamp to its finding and to its row."""
     setting = run.setting
     await preload(setting.options, setting.topic, events[:WARM_EVENTS])
     await asyncio.to_thread(run.await_processed, WARM_EVENTS)
@@ -243,7 +243,7 @@ async def _finding_delays(setting: Setting, since: int) -> list[float]:
 
 
 async def _row_times(store: Store) -> list[tuple[float, dict[int, int]]]:
-    """Look what rows there are, again and again; return at what times there were which offsets by partition."""
+    """Poll the store for its rows; return for each time the offsets that it had, by partition."""
     seen: list[tuple[float, dict[int, int]]] = []
     with closing(await asyncio.to_thread(connect, store.query_dsn)) as client:
         with suppress(asyncio.CancelledError):
@@ -255,7 +255,7 @@ async def _row_times(store: Store) -> list[tuple[float, dict[int, int]]]:
 
 
 def _row_delays(sent: Sequence[Sent], seen: Sequence[tuple[float, Mapping[int, int]]]) -> list[float]:
-    """Return how long each row took to be seen, up to a tenth of a second too much."""
+    """Return the delay of each row until it was seen; up to 0.1 s too long because of the polling."""
     delays = []
     for partition in range(PARTITIONS):
         looks = iter(seen)

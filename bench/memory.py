@@ -1,4 +1,4 @@
-"""Memory a session takes: states of many users built by the real pipeline, and what the process grew by."""
+"""Measures the memory of a session: builds states of many users with the real pipeline, and measures the growth."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def main() -> None:
     """Print one JSON object."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     users = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
-    # What is cached of addresses is bounded and no session's: it is kept small here.
+    # The cache of addresses is bounded and does not grow with sessions, so it is kept small here.
     pipeline = heart(cache_size=1 << 10)
     shard, chunk = MemoryShard(), []
     newest = 0
     with TemporaryDirectory() as directory:
         path = Path(directory, "events")
-        # In a process of its own: the simulator's people are no part of what is measured.
+        # In a separate process, so that the memory of the simulator is not measured.
         simulation = get_context("spawn").Process(target=simulate, args=(path, count, users))
         simulation.start()
         simulation.join()

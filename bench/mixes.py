@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD = 14
-"""Bytes in front of a record in a file: its timestamp and the lengths of its key and of its value."""
+"""Size of the header of a record in a file, in bytes: its timestamp and the lengths of its key and value."""
 STEADY_GAP_SECONDS = 240
 
 
@@ -79,7 +79,7 @@ def read(path: Path) -> list[Event]:
 
 
 def recent(mix: Mix, count: int) -> list[Event]:
-    """Return simulated events, the newest of which is of now: older sessions would all have expired."""
+    """Return simulated events, the newest with the present time, because older sessions would have expired."""
     now = int(time.time() * 1000)
     *_, newest = islice(simulator(mix, count, now).events(), count)
     start = now - int(newest.arrival_ms - now)
@@ -102,7 +102,7 @@ class Sent(NamedTuple):
 
 
 async def send_steadily(options: Mapping[str, Any], topic: str, events: Sequence[Event], rate: float) -> list[Sent]:
-    """Send what is due every few milliseconds, stamped with the moment."""
+    """Send the events that are due every few milliseconds, with the present time as timestamp."""
     sending, begun = [], time.perf_counter()
     async with AIOKafkaProducer(**options, linger_ms=2) as producer:
         while len(sending) < len(events):

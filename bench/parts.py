@@ -1,4 +1,4 @@
-"""What no worker that does this job can leave out, each part alone: microseconds of processor time an event.
+"""Measures the unavoidable parts of a worker, each alone, in microseconds of processor time an event.
 
 python -m bench.parts [--events 60000]. Prints one JSON object.
 """
@@ -51,12 +51,12 @@ def cost(events: int, work: Callable[[], object]) -> float:
 
 
 def each_of(work: Callable[[Any], object], items: Iterable[Any]) -> Callable[[], object]:
-    """Return what does some work for every item and keeps nothing of it."""
+    """Return a function that does some work for every item and discards the results."""
     return lambda: deque(map(work, items), maxlen=0)
 
 
 def pieces(records: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Yield records some at a time."""
+    """Yield the records in slices of `size`."""
     return (records[start : start + size] for start in range(0, len(records), size))
 
 
@@ -83,7 +83,7 @@ def parts(records: Sequence[Taken], pipeline: Pipeline, geo: tuple[Path, Path]) 
 
 
 def publish(states: Sequence[bytes]) -> float:
-    """Return what a producer takes to send states to a broker, as to a changelog."""
+    """Return the processor time of a producer that sends states to a broker, as to a changelog."""
 
     async def send(servers: str) -> None:
         async with AIOKafkaProducer(bootstrap_servers=servers, linger_ms=20, max_batch_size=1 << 19) as producer:
@@ -95,7 +95,7 @@ def publish(states: Sequence[bytes]) -> float:
 
 
 def insert(rows: Sequence[bytes]) -> float:
-    """Return what the store takes to insert rows, 20,000 at once, materialized views included."""
+    """Return the store's processor time to insert rows, 20,000 at once, including materialized views."""
     with tempfile.TemporaryDirectory() as directory, EmbeddedStore(Path(directory) / "db") as store:
         pids = [store.pid or 0]
         with closing(connect(store.address.dsn(Role.WRITER))) as client:

@@ -1,4 +1,4 @@
-"""What processes take of processor and memory, as Linux counts it."""
+"""Processor time and memory of processes, as Linux reports them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def processor_seconds(pids: Iterable[int]) -> float:
-    """Return what processes have taken so far: in user mode and in the kernel, threads that ended included."""
+    """Return the processor seconds of processes so far, in user and kernel mode, including ended threads."""
     return sum(_seconds(Path(f"/proc/{pid}/stat")) for pid in pids)
 
 

@@ -3,10 +3,10 @@
 python -m bench.soak [--rate EVENTS_PER_SECOND] [--seconds 600] [--svg FILE]
 
 The broker is Apache Kafka: the embedded one keeps everything in memory and gets slower with it. The store is this
-script's, reached over HTTP, so that the worker's memory is the worker's alone. Before the clock starts the worker eats
-some twenty minutes of traffic as fast as it can, so that nearly all users are known and their windows full: from then
-on memory has little reason to grow. How fast it eats the last third of that is its full speed on such users; the soak's
-rate is 70% of it.
+script's, reached over HTTP, so that the worker's memory is measured alone. Before the measurement starts, the worker
+processes some twenty minutes of traffic as fast as it can, so that nearly all users are known and their windows are
+full: from then on memory has little reason to grow. Its throughput in the last third of that is its maximum on such
+users; the soak's rate is 70% of it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 USERS = 20_000
 HISTORY_EVENTS, HISTORY_RATE = 1_200_000, 1_000.0
-"""Events eaten before the clock starts, and how many a second there were."""
+"""Number of events processed before the measurement starts, and their rate in events a second."""
 SHARE = 0.7
-"""Of full speed."""
+"""Rate of the soak as a share of the maximum throughput."""
 SAMPLE_SECONDS = 5.0
 GROWTH = 0.05
 """Share by which memory may be larger in the last fifth than in the one before the middle's."""
@@ -108,7 +108,7 @@ class Soaked(NamedTuple):
 
 
 async def soak(setting: Setting, rate: float | None, seconds: float) -> Soaked:
-    """Let a worker eat, at a rate or at a share of its full speed."""
+    """Run a worker at a rate, or at a share of its maximum throughput."""
     samples: list[Sample] = []
     before = await prepare(setting)
     with setting.process("worker.cli", "worker") as worker:
@@ -175,7 +175,7 @@ def picture(samples: Sequence[Sample], title: str) -> str:
 
 
 def main() -> int:
-    """Soak; fail when memory is not flat."""
+    """Run the soak; return 1 when memory grows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, help="Events a second instead of 70%% of full speed.")
     parser.add_argument("--seconds", type=float, default=600)

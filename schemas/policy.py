@@ -108,7 +108,7 @@ class DetectionPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="Whether the detection runs.")
     severity: SeverityName | None = Field(None, description="Replaces the severity of every finding.")
     shadow: bool = Field(default=False, description="Findings are stored without an alert.")
     parameters: Parameters = Field(default_factory=dict, description="Overrides of the detection's parameters.")
@@ -166,9 +166,9 @@ class TenantPolicy(BaseModel):
         None,
         gt=0,
         le=MAX_NUMBER,
-        description="Alerts per 1,000 active users a day, at least one a partition; further alerts of a user within "
-        "`incident.quiet_minutes` cost nothing. What is left of a day may be used within a week, by findings of high "
-        "severity within two; none: unlimited.",
+        description="Alerts a day per 1,000 active users, at least one in each partition. Further alerts of a user "
+        "within `incident.quiet_minutes` cost nothing. The unused part of a day's budget may be used within a week, by "
+        "findings of high severity within two weeks. None: unlimited.",
     )
 
     alerting: AlertingPolicy = Field(

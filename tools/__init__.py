@@ -1,1 +1,1 @@
-"""What only the repository needs."""
+"""Tools that only the repository needs."""

@@ -1,6 +1,6 @@
-"""What is made from the code: tables in the documents, the page of runbooks, the JSON Schemas of the contracts.
+"""Generates documents from the code: tables, the page of runbooks, and the JSON Schemas of the contracts.
 
-`python -m tools.docs` writes them, tests compare.
+`python -m tools.docs` writes them. Tests check that they are up to date.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from schemas.finding import SEVERITIES
 from schemas.jsonschema import documents
+from schemas.policy import DetectionPolicy, TenantPolicy
 from tools import false_alerts
 from worker.detections.registry import detections
 from worker.observe import metrics
-from worker.settings import settings
+from worker.settings import settings, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
     from worker.detections.api import Detection
 
@@ -40,7 +44,7 @@ def settings_table() -> str:
 
 
 def detections_table() -> str:
-    """Return the catalogue as a Markdown table."""
+    """Return all detections as a Markdown table."""
     rows = [
         (f"`{each.id}`", each.title, SEVERITIES[each.severity], ", ".join(attack.uid for attack in each.attacks))
         for each in detections().values()
@@ -48,8 +52,28 @@ def detections_table() -> str:
     return _table(("detection", "flags", "severity", "ATT&CK"), rows)
 
 
+def policies_table() -> str:
+    """Return every key of a tenant's policy as a Markdown table."""
+    rows = [*_policy_rows(TenantPolicy, ""), *_policy_rows(DetectionPolicy, "detections.<id>.")]
+    return _table(("key", "type", "default", "what"), rows)
+
+
+def _policy_rows(model: type[BaseModel], prefix: str) -> Iterable[Sequence[str]]:
+    for name, field in model.model_fields.items():
+        kind = type_name(field.annotation)
+        shown = "object" if kind in ("table", "AlertingPolicy") else kind
+        yield f"`{prefix}{name}`", shown, _policy_default(field), field.description or ""
+
+
+def _policy_default(field: FieldInfo) -> str:
+    value = field.get_default()
+    if not isinstance(value, str | int | float | tuple) or value == ():
+        return ""
+    return f"`{orjson.dumps(value).decode()}`"
+
+
 def runbooks() -> str:
-    """Return what to do about each finding, a section a detection."""
+    """Return the runbooks, one section for each detection."""
     record = false_alerts.recorded()
     return "\n".join(_runbook(each, record) for each in detections().values())
 
@@ -66,7 +90,7 @@ def _runbook(each: Detection[Any], record: dict[str, Any]) -> str:
 
 
 def _consequences(each: Detection[Any]) -> str:
-    """Return what a finding does to what is learned, and to other findings of the same event."""
+    """Return how a finding affects learning, and other findings of the same event."""
     doubt = (
         "From medium up it casts doubt on who holds the session: what the session shows is not learned for the "
         "quarantine."
@@ -108,23 +132,24 @@ def _cell(value: Any) -> str:
 
 
 TABLES = {
-    "settings": settings_table, "detections": detections_table, "metrics": metrics_table, "runbooks": runbooks
+    "settings": settings_table, "detections": detections_table, "metrics": metrics_table, "runbooks": runbooks,
+    "policies": policies_table,
 }  # fmt: skip
 
 
 def rendered(text: str) -> str:
-    """Return a document with its generated tables made anew."""
+    """Return a document with its generated tables updated."""
     return _GENERATED.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], text)
 
 
 def schema_files() -> dict[Path, bytes]:
-    """Return the files of the JSON Schemas and what they must hold."""
+    """Return the JSON Schemas by path of their files."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     return {JSON_SCHEMAS / name: orjson.dumps(schema, option=options) for name, schema in documents().items()}
 
 
 def main() -> None:
-    """Write everything."""
+    """Write all generated documents."""
     JSON_SCHEMAS.mkdir(exist_ok=True)
     for path, content in schema_files().items():
         path.write_bytes(content)

@@ -1,6 +1,6 @@
 """The recorded evaluation: `docs/evaluation.json`, written by `sessionwatch evaluate --save docs/evaluation.json`.
 
-The page of runbooks quotes from it how often each detection alerts on ordinary lives.
+The page of runbooks takes from it how often each detection alerts in simulated ordinary lives.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ COUNTS = ("sessions", "user_days", "users", "false_alerts", "noisy_users")
 
 
 def recorded() -> dict[str, Any]:
-    """Return the record."""
+    """Return the recorded evaluation."""
     found: dict[str, Any] = orjson.loads(RECORD.read_bytes())
     return found
 
 
 def problems(record: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a record's form."""
+    """Return the problems of a record's format."""
     if record.get("format") != RECORD_FORMAT:
         return [f"format {record.get('format')}, not {RECORD_FORMAT}"]
     found = [] if set(record["policies"]) == set(POLICIES) else [f"policies {sorted(record['policies'])}"]
@@ -42,7 +42,7 @@ def _is_count(value: object) -> bool:
 
 
 def sentence(uid: str, record: dict[str, Any]) -> str:
-    """Return what the record says of a detection, by default policy, for its runbook."""
+    """Return the sentence for a detection's runbook: its false alerts under the default policy."""
     policy = record["policies"]["default"]
     alerts = policy["detections"].get(uid)
     where = "in [simulated ordinary lives](evaluation.md)"

@@ -1,4 +1,4 @@
-"""Pictures of the mail of an incident, in light and dark, by headless Chromium: `python -m tools.mail_pictures DIR`."""
+"""Draws the mail of an incident, in light and dark, with headless Chromium: `python -m tools.mail_pictures DIR`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ FLAGS = (
 )  # fmt: skip
 SIZE = "760,1270"
 SCHEMES = {"light": "1", "dark": "0"}
-"""Blink's own numbers of preferred colour schemes."""
+"""Preferred colour schemes, as Blink numbers them."""
 NOW = 1_795_000_000_000
 
 
 def chromium() -> str | None:
-    """Return Chromium's path, if it is installed."""
+    """Return the path of Chromium; None if it is not installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def draw(html: str, picture: Path, scheme: str) -> None:
-    """Draw a page into a PNG.
+    """Draw a page into a PNG file.
 
     Raises:
-        subprocess.CalledProcessError: Chromium fails.
+        subprocess.CalledProcessError: Chromium failed.
     """
     with tempfile.TemporaryDirectory() as directory:
         page = Path(directory, "mail.html")

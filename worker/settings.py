@@ -589,16 +589,17 @@ def _leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
 
 def _described(path: str, field: FieldInfo) -> Setting:
     default = "" if field.default is None else _shown(field.default)
-    return Setting(path, _variable(path), _type_name(field.annotation), default, field.description or "")
+    return Setting(path, _variable(path), type_name(field.annotation), default, field.description or "")
 
 
 def _variable(path: str) -> str:
     return PREFIX + path.replace(".", NESTING).upper()
 
 
-def _type_name(annotation: Any) -> str:
+def type_name(annotation: Any) -> str:
+    """Return the name of a type as the tables of settings and policies show it."""
     if get_origin(annotation) is Annotated or (type(None) in get_args(annotation)):
-        return _type_name(get_args(annotation)[0])
+        return type_name(get_args(annotation)[0])
     if get_origin(annotation) in (dict, tuple):
         kind = "table" if get_origin(annotation) is dict else "list"
         return f"{kind} of secrets" if "SecretStr" in str(get_args(annotation)[-1]) else kind

@@ -34,6 +34,10 @@ _START_WORDS = frozenset(
 )
 _START_PAIRS = frozenset({"log in", "logged in", "sign in", "signed in"})
 _USE_WORDS = frozenset({"refreshed", "refresh", "renewed", "extended", "used", "presented", "accessed", "touched"})
+_NOTHING_DONE = frozenset(
+    {"failed", "failure", "denied", "rejected", "refused", "blocked", "attempt", "attempted", "requested", "error"}
+)
+"""Words of a `type` that tell of a deed that did not happen, or not yet: the session's own times decide."""
 _NEGATIONS = frozenset({"not", "never"})
 # Words of a type: between separators, and in camel case.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -48,6 +52,8 @@ def kind_of(text: str, end_words: frozenset[str] = END_WORDS) -> EventKind | Non
     """
     words = [word.lower() for word in _WORD.findall(text[:1024])]
     said = {word for before, word in zip(["", *words], words, strict=False) if before not in _NEGATIONS}
+    if _NOTHING_DONE.intersection(words):
+        return None
     pairs = {f"{first} {second}" for first, second in pairwise(words)}
     last = next((word for word in reversed(words) if not (word.isdigit() or word == "v")), "")
     if said & end_words or pairs & _END_PAIRS or last == "end":

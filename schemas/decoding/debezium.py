@@ -88,6 +88,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _is_filled(value: Any) -> bool:
+    """Return whether a value is what Debezium writes for a column that was not logged: null, or the type's zero."""
+    return not value or value in ("{}", "[]") or (isinstance(value, str) and value.startswith("1970-01-01T00:00:00"))
+
+
 def _key_alone(row: Any) -> dict[str, Any] | None:
     """Return the known columns of a row if they are at most its key, else None.
 
@@ -98,7 +103,7 @@ def _key_alone(row: Any) -> dict[str, Any] | None:
         return {}
     if not isinstance(row, dict):
         return None
-    known = {name: value for name, value in row.items() if value and not name.startswith("__")}
+    known = {name: value for name, value in row.items() if not _is_filled(value) and not name.startswith("__")}
     return known if not known.keys() & {"tenant_id", "user_id"} and len(known) <= 1 else None
 
 

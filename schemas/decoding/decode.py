@@ -250,17 +250,17 @@ def _event(
     if ip or envelope is _BARE:
         ip = _address(ip)
     kind = _kind(session, envelope, created or 0, updated or 0, used or 0)
-    deleted, told = kind is _DELETED, envelope.time
+    deleted, stated = kind is _DELETED, envelope.time
     newest = max(created or 0, updated or 0, used or 0)
-    if told is not None and (deleted or (kind is _REFRESHED and not used)):
-        newest = max(newest, told)
-        used_then = told
+    if stated is not None and (deleted or (kind is _REFRESHED and not used)):
+        newest = max(newest, stated)
+        used_then = stated
     else:
         used_then = None
-    latest = newest or told or record_time
+    latest = newest or stated or record_time
     ahead = latest - record_time
     limit = latest if ahead <= skew_ms else record_time
-    acted = used if deleted else used or used_then or created or (told if _is_activity(kind, envelope) else None)
+    acted = used if deleted else used or used_then or created or (stated if _is_activity(kind, envelope) else None)
     if acted is not None and acted > limit:
         acted = limit
     scopes, amr, types, uid = session.get("scopes"), session.get("amr"), session.get("session_type"), session.get("uid")

@@ -23,6 +23,8 @@ LONGEST_ID = 256
 MOST_SCOPES, LONGEST_SCOPE, SCOPE_BYTES = 256, 256, 8192
 """Maximum number of scopes of an event, of characters in one, and of characters in all of them."""
 MOST_METHODS, LONGEST_METHOD = 64, 64
+MOST_ADDRESSES = 32
+"""Entries of a list of addresses that are read."""
 MAX_META_DATA = 64 << 10
 PLACEHOLDER = "__debezium_unavailable_value"
 _PLACEHOLDER_BYTES = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="
@@ -38,6 +40,13 @@ _WORDS = re.compile(r"[\s,;]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,]+)')
 _TRUE, _FALSE = frozenset({"true", "t", "1", "yes", "y"}), frozenset({"false", "f", "0", "no", "n", ""})
 _DIGITS = re.compile(r"\s*[-+]?[0-9]{1,12}(?:\.[0-9]*)?\s*")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(canonical_ip(text))
+    except ValueError:
+        return False
 
 
 class Fields:
@@ -201,17 +210,20 @@ class Fields:
         return value
 
     def address(self, name: str, value: Any) -> Any:
-        """Return an address; `""` when it is unknown, and the first of several."""
+        """Return an address; `""` when it is unknown, and the first one of several.
+
+        Clients choose what their proxies put first in a list: entries that are no address are skipped.
+        """
         if not isinstance(value, str):
             return value
         text = value.strip()
-        if text.lower() in UNKNOWN_ADDRESSES or text.startswith("_"):
+        if text.lower() in UNKNOWN_ADDRESSES or (text.startswith("_") and "," not in text):
             return ""
-        first = text.partition(",")[0].strip()
-        if first == text:
+        if "," not in text:
             return value
         self.repaired.add(name)
-        return "" if first.lower() in UNKNOWN_ADDRESSES else first
+        parts = (part.strip() for part in text.split(",", MOST_ADDRESSES)[:MOST_ADDRESSES])
+        return next((part for part in parts if part.lower() not in UNKNOWN_ADDRESSES and _is_address(part)), "")
 
     def document(self, name: str, value: Any) -> Any:
         """Return an object, also from its JSON text; None when it is too large."""

@@ -694,16 +694,36 @@ def test_a_rebalance_amid_a_batch_changes_nothing(bootstrap: str, group: str, tm
 
 
 @pytest.mark.parametrize(
-    ("clock", "mark", "expected"),
-    [("wall", 8_000, 8_000), ("wall", 9_500, 9_000), ("wall", 0, 0), ("stream", 8_000, 4_000)],
-    ids=["as far as the group is", "a mark ahead of the clock", "not known yet", "by the stream"],
+    ("mark", "expected"),
+    [(8_000, 8_000), (9_500, 9_000), (0, 0)],
+    ids=["as far as the group is", "a mark ahead of the clock", "not known yet"],
 )
-def test_the_time_of_timers(clock: str, mark: int, expected: int) -> None:
-    timers: Any = SimpleNamespace(
-        _clock=lambda: 9_000, _newest={0: 4_000}, _options=SimpleNamespace(timer_clock=clock),
-        watermark=SimpleNamespace(time=mark),
-    )  # fmt: skip
-    assert Timers._time_of(timers, 0) == expected
+def test_the_time_of_timers(mark: int, expected: int) -> None:
+    timers: Any = SimpleNamespace(_clock=lambda: 9_000, watermark=SimpleNamespace(time=mark))
+    assert Timers._watermark_time(timers) == expected
+
+
+def test_by_event_time_no_timer_fires_while_a_record_may_still_come(bootstrap: str, group: str) -> None:
+    async def main() -> None:
+        topics = await sc.make_topics(bootstrap, group, PARTITIONS)
+        # Each key has records in every other part of the input.
+        made = sc.events(2_000, PARTITIONS, keys=400, stray=2)
+        ends: dict[TP, int] = {}
+        for number in range(10):
+            part = made[number * 200 : (number + 1) * 200]
+            ends |= await sc.produce(bootstrap, topics.events, part, timestamp=(number + 1) * 1_000_000)
+        writer, processor = sc.ListWriter(), sc.Counting(PARTITIONS, topics.by_user, wake_after=60_000)
+        app = make(bootstrap, group, writer, processor=processor, timer_clock="stream", timer_interval=0.001,
+                   batch_records=20)  # fmt: skip
+        async with running(app):
+            await catch_up(app, ends)
+            assert not writer.rows["ended"]
+            await app.timers.fire_last()
+            await app.delivery.drain(15)
+        assert sc.final_totals(sc.deduplicated(writer.rows["events"])) == sc.totals(made)
+        assert {key for key, _ in writer.rows["ended"]} == set(sc.totals(made[1_600:1_800]))
+
+    asyncio.run(main())
 
 
 def test_while_another_worker_lags_no_time_passes(bootstrap: str, group: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.decoding import decode
 from schemas.event import SessionEvent
+from schemas.policy import DetectionPolicy, TenantPolicy
 from tools import docs
 from worker.cli.commands import app
 from worker.detections.policies import check_policy
@@ -43,6 +44,12 @@ def test_every_setting_detection_and_metric_has_its_row() -> None:
         assert f"| `{uid}` |" in README
     for metric in docs.declared():
         assert docs._name(metric) in operations
+
+
+def test_every_key_of_a_policy_has_its_row() -> None:
+    keys = [*TenantPolicy.model_fields, *(f"detections.<id>.{name}" for name in DetectionPolicy.model_fields)]
+    for key in keys:
+        assert f"| `{key}` |" in README
 
 
 def commands() -> set[str]:
@@ -83,7 +90,7 @@ def test_examples_of_input_are_accepted() -> None:
 def test_the_example_of_a_policy_is_one() -> None:
     told = README.partition("### Policies")[2].partition("\n## ")[0]
     (example,) = re.findall(r"```json\n(.*?)```", told, re.DOTALL)
-    assert check_policy(example).max_sessions == 5
+    assert check_policy(example).max_sessions == 20
 
 
 QUERIES = """

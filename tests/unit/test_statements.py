@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.embedded.access import CEILINGS, FORMATS, READER_SETTINGS, Role, limited
-from worker.embedded.statements import outside, parse, refusal
+from worker.embedded.statements import is_one, outside, parse, refusal
 
 OUTSIDE = outside(["sqlite", "URL", "numbers", "view", "format"], ["aiGenerate"])
 
@@ -87,3 +87,16 @@ def test_a_reader_may_ask_for_less_and_not_for_more() -> None:
 def test_no_format_or_setting_names_a_file() -> None:
     assert not {name for name in FORMATS if name.startswith(("Template", "Custom", "Proto", "Cap"))}
     assert not {name for name in READER_SETTINGS if "schema" in name or "template" in name or "path" in name}
+
+
+@pytest.mark.parametrize(
+    ("sql", "one"),
+    [
+        ("INSERT INTO t VALUES ('a;b'), (`c`)", True), ("INSERT INTO t VALUES (1);\n", True),
+        ("INSERT INTO t VALUES (1); SELECT 2", False), ("INSERT INTO t VALUES (1) /* ' */; SELECT 2 -- '", False),
+        ("INSERT INTO t VALUES ($$'$$); SELECT 'x'", False),
+        ("INSERT INTO t VALUES (\u2018'\u2019); SELECT '2'", False),
+    ],
+)  # fmt: skip
+def test_nothing_follows_the_rows_of_an_insert(sql: str, *, one: bool) -> None:
+    assert is_one(sql) is one

@@ -43,6 +43,11 @@ def teams(text: str) -> str:
     return unlinked(_MARKDOWN.sub(r"\\\1", text))
 
 
+def teams_code(text: str) -> str:
+    """Return text to be copied out of a card: as `teams`, but names of hosts stay as they are."""
+    return unaddressed(_MARKDOWN.sub(r"\\\1", text))
+
+
 def unlinked(text: str) -> str:
     """Return text in which clients see neither links nor mentions.
 

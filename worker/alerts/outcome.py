@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from enum import StrEnum
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
 LONGEST_ERROR = 300
 SHORTEST_SECRET, SHORTEST_PART = 4, 8
 """Characters from which a secret, and a part of one, is masked."""
+
+
+_CREDENTIALS = re.compile(r"(?i)\b(basic|bearer) +[\w+/=.~-]{4,}")
+"""An `Authorization` header in an answer: user and password stand in it as one word of Base64."""
 
 
 class Outcome(StrEnum):
@@ -51,6 +57,7 @@ def scrubbed(text: str, secrets: list[str]) -> str:
         text: text of a receiver or a library.
         secrets: as `spellings` returns them, the longest first.
     """
+    text = _CREDENTIALS.sub(r"\1 ***", text)
     for secret in secrets:
         text = text.replace(secret, "***")
     return text[:LONGEST_ERROR]
@@ -88,6 +95,7 @@ def _parts(secret: str) -> set[str]:
 
 def _encoded(text: str) -> set[str]:
     plain = {text, unquote(text)}
+    plain |= {b64encode(each.encode("utf-8", "replace")).decode().rstrip("=") for each in plain}
     return {
         spelled
         for each in plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import orjson
 from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
@@ -46,6 +47,9 @@ def _environment(channel: str) -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=False,
     )
     environment.globals.clear()
+    # What is filled in is escaped for the channel in any case: these would escape it for HTML instead.
+    environment.filters |= dict.fromkeys(("e", "escape", "forceescape"), str)
+    environment.filters["tojson"] = lambda value: orjson.dumps(value, default=str).decode()
     return environment
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from schemas.alerting import DAYS, AlertingPolicy, QuietHours, Silence
 from schemas.finding import SEVERITIES, Activity
+from schemas.incident import Side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -142,6 +143,12 @@ def _network_matches(incident: Incident, networks: Sequence[str]) -> bool:
     return not networks or any(_lies_in(sighting.ip, sighting.asn, networks) for sighting in incident.sightings)
 
 
+def _is_all_in(incident: Incident, networks: Sequence[str]) -> bool:
+    """Return whether all that was seen of others than the user lies in networks: what else came is not silenced."""
+    others = [each for each in incident.sightings if each.side is not Side.USER] or incident.sightings
+    return not networks or (bool(others) and all(_lies_in(each.ip, each.asn, networks) for each in others))
+
+
 def _lies_in(ip: str, asn: int, networks: Sequence[str]) -> bool:
     for network in networks:
         named = _ASN.match(network)
@@ -174,7 +181,7 @@ def _is_silenced_by(incident: Incident, silence: Silence) -> bool:
         and _tenant_matches(incident.tenant_id, silence.tenants)
         and (not silence.users or incident.user_id in silence.users)
         and (not silence.detections or set(incident.detections) <= set(silence.detections))
-        and _network_matches(incident, silence.networks)
+        and _is_all_in(incident, silence.networks)
     )
 
 

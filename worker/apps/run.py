@@ -41,8 +41,7 @@ async def _ends(settings: Settings, app: App) -> dict[TP, int]:
 async def finish(settings: Settings, parts: WorkerParts) -> None:
     """Wait until all input is durable, then fire the timers up to the newest event time."""
     await caught_up(parts.app, await _ends(settings, parts.app))
-    for partition, now in list(parts.app.processing.newest.items()):
-        await parts.app.timers.fire(partition, now)
+    await parts.app.timers.fire_last()
     await parts.app.delivery.drain(NO_LIMIT)
 
 

@@ -1,7 +1,8 @@
-"""The form of a detection: metadata, typed parameters and one pure function.
+"""Interface of detections and plug-ins. A detection is metadata, typed parameters and one pure function.
 
-A detection is one file in this folder, named like its id, that ends in `DETECTION = Detection(...)`. Others add
-theirs through the entry-point group `sessionwatch.detections`, each entry naming such an object.
+A built-in detection is one file in `worker/detections/rules`, named like its id, that ends in
+`DETECTION = Detection(...)`. Packages add detections through the entry-point group `sessionwatch.detections`; each
+entry names such an object.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ __all__ = ["Attack", "Detection", "Parameters", "Scope", "Severity", "Signal", "
 
 
 class Parameters(BaseModel):
-    """Base of a detection's parameters: typed, with defaults, overridable per tenant."""
+    """Base class of a detection's parameters. They have types and defaults, and a tenant's policy can override them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Scope(StrEnum):
-    """What a finding is about, and so what repeats are grouped by."""
+    """What a finding is about. Repeats are grouped by it."""
 
     SESSION = "session"
     USER = "user"
@@ -38,14 +39,14 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         severity: overrides the detection's own.
-        summary: one line, what was seen against what was expected; without the user's name.
-        subject: what within the session (or user) it is about; repeats with the same subject are one finding.
+        summary: one line with what was observed and what was expected, without the user's name.
+        subject: what in the session or user it is about. Repeats with the same subject are one finding.
         observed, expected: the evidence, JSON values.
-        before: the context it is held against.
-        suppressed_by: names of the reasons it is no alarm; such findings are stored, not raised.
-        once: what it is raised once for, per user; repeats are stored as `told-before` while it keeps coming back.
+        before: the context that the event is compared with.
+        suppressed_by: reasons to suppress the finding: it is stored and does not alert.
+        once: value for which the finding is raised once per user; repeats are stored, suppressed by `told-before`.
             Empty: every occurrence is raised.
-        renewed: raise it again although it was raised within the quarantine.
+        renewed: raise it again even if it was raised within the quarantine.
     """
 
     summary: str
@@ -68,28 +69,28 @@ class Detection(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     Attributes:
         id: kebab-case, equal to the file's name with `-` for `_`.
         description: one paragraph: what it flags and why it matters.
-        severity: unless a signal says otherwise.
+        severity: severity of findings whose signal has none.
         score: base risk score, 0–100.
         attacks: MITRE ATT&CK techniques.
         false_positives: known benign causes.
-        runbook: two or three steps for whoever is woken by it.
-        sources: where logic and thresholds come from.
-        triggers: the events it is asked about.
-        needs: what of an event it cannot do without: `network`, `place`, `device`, `amr`; where that is unknown, the
-            event is counted as not evaluated.
-        sums_up: whether it is asked last, when `view.verdicts` holds what the others found of the event.
-        invariant: whether it holds whatever the network: allow lists do not suppress its findings.
-        casts_doubt: whether it casts doubt on who holds the session. Only such findings, from medium up, keep what the
-            session shows out of the user's history for the quarantine, and are parts of `session-at-risk`. What is
-            merely new to a user, or against a policy, casts none.
-        covers: detections whose findings of the same event say no more than this one: beside it, from medium up, they
-            are stored and not raised.
-        tenant_wide: whether many users of a tenant may do it at once, such as when an administrator changes a setting.
-            Its findings are written by the correlation stage, which suppresses those with the same subject once enough
-            users have it (`tenant-wide-change`); the subject says what exactly was done.
-        parameters: their defaults.
-        detect: pure function of a view (its kind depends on the triggers) and the parameters in force; None when
-            there is nothing to say.
+        runbook: two or three steps for the analyst on call.
+        sources: where the logic and the thresholds come from.
+        triggers: the events that it is evaluated for.
+        needs: parts of an event that it requires: `network`, `place`, `device`, `amr`. If one is unknown, the event is
+            counted as not evaluated.
+        sums_up: whether it is evaluated last, when `view.verdicts` holds the verdicts of the others on the event.
+        invariant: whether its findings are raised on any network: allow lists do not suppress them.
+        casts_doubt: whether it casts doubt on who holds the session. Such findings of medium severity and above keep
+            the session's observations out of the user's baseline for the quarantine, and count for `session-at-risk`.
+            A finding about something merely new to the user, or against a policy, casts no doubt.
+        covers: detections whose findings on the same event add nothing to this one. If this finding has medium severity
+            or above, and not less than theirs, they are stored and do not alert.
+        tenant_wide: whether many users of a tenant may do it at once, for example because an administrator changes a
+            setting. The correlation stage writes its findings. When enough users have findings with the same subject,
+            it suppresses them (`tenant-wide-change`). The subject must say exactly what was done.
+        parameters: default parameters.
+        detect: pure function of a view (its type depends on the triggers) and the parameters in force. It returns None
+            when there is no finding.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Comparisons several detections make. Unknown is never different."""
+"""Comparisons that several detections use. An unknown value never differs from another one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 OWN_CLIENT = "app"
-"""The class of device of the tenant's own clients."""
+"""Device class of the tenant's own clients."""
 
 MODES = frozenset(
     {
@@ -30,41 +30,42 @@ MODES = frozenset(
         frozenset({("IE", "Windows"), ("Edge", "Windows")}),
     }
 )
-"""Browser and system of one browser's two modes: the desktop site of a phone or tablet (Chrome on Android says that it
-runs on Linux, Safari on an iPad that it runs on a Mac), and Edge's Internet Explorer mode."""
+"""Browser and operating system in the two modes of one browser. Examples are the desktop site of a phone or tablet
+(Chrome on Android reports Linux, Safari on an iPad reports a Mac) and the Internet Explorer mode of Edge."""
 _WITH_OWN_VERSION = frozenset({"Samsung Internet", "IE"})
-"""Browsers whose version says nothing of the version of their other mode."""
+"""Browsers whose version is not that of their other mode."""
 
 
 def other_network(before: Network, after: Network) -> bool:
-    """Tell whether two addresses of one family lie in different /24 or /64; unknown networks never differ."""
+    """Return whether two addresses of one family are in different /24 or /64 networks; False if one is unknown."""
     return bool(before.prefix and after.prefix) and before.family == after.family and before.prefix != after.prefix
 
 
 def other_system(before: Network, after: Network) -> bool:
-    """Tell whether two addresses are known to belong to autonomous systems of different operators."""
+    """Return whether two addresses are known to belong to autonomous systems of different operators."""
     return bool(before.asn and after.asn) and not same_operator(before, after)
 
 
 def is_gone_private(before: Network, after: Network) -> bool:
-    """Tell whether a public address became a private one, which nobody outside can have."""
+    """Return whether a public address became a private one, which no client on the internet has."""
     return bool(before.prefix) and after.kind == NetworkKind.PRIVATE
 
 
 def is_unreadable_client(before: Device, after: Device) -> bool:
-    """Tell whether a browser's successor cannot be read at all: an empty agent, or a program's that nobody knows."""
+    """Return whether a browser is followed by a user agent without known client and system, such as an empty one."""
     return is_interactive(device_key(before)) and not after.browser and not after.os
 
 
 def other_country(before: Place, after: Place) -> bool:
-    """Tell whether two places are known to lie in different countries."""
+    """Return whether two places are known to be in different countries."""
     return bool(before.country and after.country) and before.country != after.country
 
 
 def same_operator(before: Network, after: Network) -> bool:
-    """Tell whether two addresses belong to one operator: one autonomous system, or systems of one organisation.
+    """Return whether two addresses belong to one operator: one autonomous system, or systems of one organisation.
 
-    The systems of a cloud differ in all but the first word of their names, such as AMAZON-02 and AMAZON-AES.
+    Of two hosting networks only the first words of the names are compared: the systems of a cloud have names such as
+    AMAZON-02 and AMAZON-AES.
     """
     if before.asn and before.asn == after.asn:
         return True
@@ -80,10 +81,10 @@ def organisation_words(name: str) -> list[str]:
 
 
 def one_line(before: Network, after: Network) -> bool:
-    """Tell whether two addresses are ends of one line, which is in one place whatever geo data says of each.
+    """Return whether two addresses may belong to one access line, which has one place whatever the geo data says.
 
-    That is one address, one /64, or an IPv4 and an IPv6 address that nothing tells apart: of one operator, or of
-    unknown ones. Geo databases place the two families of a line apart from each other.
+    They do if they are equal or in one /64, or if one is IPv4 and one IPv6 and their operators are equal or not both
+    known. Geo databases often have different places for the two address families of a line.
     """
     if before.ip == after.ip or (
         before.family == after.family == 6 and before.prefix and before.prefix == after.prefix
@@ -94,18 +95,18 @@ def one_line(before: Network, after: Network) -> bool:
 
 
 def is_known_carrier(view: View, network: Network) -> bool:
-    """Tell whether a network is a mobile carrier the user is known on: it carries them home from wherever they are."""
+    """Return whether a network is a known mobile carrier of the user: roaming traffic leaves it in the home country."""
     return network.kind == NetworkKind.MOBILE and network_key(network) in view.user.baseline.networks
 
 
 def is_own_country(view: View, context: Context) -> bool:
-    """Tell whether the country is known and where the user is, not where an anonymiser or a roaming phone comes out."""
+    """Return whether the country is known and the user's own, not that of an anonymiser's or roaming phone's exit."""
     hides = hidden(context) or is_known_carrier(view, context.network)
     return bool(context.place.country) and not hides
 
 
 def apart_km(before: Context, after: Context) -> float:
-    """Return the least distance of two contexts, both accuracy radii off; 0 unless both places are the user's own."""
+    """Return the distance of two contexts minus both accuracy radii, in km; 0 unless both places are the user's own."""
     if one_line(before.network, after.network) or not _are_own_places(before, after):
         return 0.0
     distance = distance_km(before.place, after.place) or 0.0
@@ -113,9 +114,9 @@ def apart_km(before: Context, after: Context) -> float:
 
 
 def moved_km(before: Context, after: Context) -> float:
-    """Return the distance of two contexts; 0 unless both places are the user's own.
+    """Return the distance of two contexts, in km; 0 unless both places are the user's own.
 
-    Places that were stated are taken at their word. Geo databases guess, so their accuracy radii are off.
+    For places from geo databases the accuracy radius is subtracted; for stated places it is not.
     """
     if one_line(before.network, after.network) or not _are_own_places(before, after):
         return 0.0
@@ -128,7 +129,7 @@ def _are_own_places(*contexts: Context) -> bool:
 
 
 def is_abroad(view: View, before: Context, after: Context, area_km: float) -> bool:
-    """Tell whether two contexts lie in different countries, both the user's own, and not on two sides of a border."""
+    """Return whether two contexts are in different countries, both the user's own, and not close to one border."""
     if one_line(before.network, after.network) or not other_country(before.place, after.place):
         return False
     near = _are_own_places(before, after) and moved_km(before, after) <= area_km
@@ -136,14 +137,14 @@ def is_abroad(view: View, before: Context, after: Context, area_km: float) -> bo
 
 
 def elsewhere(view: View, before: Context, after: Context, area_km: float) -> bool:
-    """Tell whether two contexts lie in different countries or farther apart than one area."""
+    """Return whether two contexts are in different countries or farther apart than `area_km`."""
     return is_abroad(view, before, after, area_km) or moved_km(before, after) > area_km
 
 
 def last_known(view: View, is_known: Callable[[Context], object]) -> Context | None:
-    """Return the newest context of the session before this event of which something is known; None when there is none.
+    """Return the newest context of the session before this event for which `is_known` holds; None when there is none.
 
-    What is unknown in between, such as a user agent nobody can read, does not hide what comes after it.
+    So an unknown value in between, such as an unknown user agent, does not hide a change.
     """
     if view.before is None or is_known(view.before):
         return view.before
@@ -167,33 +168,33 @@ def last_place(view: View) -> Context | None:
 
 
 def hidden(*contexts: Context) -> bool:
-    """Tell whether any of the contexts comes through an anonymiser, so that its place is not its user's."""
+    """Return whether any of the contexts is behind an anonymiser, so that its place is not the user's."""
     return any(is_anonymiser(context.network.kind) for context in contexts)
 
 
 def is_other_mode(before: Device, after: Device) -> bool:
-    """Tell whether two devices are the two modes of one browser; see `MODES`."""
+    """Return whether two devices are the two modes of one browser; see `MODES`."""
     pair = frozenset({(before.browser, before.os), (after.browser, after.os)})
     versioned = not {before.browser, after.browser} & _WITH_OWN_VERSION
     return pair in MODES and not (versioned and before.browser_major != after.browser_major)
 
 
 def is_same_device(before: Device, after: Device) -> bool:
-    """Tell whether two devices are known and nothing tells them apart."""
+    """Return whether two devices are known and do not differ."""
     if before == after:
         return bool(before.browser or before.os)
     return bool(before.browser and after.browser) and not other_device(before, after)
 
 
 def other_device(before: Device, after: Device) -> str:
-    """Return `device_difference`; the two modes of one browser are one device."""
+    """Return `device_difference`, or `""` for the two modes of one browser."""
     return "" if is_other_mode(before, after) else device_difference(before, after)
 
 
 def device_difference(before: Device, after: Device) -> str:
-    """Return how two devices differ: another browser, operating system or class, or a version going down; else `""`.
+    """Return how two devices differ: browser, operating system, class, or an older version; `""` when they do not.
 
-    The tenant's own clients (`first_party_clients`) share sessions by design, whichever of the two is one.
+    A client of the tenant (`first_party_clients`), on either side, never differs: it shares sessions by design.
     """
     if not before.browser or not after.browser or OWN_CLIENT in (before.kind, after.kind):
         return ""
@@ -209,12 +210,12 @@ def device_difference(before: Device, after: Device) -> str:
 
 
 def is_authenticated_anew(view: View) -> bool:
-    """Tell whether the event is a sign-in of a session that was there before: its creation time moves forward."""
+    """Return whether the event is a new sign-in of an existing session: its creation time moves forward."""
     return view.session is not None and view.context.created_at > view.session.created > 0
 
 
 def is_reauthenticated(view: View) -> bool:
-    """Tell whether the user authenticated with this event: a new sign-in, or a stronger method than before."""
+    """Return whether the user authenticated with this event: a new sign-in, or a stronger method than before."""
     session = view.session
     if session is None:
         return False

@@ -1,4 +1,4 @@
-"""The rule engine of a tenant: the catalogue as the tenant's policy configures it."""
+"""Rule engine of a tenant: the detections, configured by the tenant's policy."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from worker.sessions.announcements import ClaimView, CrowdView, DeedView, SurgeView
 
 PARTS = ("network", "place", "device", "amr")
-"""What of an event may be unknown."""
+"""Parts of an event that may be unknown."""
 TIMED = Trigger.EXPIRED | Trigger.ENDED | Trigger.TRAVEL
-"""Triggers that only a use of the session at a known time brings about."""
+"""Triggers that require a use of the session at a known time."""
 
 
 class Rule(NamedTuple):
-    """A detection as a tenant's policy runs it."""
+    """A detection as configured by a tenant's policy."""
 
     detection: Detection[Any]
     parameters: Parameters
@@ -39,16 +39,16 @@ class Rule(NamedTuple):
 
 
 class TenantRuleEngine:
-    """Judges events by the detections a policy enables; `worker.sessions.contracts.RuleEngine` is the port it fits.
+    """Evaluates the detections that a policy enables. It implements `worker.sessions.contracts.RuleEngine`.
 
     Args:
         chosen: the detections in use.
-        policy: the tenant's.
-        on_failure: called with the id of a detection that raised, and its exception; the event is judged by the
-            others. Without it the exception passes through.
+        policy: the tenant's policy.
+        on_failure: called with the id of a detection that raised an exception, and the exception; the other detections
+            are still evaluated. Without it, the exception propagates.
 
     Raises:
-        ValueError: the policy overrides a detection or a parameter that does not exist, or to a wrong value.
+        ValueError: the policy overrides a detection or a parameter that does not exist, or sets an invalid value.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TenantRuleEngine:
         self._on_failure = on_failure
         known = {each.id: each for each in chosen}
         self._rules = tuple(_rules(known, policy))
-        # Whatever the policy enables: a finding has one writer for good.
+        # Independent of the policy, so that the writer of a finding never changes.
         self._tenant_wide = frozenset(uid for uid, each in known.items() if each.tenant_wide)
         self._by_trigger: dict[int, tuple[Rule, ...]] = {}
         self._covers = {
@@ -79,7 +79,7 @@ class TenantRuleEngine:
             self.triggers |= int(rule.detection.triggers)
 
     def __call__(self, view: View) -> list[Verdict]:
-        """Ask every detection that listens to one of the view's triggers."""
+        """Evaluate every detection that has one of the view's triggers."""
         verdicts: list[Verdict] = []
         if not view.verdicts:
             view.verdicts = verdicts
@@ -88,14 +88,14 @@ class TenantRuleEngine:
                 signal = rule.detection.detect(view, rule.parameters)
                 if signal is not None:
                     verdicts.append(_verdict(rule, signal, view))
-            except Exception as error:  # noqa: BLE001  of a plug-in, anything
+            except Exception as error:  # noqa: BLE001  a plug-in may raise anything
                 self._failed(rule, error)
         if len(verdicts) > 1:
             self._cover(verdicts)
         return verdicts
 
     def _cover(self, verdicts: list[Verdict]) -> None:
-        """Suppress verdicts that say no more than a more severe one on the same event: one deed is one alert."""
+        """Suppress the verdicts that another verdict on the same event covers, so that one event gives one alert."""
         for number, verdict in enumerate(verdicts):
             covering = next((each for each in verdicts if self._covers_it(each, verdict)), None)
             if covering is not None:
@@ -112,27 +112,27 @@ class TenantRuleEngine:
         self._on_failure(rule.detection.id, error)
 
     def evaluate_claim(self, view: ClaimView) -> list[Verdict]:
-        """Ask about a uid that somebody else claimed before."""
+        """Evaluate the detections for a uid that another user claimed before."""
         return self._evaluate_correlation(view, int(Trigger.CLAIM), view.session_uid)
 
     def evaluate_crowd(self, view: CrowdView) -> list[Verdict]:
-        """Ask about the arrivals on a network."""
+        """Evaluate the detections for the users who appeared on a network."""
         return self._evaluate_correlation(view, int(Trigger.ARRIVAL), "")
 
     def evaluate_client(self, view: CrowdView) -> list[Verdict]:
-        """Ask about the users to whom a client is new."""
+        """Evaluate the detections for the users who appeared with a client that is new to them."""
         return self._evaluate_correlation(view, int(Trigger.CLIENT), "")
 
     def evaluate_rate(self, view: SurgeView) -> list[Verdict]:
-        """Ask about how many users signed in from a network."""
+        """Evaluate the detections for the number of users who signed in from a network."""
         return self._evaluate_correlation(view, int(Trigger.RATE), "")
 
     def evaluate_deed(self, view: DeedView) -> list[Verdict]:
-        """Ask about what users of a tenant did alike on one day."""
+        """Evaluate the detections for a change that several users of a tenant made on one day."""
         return self._evaluate_correlation(view, int(Trigger.DEED), "")
 
     def parameters_of(self, uid: str) -> Parameters | None:
-        """Return the parameters of a detection in force, None when the policy disables it."""
+        """Return the parameters in force for a detection; None when the policy disables it."""
         return next((rule.parameters for rule in self._rules if rule.detection.id == uid), None)
 
     def _evaluate_correlation(
@@ -149,7 +149,7 @@ class TenantRuleEngine:
         return verdicts
 
     def needing(self, part: str) -> tuple[str, ...]:
-        """Return the detections that cannot do without `network`, `place`, `device`, `amr` or the `time` of use."""
+        """Return the detections that need a part: `network`, `place`, `device`, `amr`, or the `time` of use."""
         return self._needing[part]
 
     def is_first_party(self, user_agent: str) -> bool:
@@ -157,7 +157,7 @@ class TenantRuleEngine:
         return self.policy.is_first_party(user_agent)
 
     def is_shadow(self, uid: str) -> bool:
-        """Return whether a detection's findings are stored and not alerted."""
+        """Return whether a detection's findings are stored without an alert."""
         return uid in self._shadows
 
     def is_tenant_wide(self, uid: str) -> bool:
@@ -197,7 +197,7 @@ def _parameters(each: Detection[Any], wish: DetectionPolicy) -> Parameters:
 
 
 def _weight(rule: Rule, signal: Signal) -> tuple[int, int]:
-    """Return severity and score of a signal, by policy."""
+    """Return severity and score of a signal under the policy."""
     own = rule.detection.severity
     chosen = own if signal.severity is None else signal.severity
     severity = chosen if rule.severity is None else rule.severity
@@ -233,7 +233,7 @@ def _verdict(rule: Rule, signal: Signal, view: View) -> Verdict:
 
 
 def _told_before(once: int, severity: int, signal: Signal, view: View) -> tuple[str, ...]:
-    """Return why a finding that is raised once is not raised."""
+    """Return the suppressor of a finding that was raised before, if it is raised only once."""
     history = view.user.baseline
     if TOLD_BEFORE in signal.suppressed_by or not is_reported(history, once, severity, view.now, view.limits):
         return ()
@@ -244,7 +244,7 @@ def _told_before(once: int, severity: int, signal: Signal, view: View) -> tuple[
 def _joins(view: View, signal: Signal) -> bool:
     """Return whether a user counts among those of the tenant who did the same; see `Verdict.joins`.
 
-    A thief of many sessions must not make a crowd of their owners, nor an account made for it.
+    An attacker with many stolen sessions, or with accounts created for this purpose, must not count as many users.
     """
     profile, session, context = view.user, view.session, view.context
     doubted = session is None or not is_clean(session, view.now, view.limits) or context.device.scripted
@@ -254,9 +254,9 @@ def _joins(view: View, signal: Signal) -> bool:
 
 
 def _is_unused(view: View) -> bool:
-    """Return whether the session's record changed and nobody used the session: the tenant's systems wrote it.
+    """Return whether the session's record changed without a use of the session: a system of the tenant wrote it.
 
-    Whoever holds the session, a thief or an account made for it, cannot do that. So it needs no habits to compare with.
+    The holder of the session, such as an attacker, cannot cause this. So the user's habits need not be known.
     """
     session, before, context = view.session, view.before, view.context
     if session is None or before is None or not 0 < view.activity <= session.activity:
@@ -265,7 +265,7 @@ def _is_unused(view: View) -> bool:
 
 
 def _suppressors(rule: Rule, signal: Signal, view: View) -> tuple[str, ...]:
-    """Return why the tenant's own lists take the side of the event's network, or of the one it is held against."""
+    """Return the suppressor if the event's network, or the one it is compared with, is on a list of trusted ones."""
     policy = view.policy
     if rule.detection.invariant or not (policy.allowed_networks or policy.allowed_asns):
         return ()

@@ -1,4 +1,4 @@
-"""Evidence as people read it: the before and after of network, place and device, and lines of prose."""
+"""Evidence of findings: network, place and device before and after, and their names as text for people."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _known(**values: Any) -> dict[str, Any]:
 
 
 MOST_ITEMS, LONGEST_ITEM = 64, 256
-"""Items of a list in evidence, and characters of a text: evidence is kept with its finding and is read by people."""
+"""Maximum number of items in a list of evidence, and of characters in a text. Evidence is stored with its finding."""
 
 
 def bounded(value: Any) -> Any:
-    """Return a value of evidence cut to what people read; a list says how many items it leaves out."""
+    """Return a value of evidence within the limits; a truncated list ends with the number of items left out."""
     if isinstance(value, str):
         return value if len(value) <= LONGEST_ITEM else value[:LONGEST_ITEM] + "…"
     if isinstance(value, dict):
@@ -66,7 +66,7 @@ def render(signal: Signal, view: View) -> bytes:
 
 
 def _known_sides(signal: Signal, view: View) -> dict[str, list[str]] | None:
-    """Return which parts of both sides the user's baseline knows; None without a baseline."""
+    """Return which parts of both contexts are in the user's baseline; None without a baseline."""
     baseline = view.user.baseline
     if not baseline.sessions:
         return None

@@ -1,4 +1,4 @@
-"""What the user is known by. Rules that compare two contexts ask whether both are the user's own."""
+"""Checks of a context against the user's baseline. Rules that compare two contexts apply them to both."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def is_known_network(view: View, network: Network) -> bool:
-    """Tell whether the user came from a network before. A private relay is everybody's."""
+    """Return whether the user came from a network before. A private relay counts as known to every user."""
     return network.kind == NetworkKind.RELAY or network_key(network) in view.user.baseline.networks
 
 
 def is_settled_network(view: View, network: Network) -> bool:
-    """Tell whether the user came from a network for a day or more."""
+    """Return whether the user first came from a network a day ago or earlier."""
     known = view.user.baseline.networks.get(network_key(network))
     return known is not None and view.now - known.first >= DAY
 
 
 def is_known_area(view: View, place: Place, since: int = 0) -> bool:
-    """Tell whether the user was seen around a place, for `since` milliseconds or more.
+    """Return whether the user was first seen in the area of a place at least `since` milliseconds ago.
 
-    Of a place without coordinates the country has to do.
+    For a place without coordinates the country is used instead.
     """
     history, before = view.user.baseline, view.now - since
     if place.latitude is None:
@@ -41,25 +41,25 @@ def is_known_area(view: View, place: Place, since: int = 0) -> bool:
 
 
 def is_known_device(view: View, device: Device) -> bool:
-    """Tell whether the user was seen with a device before."""
+    """Return whether the user was seen with a device before."""
     return device_key(device) in view.user.baseline.devices
 
 
 def is_usual_spot(view: View, context: Context) -> bool:
-    """Tell whether the user is known both on the network and around the place of a context, for a day or more."""
+    """Return whether both the network and the area of a context have been known of the user for a day or more."""
     network = context.network
     settled = network.kind == NetworkKind.RELAY or is_settled_network(view, network)
     if network.kind == NetworkKind.MOBILE:
-        # A carrier's place is a gateway's: its country alone is the user's.
+        # A carrier's coordinates are those of its gateway; only the country is the user's.
         return settled and context.place.country in view.user.baseline.countries
     return settled and is_known_area(view, context.place, DAY)
 
 
 def is_out_of_place(view: View, context: Context) -> bool:
-    """Tell whether a network is new to the user, or was never seen around the place though it stays where it is.
+    """Return whether a network is new to the user, or is known in only one place and that is not this one.
 
-    Mobile carriers take their customers' traffic out wherever they like: a network that was seen in several places may
-    be seen in another one.
+    Traffic of mobile carriers leaves through gateways in many places. So a network that was seen in several places may
+    appear in another one.
     """
     if not is_known_network(view, context.network):
         return True
@@ -67,9 +67,9 @@ def is_out_of_place(view: View, context: Context) -> bool:
 
 
 def is_off_own_lines(view: View, context: Context) -> bool:
-    """Tell what `is_out_of_place` does, of a desktop computer as far as the user's desktop computers are known.
+    """Like `is_out_of_place`, but for a desktop computer only the places of the user's desktop computers count.
 
-    A phone's carrier often is a provider of fixed lines as well; its gateways tell nothing of where those lines are.
+    A phone's carrier often provides fixed lines as well, and its gateways say nothing about the places of these lines.
     """
     if not is_known_network(view, context.network):
         return True
@@ -77,14 +77,14 @@ def is_off_own_lines(view: View, context: Context) -> bool:
 
 
 def _is_out_of(places: Iterable[str], context: Context) -> bool:
-    """Tell whether a network is in none of the places it is known in, although it is known in one alone."""
+    """Return whether a context is in no known place of its network, and the network has at most one known place."""
     own = f"{network_key(context.network)} "
     here = known_places([key for key in places if key.startswith(own)], context.place)
     return not here and not wanders(places, context.network)
 
 
 def is_new_to_client(view: View, context: Context) -> bool:
-    """Tell whether a network is new to the user, or to the user's desktop computers where it is used by one."""
+    """Return whether a network is new to the user or, if the device is a desktop computer, to the user's desktops."""
     if not is_known_network(view, context.network):
         return True
     own = f"{network_key(context.network)} "
@@ -93,15 +93,15 @@ def is_new_to_client(view: View, context: Context) -> bool:
 
 
 def _places_of_client(view: View, device: Device) -> Iterable[str]:
-    """Return the learned places of desktop computers for one of them, else those of all clients."""
+    """Return the learned places of desktop computers if the device is one, else those of all devices."""
     baseline = view.user.baseline
     return baseline.desktop_places if device.kind == DESKTOP else baseline.places
 
 
 def is_hand_over(view: View, before: Context) -> bool:
-    """Tell whether a session just begun goes on in an application of the same system and country.
+    """Return whether a session that has just begun on a phone goes on with the same system and in the same country.
 
-    By design a native application signs in through the browser, often while the phone changes networks.
+    A native application signs in through the browser by design, often while the phone changes networks.
     """
     after, session = view.context, view.session
     begun = session is not None and session.events == 1 and not is_anonymiser(after.network.kind)
@@ -110,14 +110,14 @@ def is_hand_over(view: View, before: Context) -> bool:
 
 
 BACK_KM = 100.0
-"""A session this close to where it was is back there."""
+"""Distance up to which a session counts as back at an earlier place."""
 
 
 def is_back(view: View, before: Context) -> bool:
-    """Tell whether a session is back, with one device, where it was before it left for a network of the user's.
+    """Return whether a session returns, with the same device, from a settled network of the user to an earlier place.
 
     A phone on a journey changes between the hotel's Wi-Fi and its carrier, whose traffic leaves the network at home.
-    It is one only if nothing cast doubt on the session when it first came there.
+    This counts only if no finding has cast doubt on the session within the quarantine.
     """
     after, session = view.context, view.session
     if session is None or before.uid != after.uid or not is_clean(session, view.now, view.limits):
@@ -134,35 +134,35 @@ def _is_alike(one: Context, other: Context) -> bool:
 
 
 def is_known_user(view: View) -> bool:
-    """Tell whether the user's learning period is over."""
+    """Return whether the user's learning period is over."""
     return is_learned(view.user.baseline, view.now)
 
 
 TRAVELLED = 3
-"""Countries a user was seen in, from which on the next one is no news."""
+"""Number of countries from which a user counts as a traveller."""
 
 
 def is_traveller(view: View) -> bool:
-    """Tell whether the user was seen in several countries."""
+    """Return whether the user was seen in `TRAVELLED` countries or more."""
     return len(view.user.baseline.countries) >= TRAVELLED
 
 
 def elapsed_ms(view: View) -> int:
-    """Return the time since the session's last event."""
+    """Return the milliseconds since the session's last event; 0 for a new session."""
     return view.now - view.session.seen if view.session else 0
 
 
 PAUSE = 3 * HOUR
-"""What a journey by air takes besides the flight: the ways to and from the airports, and the time spent there."""
+"""Time that a journey by air takes besides the flight, in milliseconds: to, from and at the airports."""
 FLIGHT_KMH = 800.0
-"""Speed of an airliner from gate to gate."""
+"""Average speed of an airliner from gate to gate."""
 
 
 def is_unhurried(view: View, distance_km: float) -> bool:
-    """Tell whether the session paused for as long as a journey over a distance takes, from door to door."""
+    """Return whether the session paused at least as long as a journey over this distance takes from door to door."""
     return elapsed_ms(view) >= PAUSE + distance_km / FLIGHT_KMH * HOUR
 
 
 def pair(one: str, other: str) -> str:
-    """Return the name of two things in either order."""
+    """Return one name for a pair, whatever its order."""
     return " - ".join(sorted((one, other)))

@@ -1,4 +1,4 @@
-"""What is new to a user at the start of a session, once enough is known of the user. Unknown is never new."""
+"""Checks for what is new to a user at the start of a session. An unknown value is never new."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Learning(Parameters):
-    """How much must be known before anything can be new; either is enough."""
+    """Length of the learning period, in which nothing counts as new. It ends when either limit is reached."""
 
     sessions: int = LEARNED_SESSIONS
-    """Sessions started before."""
+    """Sessions admitted before."""
     days: float = LEARNED_AFTER / DAY
     """Days since the user's first event."""
 
@@ -33,7 +33,7 @@ def is_learned(view: View, learning: Learning) -> bool:
 
 
 def is_new_country(view: View) -> bool:
-    """Return whether the country is known, the user's own and not one the user was in before."""
+    """Return whether the country is known, not that of an anonymiser, and new to the user."""
     country = view.context.place.country
     return (
         bool(country) and not is_anonymiser(view.context.network.kind) and country not in view.user.baseline.countries
@@ -41,9 +41,9 @@ def is_new_country(view: View) -> bool:
 
 
 def is_new_network(view: View) -> bool:
-    """Return whether the autonomous system is known and not one the user came from before.
+    """Return whether the autonomous system is known and new to the user.
 
-    Relays and satellites do not count: they stand for everybody.
+    Relays and satellite networks do not count, because people everywhere share them.
     """
     network = view.context.network
     shared = network.kind in (NetworkKind.RELAY, NetworkKind.SATELLITE)
@@ -51,27 +51,27 @@ def is_new_network(view: View) -> bool:
 
 
 def is_new_device(view: View) -> bool:
-    """Return whether browser family, operating system and class together are known and new to the user."""
+    """Return whether the combination of browser family, operating system and class is known and new to the user."""
     key = device_key(view.context.device)
     return bool(key) and key not in view.user.baseline.devices
 
 
 def is_own_sign_in(view: View) -> bool:
-    """Return whether the user signed in with two factors and a device of before: on a journey, most likely."""
+    """Return whether the user signed in with two factors and a known device, most likely on a journey."""
     return view.strength >= TWO_FACTORS and is_known_device(view, view.context.device)
 
 
 def news(view: View) -> list[str]:
-    """Return what is new: `country`, `network`, `device`."""
+    """Return which parts are new: `country`, `network`, `device`."""
     checks = {"country": is_new_country, "network": is_new_network, "device": is_new_device}
     return [name for name, is_new in checks.items() if is_new(view)]
 
 
 def told_before(view: View) -> tuple[str, ...]:
-    """Return why the news of a session is none any more: another session is in quarantine for the very same.
+    """Return the suppressor if another session in quarantine has the same country, network and device.
 
-    A journey is told once, not at every sign-in of its first day. Same are country, network and device together; when
-    that other session was ended, as a thief's is, the next one is told again.
+    So a journey is reported once, not at every sign-in of its first day. If that other session was ended, as a stolen
+    one is, the next session is reported again.
     """
     same = _place_network_device(view.context)
     waiting = (view.contexts[each.context] for each in view.user.waiting)

@@ -1,4 +1,4 @@
-"""The policies in force, by tenant. A bad policy is refused and its field named; the last good one stays in force."""
+"""Policies in force, by tenant. An invalid policy is rejected, and the last valid one stays in force."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class BadPolicyError(ValueError):
-    """A policy document that cannot be used; the message names the field and what is wrong with it."""
+    """A policy document is invalid; the message names the field and the problem."""
 
 
 def parse_policy(document: bytes | str) -> TenantPolicy:
-    """Read a policy document.
+    """Parse a policy document.
 
     Raises:
-        BadPolicyError: it is not JSON or does not fit the schema.
+        BadPolicyError: the document is not JSON or does not match the schema.
     """
     if len(document) > MAX_POLICY_BYTES:
         raise BadPolicyError(f"(document): {len(document):,} bytes, and at most {MAX_POLICY_BYTES:,} are allowed")
@@ -53,10 +53,10 @@ def _hint(name: str) -> str:
 
 
 def check_policy(document: bytes | str) -> TenantPolicy:
-    """Read a policy document and hold it against the catalogue.
+    """Parse a policy document and check it against the existing detections.
 
     Raises:
-        BadPolicyError: it does not fit the schema, or names a detection or parameter that does not exist.
+        BadPolicyError: the document does not match the schema, or names a detection or parameter that does not exist.
     """
     policy = parse_policy(document)
     Policies(detections().values()).compile(policy)
@@ -64,14 +64,17 @@ def check_policy(document: bytes | str) -> TenantPolicy:
 
 
 def read_policies(document: bytes, tenant_id: str = "") -> dict[str, bytes]:
-    """Read policies by tenant: one JSON object or a list of them, each a policy with its `tenant_id` beside the fields.
+    """Parse a file of policies: one JSON object or a list of them, each a policy with an additional `tenant_id`.
 
     Args:
         document: the JSON text.
-        tenant_id: the tenant of an object that names none.
+        tenant_id: tenant of an object without `tenant_id`.
+
+    Returns:
+        Policy documents by tenant.
 
     Raises:
-        BadPolicyError: it is neither, names no tenant or one twice, or one of the policies cannot be used.
+        BadPolicyError: the text is neither, a tenant is missing or occurs twice, or a policy is invalid.
     """
     documents: dict[str, bytes] = {}
     for entry in _entries(document):
@@ -100,16 +103,16 @@ def _entries(document: bytes) -> list[dict[str, Any]]:
 
 
 def unknown_countries(document: bytes) -> list[str]:
-    """Return the codes in a policy's lists of countries that are no countries of ISO 3166."""
+    """Return the codes in a policy's lists of countries that are not in ISO 3166."""
     policy = parse_policy(document)
     return sorted({*policy.allowed_countries, *policy.denied_countries} - country_codes())
 
 
 class Policies:
-    """Policies by tenant, and the rule engine each makes.
+    """The rule engines of tenants, built from their policies.
 
     Args:
-        detections: the catalogue in use.
+        detections: the detections in use.
         on_failure: see `TenantRuleEngine`.
     """
 
@@ -122,14 +125,14 @@ class Policies:
         self._engines: dict[str, TenantRuleEngine] = {}
 
     def engine_for(self, tenant_id: str) -> TenantRuleEngine:
-        """Return the engine of a tenant."""
+        """Return the rule engine of a tenant."""
         return self._engines.get(tenant_id, self._default)
 
     def set(self, tenant_id: str, document: bytes | None) -> None:
-        """Put a tenant's policy in force; None takes it back.
+        """Put a tenant's policy in force; None removes it.
 
         Raises:
-            BadPolicyError: the document cannot be used; the tenant's last good policy stays in force.
+            BadPolicyError: the document is invalid; the tenant's last valid policy stays in force.
         """
         if document is None:
             self._engines.pop(tenant_id, None)
@@ -137,11 +140,11 @@ class Policies:
         self._engines[tenant_id] = self.compile(parse_policy(document))
 
     def compile(self, policy: TenantPolicy) -> TenantRuleEngine:
-        """Return the engine a policy makes.
+        """Return a rule engine with a policy.
 
         Raises:
-            BadPolicyError: it names a detection or a parameter that does not exist, or cannot be used for another
-                reason: whatever a document does, it is refused and nothing else happens.
+            BadPolicyError: the policy names a detection or parameter that does not exist, or cannot be used for any
+                other reason. No policy can cause another exception.
         """
         try:
             policy.prepare()

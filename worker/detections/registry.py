@@ -1,4 +1,4 @@
-"""The catalogue: every detection there is, built in or plugged in."""
+"""Registry of all detections, built-in ones and plug-ins."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ GROUP = "sessionwatch.detections"
 
 
 class UnknownDetectionError(KeyError):
-    """No detection of that id."""
+    """There is no detection with this id."""
 
 
 class PluginError(Exception):
-    """A plug-in that cannot be used; the message names it, its package, the reason and what to do."""
+    """A plug-in cannot be used; the message names it, its package, the reason and what to do."""
 
 
 class Catalogue(NamedTuple):
-    """Every detection by id, in order of ids, and why each of the plug-ins that are left out cannot be used."""
+    """All detections by id, in order of ids, and for each broken plug-in a message with the reason."""
 
     detections: Mapping[str, Detection[Any]]
     broken: tuple[str, ...]
@@ -35,7 +35,7 @@ class Catalogue(NamedTuple):
 
 @cache
 def catalogue() -> Catalogue:
-    """Return what is built in and plugged in; importing a plug-in can fail in any way, which costs that one alone."""
+    """Return built-in detections and plug-ins. A plug-in that cannot be imported is left out; the others are kept."""
     found: dict[str, Detection[Any]] = {each.id: each for each in _built_in()}
     broken = []
     for entry in entry_points(group=GROUP):
@@ -67,15 +67,15 @@ def _reason(error: BaseException) -> str:
 
 
 def detections() -> Mapping[str, Detection[Any]]:
-    """Return every detection that can be used, by id, in order of ids."""
+    """Return all usable detections by id, in order of ids."""
     return catalogue().detections
 
 
 def require_plugins() -> None:
-    """Refuse to go on without a plug-in.
+    """Check that all plug-ins can be used.
 
     Raises:
-        PluginError: one cannot be used.
+        PluginError: a plug-in cannot be used.
     """
     broken = catalogue().broken
     if broken:
@@ -92,7 +92,7 @@ def detection(uid: str) -> Detection[Any]:
     """Return one detection.
 
     Raises:
-        UnknownDetectionError: there is none of that id.
+        UnknownDetectionError: there is no detection with this id.
     """
     try:
         return detections()[uid]

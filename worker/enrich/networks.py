@@ -1,4 +1,4 @@
-"""What kind of network an address belongs to."""
+"""Determines the kind of network that an address belongs to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.enrich.known_networks import KnownNetworks
 
 RELAYS = frozenset({"Apple Private Relay"})
-"""Providers that iporigin counts among VPNs and that hide everybody by default, without choice of a place."""
+"""Private relays that iporigin lists as VPNs. They are on by default, and users cannot choose the place of the exit."""
 UNLICENSED_PROVIDERS = frozenset(
     {
         # 123jjck/cdn-ip-ranges
@@ -40,10 +40,10 @@ UNLICENSED_PROVIDERS = frozenset(
 )
 """Providers whose ranges iporigin takes from lists without a licence (section 3 of its NOTICE); they are ignored."""
 _SPECIFIC = frozenset({NetworkKind.SATELLITE, NetworkKind.RELAY, NetworkKind.PROXY, NetworkKind.VPN})
-"""Kinds of systems that tell more than that some range of theirs is a server's."""
+"""Kinds of autonomous systems that are more specific than the kind `hosting` of a published range."""
 _KINDS_OF_RANGES = {
     iporigin.HOSTING: NetworkKind.HOSTING,
-    # People do not sit in front of a CDN or a crawler: what comes from there is somebody's server.
+    # Traffic from a CDN or a crawler comes from servers, not from people.
     iporigin.CDN: NetworkKind.HOSTING,
     iporigin.BOT: NetworkKind.HOSTING,
     iporigin.VPN: NetworkKind.VPN,
@@ -62,15 +62,15 @@ _SPECIAL_V4 = (
     "224.0.0.0/3",
 )
 _SPECIAL_V6 = ("2001::/23", "2002::/16")
-"""What of the address space is nobody's in public, or no host's: IANA's special-purpose registries
-(https://www.iana.org/assignments/iana-ipv4-special-registry, …-ipv6-…), RFC 6598 (CGNAT) and 3056 (6to4) among them.
-Of IPv6 only 2000::/3 is public at all (RFC 4291). Documentation and benchmark ranges (RFC 5737, 2544, 3849,
-9637) are ordinary networks here: tests and demos live on them."""
+"""Addresses that no public host has: IANA's special-purpose registries
+(https://www.iana.org/assignments/iana-ipv4-special-registry, …-ipv6-…), including RFC 6598 (CGNAT) and 3056 (6to4). Of
+IPv6 only 2000::/3 is public (RFC 4291). Documentation and benchmark ranges (RFC 5737, 2544, 3849, 9637) count as
+ordinary networks, because tests and demos use them."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _ranges(networks: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return the first and the last addresses of networks, as numbers in their order."""
+    """Return the first and the last addresses of networks as two sorted lists of numbers."""
     known = sorted((ipaddress.ip_network(each) for each in networks), key=lambda each: int(each.network_address))
     return [int(each.network_address) for each in known], [int(each.broadcast_address) for each in known]
 
@@ -80,7 +80,7 @@ _V6_FIRST, _V6_LAST = _ranges(_SPECIAL_V6)
 
 
 def is_private(address: Address) -> bool:
-    """Return whether an address belongs to nobody in public: private, shared (CGNAT), loopback, link-local."""
+    """Return whether an address is not a public one: private, shared (CGNAT), loopback, link-local and others."""
     number = int(address)
     if address.version == 4:
         place = bisect_right(_V4_FIRST, number) - 1
@@ -91,17 +91,17 @@ def is_private(address: Address) -> bool:
 
 def prefix_of(address: Address) -> str:
     """Return the /24 or /64 around an address."""
-    # The C library's functions: those of `ipaddress` cost ten times as much.
+    # The functions of the C library: those of `ipaddress` take ten times as long.
     if address.version == 4:
         return f"{inet_ntop(AF_INET, address.packed[:3] + bytes(1))}/24"
     return f"{ipaddress.IPv6Address(address.packed[:8] + bytes(8))}/64"
 
 
 def network_of(text: str) -> tuple[str, str]:
-    """Return an address in its canonical form and the prefix around it, `""` when it is nobody's in public.
+    """Return an address in canonical form and the prefix around it; the prefix is `""` if the address is not public.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: the text is not an address.
     """
     ip = canonical_ip(text)
     address = ipaddress.ip_address(ip)
@@ -109,18 +109,18 @@ def network_of(text: str) -> tuple[str, str]:
 
 
 class Ranges(Protocol):
-    """Tells what kind of network published ranges make an address part of."""
+    """Looks up the kind of network of an address in published ranges."""
 
     @property
     def built(self) -> int:
         """When the ranges were collected, seconds since the epoch."""
 
     def kind(self, ip: str) -> NetworkKind:
-        """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address."""
+        """Return the kind, `NetworkKind.UNKNOWN` when no range contains the address."""
 
 
 class PublishedRanges:
-    """The ranges that the package iporigin ships: what providers, VPNs, Tor and crawlers publish about themselves."""
+    """The ranges in the package iporigin, as published by providers, VPNs, Tor and crawlers."""
 
     @property
     def built(self) -> int:
@@ -128,7 +128,7 @@ class PublishedRanges:
         return int(iporigin.dataset_info()["built_at"])  # type: ignore[no-untyped-call]
 
     def kind(self, ip: str) -> NetworkKind:
-        """Return the kind, `NetworkKind.UNKNOWN` when no range holds the address. LocalPipeline only."""
+        """Return the kind, `NetworkKind.UNKNOWN` when no range contains the address."""
         found = iporigin.classify(ip)  # type: ignore[no-untyped-call]
         if found.provider in UNLICENSED_PROVIDERS:
             return NetworkKind.UNKNOWN
@@ -138,13 +138,13 @@ class PublishedRanges:
 
 
 def kind_of(known: KnownNetworks, address: Address, system: System, published: NetworkKind) -> NetworkKind:
-    """Return the kind of a public network that no geo file tells the kind of.
+    """Return the kind of a public network whose kind is in no geo file.
 
     Args:
-        known: prefixes, systems and words of organisations whose kind is known.
-        address: the network's.
-        system: its autonomous system, number 0 when unknown.
-        published: what `Ranges` says of the address.
+        known: prefixes, systems and words of organisations with a known kind.
+        address: an address of the network.
+        system: its autonomous system; number 0 when unknown.
+        published: the kind of the address according to `Ranges`.
     """
     if kind := known.of_address(address):
         return kind

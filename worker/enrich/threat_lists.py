@@ -1,8 +1,8 @@
 """Lists of networks that are known for attacks, as files that the operator keeps up to date.
 
-One network (CIDR), address or autonomous system (`AS64500`) a line; what stands behind it, and lines that begin with
-`#` or `;`, are comments. Spamhaus DROP, FireHOL's netsets and lists of Tor exits are of this form; of CSV the first
-column counts.
+Each line has one network (CIDR), address or autonomous system (`AS64500`). The rest of the line, and lines that begin
+with `#` or `;`, are comments. Spamhaus DROP, FireHOL netsets and lists of Tor exits have this format. Of a CSV file
+the first column is used.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SYSTEM = re.compile(r"AS?([0-9]{1,10})", re.IGNORECASE)
 
 
 class ThreatList:
-    """One list, named like its file, read anew by `reload` when it was replaced.
+    """One list, named like its file. `reload` reads the file again if it has changed.
 
     Raises:
-        GeoFileError: the file cannot be read, or a line of it names no network.
+        GeoFileError: the file cannot be read, or a line of it is invalid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,10 +35,10 @@ class ThreatList:
         self.reload()
 
     def reload(self) -> bool:
-        """Read the file if it changed; tell whether it did.
+        """Read the file if it has changed; return whether it has.
 
         Raises:
-            GeoFileError: it is gone or broken; what was read before stays in force.
+            GeoFileError: the file is missing or invalid; the last valid content stays in use.
         """
         try:
             found = self.path.stat()
@@ -54,7 +54,7 @@ class ThreatList:
 
     @property
     def built(self) -> int:
-        """When the file was made, seconds since the epoch."""
+        """Modification time of the file, seconds since the epoch."""
         return self._stamp[0] // 1_000_000_000 if self._stamp else 0
 
     def holds(self, ip: str, asn: int) -> bool:
@@ -94,7 +94,7 @@ class ThreatLists:
         paths: their files.
 
     Raises:
-        GeoFileError: one cannot be read.
+        GeoFileError: a list cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path] = ()) -> None:

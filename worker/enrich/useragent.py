@@ -1,4 +1,4 @@
-"""User agent strings to devices, by ua-parser and its Rust engine."""
+"""Parses user agent strings to devices, with ua-parser and its Rust engine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ua_parser.regex import Resolver
 from worker.enrich.model import UNKNOWN_DEVICE, Device
 
 LONGEST = 512
-"""Longer strings are cut: what matters stands in front, and hostile ones must not cost more."""
+"""Number of characters that are parsed. The relevant part is at the start, and long strings must not cost more."""
 LONGEST_NAME = 64
-"""Longer families are cut: some patterns of ua-parser take any word of the string for one."""
+"""Maximum length of a family. Some patterns of ua-parser accept any word of the string as a family."""
 
 _CLIENTS = re.compile(
     r"(?:^|[\s;(])(?:"
@@ -26,11 +26,11 @@ _CLIENTS = re.compile(
     r"aws-cli|aws-sdk|sqlmap|nmap|nikto|nuclei|zgrab|masscan)",
     re.IGNORECASE,
 )
-"""Programs' HTTP clients, where a product name stands. okhttp, Dart and CFNetwork are not among them: they are what
-Android, Flutter and Apple apps speak with."""
+"""HTTP clients of programs, at the position of a product name. okhttp, Dart and CFNetwork are not included, because
+Android, Flutter and Apple apps use them."""
 _AUTOMATED = re.compile(r"headless|phantomjs|slimerjs|puppeteer|playwright|selenium|powershell", re.IGNORECASE)
-"""What browsers that nobody sits before say of themselves, inside a string that otherwise is a browser's."""
-# "Cubot" makes phones.
+"""Words of automated browsers in a string that otherwise is a browser's."""
+# "Cubot" is a brand of phones.
 _BOT = re.compile(r"(?<!cu)bot\b|crawler|spider|slurp|facebookexternalhit|bingpreview|\+https?://", re.IGNORECASE)
 _TV = re.compile(
     r"smart-?tv|hbbtv|apple ?tv|google ?tv|android ?tv|roku|web0s|bravia|crkey|netcast|\btv safari|\baft[a-z0-9]+\b",
@@ -39,7 +39,7 @@ _TV = re.compile(
 # "Tablet PC" is a component of Windows on every desktop of its time.
 _TABLET = re.compile(r"ipad|tablet(?! pc)|kindle|silk/|playbook", re.IGNORECASE)
 _BROWSER = ("Mozilla/", "Opera/")
-"""What every browser's string starts with."""
+"""Beginnings of the strings of browsers."""
 _MOBILE_SYSTEMS = frozenset(
     {"iOS", "Android", "KaiOS", "Firefox OS", "Windows Phone", "Windows Mobile", "BlackBerry OS", "Symbian OS"}
 )
@@ -53,21 +53,21 @@ _WANTED = Domain.USER_AGENT | Domain.OS
 
 @cache
 def _parser() -> Resolver:
-    """Return ua-parser's engine without its cache, ours being in front, and without its 600 device patterns."""
+    """Return ua-parser's engine without its cache (the enricher has one) and without its 600 device patterns."""
     browsers, systems, _devices = load_lazy_builtins()
     return Resolver((browsers, systems, []))
 
 
 _COMPACT = re.compile(r"(?P<browser>.{1,64}?) (?P<version>[0-9][0-9.]*) / (?P<os>.{1,64}?) (?P<release>[0-9][0-9.]*)")
-"""`Chrome 141.0.0 / Windows 10.0.0`: what ua-parser's ports write of an agent, and logs keep in its place (Auth0's)."""
+"""`Chrome 141.0.0 / Windows 10.0.0`: output of ua-parser's ports, which some logs (Auth0's) contain as user agent."""
 
 
 def device_of(user_agent: str) -> Device:
-    """Return the device behind a user agent string; `UNKNOWN_DEVICE` when it cannot be told.
+    """Return the device of a user agent string; `UNKNOWN_DEVICE` when it is unknown.
 
-    Known limits: Safari on iPads says it is a Mac, and so do phones that are asked for the desktop site.
+    Known limits: Safari on an iPad reports a Mac, and so do phones that request the desktop site.
     """
-    # Half a surrogate pair, which the engine cannot take, becomes "?".
+    # The engine does not accept lone surrogates; they become "?".
     text = user_agent[:LONGEST].encode(errors="replace").decode()
     compact = _COMPACT.fullmatch(text.strip())
     if compact:
@@ -103,13 +103,13 @@ def _compact_kind(text: str, browser: str, system: str) -> str:
 
 
 def _family(found: object) -> tuple[str, str]:
-    """Return family and major version, both empty when ua-parser does not know."""
+    """Return family and major version, both empty when ua-parser does not know them."""
     family = str(getattr(found, "family", "Other")).strip()[:LONGEST_NAME]
     return ("", "") if family == "Other" else (family, (getattr(found, "major", None) or "")[:LONGEST_NAME])
 
 
 def _product(text: str) -> str:
-    """Return the first product's name, for clients that ua-parser does not know."""
+    """Return the name of the first product, for clients that ua-parser does not know."""
     words = re.split(r"[/\s;(]", text.strip(), maxsplit=1)
     return words[0][:LONGEST_NAME]
 
@@ -129,7 +129,7 @@ def _kind(text: str, system: str) -> str:
 
 
 def _personal(text: str, system: str) -> str:
-    """Tell tablet, phone and desktop apart. Browsers on Android say "Mobile" on phones and not on tablets."""
+    """Return `tablet`, `mobile`, `desktop` or `""`. Browsers on Android have "Mobile" on phones and not on tablets."""
     if _TABLET.search(text) or (system == "Android" and text.startswith(_BROWSER) and "Mobile" not in text):
         return "tablet"
     if system in _MOBILE_SYSTEMS:

@@ -1,17 +1,19 @@
-"""How many incidents of users a tenant was alerted to of late, in one partition: what an alert budget limits.
+"""Alert budget of a tenant in one partition: the alerted incidents and the active users of the last days.
 
-What wakes a person counts: the first alert of a user. Alerts of the same user within the quiet time of each other
-belong to one incident and cost nothing more. An incident with a critical finding or a hard invariant costs nothing.
+Only the first alert of an incident counts. Alerts of one user within the quiet time of each other belong to one
+incident and cost nothing more. An incident with a critical finding or a hard invariant costs nothing.
 
-What is left of a day's budget may be used later: within a week by findings of medium severity, within two by those of
-high severity. A small tenant has few alerts, and a day with several would otherwise hold back what quiet days had room
-for; the rest of the second week is for findings that are surer.
+The unused part of a day's budget may be used later: within a week by findings of medium severity, within two weeks by
+those of high severity. A small tenant has few alerts; without this, a day with several alerts would exceed the budget
+although the days before had none. Unused budget of the second week is only for findings of high severity, which are
+more certain.
 
-Of the budget of these days a user may use a tenth, and at least two incidents, so that one noisy user, or an intruder
-who makes noise on purpose, does not hold back the alerts of the others.
+One user may use a tenth of the budget of these days, and always at least two incidents. So one noisy user, or an
+intruder who causes alerts on purpose, cannot hold back the alerts of others.
 
-All times are event time. What is applied twice after a crash counts once, because an alert within an incident costs
-nothing. Which alert comes too late for the budget depends on the order of arrival: the one thing that does.
+All times are event time. An alert that is applied twice after a crash counts once, because an alert within an incident
+costs nothing. Which alerts exceed the budget depends on the order of arrival; nothing else in the worker's results
+does.
 """
 
 from __future__ import annotations
@@ -26,30 +28,31 @@ from worker.sessions.codec import BUDGET, StateFormat
 from worker.sessions.limits import DAY, MINUTE
 
 WEEK = 7
-"""Days whose budgets are one: what is left of the earlier ones may be used on the last."""
+"""Length of the period, in days, over which unused budget is carried over."""
 TWO_WEEKS = 14
-"""The same for findings of high severity."""
+"""Length of that period for findings of high severity, in days."""
 DAYS = TWO_WEEKS + 1
-"""Days remembered. Alerts older than these are held against no budget."""
+"""Number of days kept. Alerts of older days count against no budget."""
 MOST = 5_000
-"""Most incidents of a day and partition, whatever the budget allows: all of them are kept in the state."""
+"""Maximum number of incidents a day and partition, whatever the budget allows: the state keeps all of them."""
 SHARE = 10
-"""One part in so many of the budget is the most that one user may use."""
+"""One user may use at most 1/`SHARE` of the budget."""
 LEAST = 2
-"""Incidents that one user may have whatever its share, when there is room."""
+"""Number of incidents that one user may always have, if the budget is not used up."""
 BITS = 8_192
 """Size of the set of users, in bits: 1 KiB. The estimate is within 3% for up to 20,000 users a day and partition."""
 
 
 class AlertRequest(NamedTuple):
-    """A finding that would alert, as a budget sees it.
+    """A finding that would alert, with the properties that a budget needs.
 
     Attributes:
-        uid: of the finding.
-        user: key of the user it is about; empty when it is about no one user, and then no share bounds it.
-        time: of its first occurrence, milliseconds.
-        is_high: it is of high severity.
-        is_exempt: it alerts whatever the budget, and its incident costs nothing.
+        uid: id of the finding.
+        user: key of the user it is about; empty when it is not about one user, and then the limit per user does not
+            apply.
+        time: event time of its first occurrence, milliseconds.
+        is_high: whether its severity is high.
+        is_exempt: whether it alerts regardless of the budget, and its incident costs nothing.
     """
 
     uid: str
@@ -60,7 +63,7 @@ class AlertRequest(NamedTuple):
 
 
 class AlertedIncident(msgspec.Struct, array_like=True):
-    """Alerts of one user close to each other: the times of the first and the last, and whether it costs nothing."""
+    """Alerts of one user close to each other: times of the first and the last one, and whether they cost nothing."""
 
     first: int
     last: int
@@ -73,8 +76,8 @@ class Day(msgspec.Struct, array_like=True):
     Attributes:
         users: a bit for every hash of a user who was active.
         incidents: hash of the user -> incidents that began on this day.
-        others: findings about no one user that alerted, by uid.
-        size: number of incidents and of others. `spent`: how many of them count.
+        others: uids of alerted findings that are not about one user.
+        size: number of incidents and of others. `spent`: number of these that count against the budget.
     """
 
     users: bytearray = msgspec.field(default_factory=lambda: bytearray(BITS // 8))
@@ -84,7 +87,7 @@ class Day(msgspec.Struct, array_like=True):
     spent: int = 0
 
     def spent_by(self, holder: int) -> int:
-        """Return how many incidents of one user count."""
+        """Return how many incidents of one user count against the budget."""
         return sum(not each.is_free for each in self.incidents.get(holder, ()))
 
 
@@ -105,14 +108,14 @@ class Budget(msgspec.Struct, array_like=True):
         return True
 
     def admit(self, alert: AlertRequest, per_thousand: float, quiet: int = 240 * MINUTE) -> bool:
-        """Return whether a finding may alert: it is exempt, belongs to an incident that alerted, or there is room.
+        """Return whether a finding may alert: it is exempt, belongs to an alerted incident, or the budget allows it.
 
         Args:
             alert: the finding.
-            per_thousand: incidents a day per 1,000 users; of users there are as many as on that day or the day before,
-                whichever had more. What the days before have left is added. One a day is always allowed, and never
-                more than `MOST`.
-            quiet: alerts of one user this close to each other are one incident, milliseconds.
+            per_thousand: incidents a day per 1,000 users. The number of users is that of the finding's day or of the
+                day before, whichever is larger. The unused budget of the days before is added. At least one incident a
+                day is allowed, and never more than `MOST`.
+            quiet: alerts of one user at most this far apart are one incident, milliseconds.
         """
         day = self._day(alert.time)
         if day is None:
@@ -125,7 +128,7 @@ class Budget(msgspec.Struct, array_like=True):
         return True
 
     def _join(self, alert: AlertRequest, quiet: int) -> bool:
-        """Extend the user's incident that an alert belongs to; return whether there is one."""
+        """Extend the user's incident that an alert belongs to, if there is one; return whether there is."""
         holder = _hash(alert.user)
         for day in self.days.values() if alert.user else ():
             for each in day.incidents.get(holder, ()):
@@ -163,7 +166,7 @@ class Budget(msgspec.Struct, array_like=True):
 
 
 def _open(day: Day, alert: AlertRequest) -> None:
-    """Begin an incident; an exempt one is not kept when the day is full."""
+    """Add an incident to a day. On a full day an exempt incident is not stored."""
     if day.size >= MOST:
         return
     if alert.user:

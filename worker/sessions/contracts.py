@@ -119,8 +119,8 @@ class View(msgspec.Struct, gc=False):
     @property
     def session_class(self) -> SessionClass:
         """The class of the session's type. If the event omits the type, the session's last one counts."""
-        told = self.context.session_type or (self.before and self.before.session_type)
-        return self.policy.vocabulary.session_class(told or None)
+        stated = self.context.session_type or (self.before and self.before.session_type)
+        return self.policy.vocabulary.session_class(stated or None)
 
     def is_new_class(self) -> bool:
         """Return whether the user never had a session of this class; False while no session of the user is known."""

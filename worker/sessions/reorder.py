@@ -188,7 +188,7 @@ def _started(user: User, observation: Observation, uid: str, contexts: Contexts)
     return StartedSession(uid, observation.time, history, contexts[observation.context], 0)
 
 
-def _started_anew(
+def _changed_starts(
     old: Profile, new: Profile, window: Sequence[Observation], contexts: Contexts
 ) -> Iterator[StartedSession]:
     """Yield the sessions whose start, or its history, differs from the one announced because of a late event."""
@@ -303,7 +303,7 @@ def _out_of_order(user: User, observation: Observation, fold_context: FoldContex
     evicted = [(uid, session) for uid, session in old.sessions.items() if uid not in new]
     changes = _difference(user, old.open_findings)
     _rotate(user, fold_context, _reported(evicted, changes))
-    started = tuple(_started_anew(old, user.current, window, contexts))
+    started = tuple(_changed_starts(old, user.current, window, contexts))
     return Applied(False, False, False, changes, changed, evicted, started)
 
 

@@ -1,4 +1,4 @@
-"""How people who mean no harm sign in, work, move, travel and sign out."""
+"""Benign traffic: how people sign in, work, move, travel and sign out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a simulation is asked for."""
+"""Configuration of a simulation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ BENIGN_SHARES: Final[dict[str, float]] = {
     "unknown-geo": 0.01,
     "placeholder": 0.01,
 }
-"""Share of the users by the benign class they live."""
+"""Share of the users by benign class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorConfig:
-    """The knobs of a simulation; equal configurations give equal bytes.
+    """Settings of a simulation. Equal configurations give equal bytes.
 
     Attributes:
         seed: of every random draw.
@@ -120,7 +120,7 @@ def main_pace(config: SimulatorConfig) -> TrafficPace:
 
 
 def _resting(config: SimulatorConfig) -> float:
-    """How many users the attacks keep from their lives at a time: 1.3 users each for the prelude and the rest."""
+    """Return how many users attacks occupy at a time: 1.3 users for each attack, for its prelude and the time after."""
     if config.attack_interval_ms is None:
         return 0.0
     return min(0.5 * config.users, 1.3 * (30 * MINUTE + config.cool_off_ms) / config.attack_interval_ms)

@@ -1,4 +1,4 @@
-"""Simulated traffic onto a topic, each record when its time has come."""
+"""Produces simulated traffic to a topic, each record at its time of arrival."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from worker.simulator import SimEvent
 
 EARLY_MS = 5
-"""Records due within this are sent at once: sleeping for less costs more than it keeps."""
+"""Records that are due within this time are sent at once: a shorter sleep costs more than it is worth."""
 
 
 class RecordSender(Protocol):
-    """What is needed of aiokafka's producer."""
+    """The part of aiokafka's producer that is needed."""
 
     async def send(self, topic: str, *, value: bytes, key: bytes, timestamp_ms: int) -> Future[object]:
         """Put a record into the next batch; the future is done when that is acknowledged."""

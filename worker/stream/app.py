@@ -297,7 +297,8 @@ class App(faust.App):  # type: ignore[misc]  # Faust is untyped
     async def on_started(self) -> None:
         """Start the timers once the state is recovered."""
         await super().on_started()
-        self.add_future(self._fire_timers_forever())
+        if self.settings.timer_clock == "wall":
+            self.add_future(self._fire_timers_forever())
         self.add_future(self._report_lag_forever())
         self.add_future(self._watch_kafka_forever())
 

@@ -30,13 +30,15 @@ def wall_clock() -> int:
 
 
 class Timers:
-    """Fires the timers of the open partitions up to the group's watermark.
+    """Fires the timers of the open partitions.
 
-    A session that has expired by the wall clock may be refreshed by a record that is not processed yet. So timers wait
-    until the consumer group has processed all input up to their time.
+    A session that has expired may be refreshed, and a uid that is due to be forgotten may be claimed again, by a record
+    that is not processed yet: it lies in another partition, or on the topic of a later stage. So timers wait until the
+    consumer group has processed all input up to their time. By the wall clock that is the group's watermark. By event
+    time no timer fires before the end of the input, which only the caller knows: see `fire_last`.
 
     Args:
-        options: topics, partitions, and which clock counts.
+        options: topics and partitions.
         processor: the pure core.
         delivery: takes the results.
         observer: is called with what happened.
@@ -67,13 +69,21 @@ class Timers:
 
     async def fire_all(self, consumer: Any) -> None:
         """Advance the watermark, and fire the timers that are due in every open partition."""
-        if self._options.timer_clock == "wall":
-            await self._move_watermark(consumer)
+        await self._move_watermark(consumer)
         for partition in list(self._delivery.queues):
             try:
-                await self.fire(partition, self._time_of(partition))
+                await self._fire(partition, self._watermark_time())
             except AbandonedError:
                 continue
+
+    async def fire_last(self) -> None:
+        """Fire the timers of each partition up to its newest record. All input must have been processed.
+
+        Raises:
+            AbandonedError: a partition was lost meanwhile.
+        """
+        for partition, newest in list(self._newest.items()):
+            await self._fire(partition, newest)
 
     async def _move_watermark(self, consumer: Any) -> None:
         now, firsts = self._clock(), self._options.firsts()
@@ -89,13 +99,11 @@ class Timers:
             self.watermark.look(now, passed)
         self._observer.on_watermark_lag(self.watermark.behind(self._clock()))
 
-    def _time_of(self, partition: int) -> int:
-        """Return the time of a partition, milliseconds."""
-        if self._options.timer_clock == "stream":
-            return min(self._clock(), self._newest.get(partition, 0))
+    def _watermark_time(self) -> int:
+        """Return the time up to which timers may fire, milliseconds."""
         return min(self._clock(), self.watermark.time)
 
-    async def fire(self, partition: int, now: int) -> None:
+    async def _fire(self, partition: int, now: int) -> None:
         """Fire the timers of a partition that are due by `now`, milliseconds.
 
         Raises:

@@ -37,8 +37,8 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         buffered_batches: batches that wait for the agent.
         limits: bounds of the delivery.
         timer_interval: seconds between two rounds of timers.
-        timer_clock: which time fires timers: `wall`, held back by the group's watermark, or `stream`, the newest record
-            time of the partition.
+        timer_clock: which time fires timers: `wall`, held back by the group's watermark, or `stream`, event time, which
+            does not pass before the end of the input: see `Timers.fire_last`.
         lag_interval: seconds between two measurements of the lag.
         drain_seconds: how long a rebalance or stop waits for batches in flight before it abandons them.
         state_dir: directory of the RocksDB state; None keeps state in memory.

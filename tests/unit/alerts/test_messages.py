@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from email import message_from_bytes
 from email.policy import default
 from importlib.resources import files
@@ -19,9 +20,10 @@ from schemas.finding import Activity, Severity
 from schemas.incident import Incident, IncidentState, Resolution, Side, Sighting, TimelineEntry
 from tests.support.receivers import incident
 from worker.alerts.alert import Alert
-from worker.alerts.config import SharedSignals, Syslog
+from worker.alerts.config import Revoke, SharedSignals, Syslog
 from worker.alerts.destinations import mail, pagerduty, shared_signals, slack, syslog, teams, webhook
 from worker.alerts.destinations.alertmanager import alerts
+from worker.alerts.destinations.revoke import RevokeSender
 from worker.alerts.digest import build_digest
 from worker.alerts.dispatcher import bare
 from worker.alerts.message import Links, build_message
@@ -354,3 +356,40 @@ def test_ids_of_tokens_are_the_same_over_attempts() -> None:
     assert [each["jti"] for each in shared_signals.tokens(first, signals())] == [
         each["jti"] for each in shared_signals.tokens(again, signals())
     ]
+
+
+@pytest.mark.parametrize(("session", "user", "calls"), [("s", "u", 1), (".", "u", 0), ("..", "u", 0), ("s", "..", 0)])
+def test_a_revocation_calls_no_other_path(session: str, user: str, calls: int) -> None:
+    made = incident("a" * 32)
+    hard = msgspec.structs.replace(
+        made.findings[0], detection="owner-change", is_alert=True, false_positive=False, session_uid=session
+    )
+    made = msgspec.structs.replace(made, findings=(hard,), user_id=user)
+    config = Revoke(kind="revoke", url="https://idp.example/users/{user}/sessions/{session}", method="DELETE")
+    assert len(RevokeSender(config, lambda: 0).requests(alert_of(made, revoke=True))) == calls
+
+
+def test_a_command_in_slack_stays_one_command() -> None:
+    made = msgspec.structs.replace(incident("a" * 32), tenant_id="x`;touch pwned;`")
+    text = slack.payload(alert_of(made).message)["blocks"][-1]["elements"][0]["text"]
+    for command in re.findall("`([^`]*)`", text):
+        words = shlex.split(command)
+        assert (words[0], words[-2], len(words)) == ("sessionwatch", "--tenant", 6)
+
+
+@pytest.mark.parametrize("channel", ["slack", "teams"])
+@pytest.mark.parametrize("name", ["e", "escape", "forceescape", "tojson"])
+def test_filters_for_html_do_not_undo_a_channel_s_escaping(channel: str, name: str) -> None:
+    made = msgspec.structs.replace(incident("a" * 32), title="[a](https://evil.example) @here <!channel>")
+    text = render(channel, "", alert_of(made).message, f"{{{{ m.title|{name} }}}}").text
+    assert "https://" not in text
+    assert "@here" not in text
+    assert "<!" not in text
+
+
+def test_a_command_in_teams_can_be_copied() -> None:
+    made = msgspec.structs.replace(incident("a" * 32), tenant_id="acme.example.com")
+    body = teams.payload(alert_of(made).message)["attachments"][0]["content"]["body"]
+    shown = [each["text"].replace("\\", "") for each in body if each.get("fontType") == "Monospace"]
+    assert shown
+    assert all(each.endswith(" --tenant acme.example.com") for each in shown)

@@ -35,3 +35,10 @@ def test_what_is_no_secret_is_shown() -> None:
     assert scrubbed("HTTP 404 no such channel", spellings(["https://hooks.example.com/a/b", "abc", ""])) == (
         "HTTP 404 no such channel"
     )
+
+
+def test_an_echoed_authorization_is_not_shown() -> None:
+    text = "HTTP 500 {'Authorization': 'Basic YW11c2VyOmh1bnRlcjJodW50ZXIy', 'key': 'aHVudGVyMmh1bnRlcjI='}"
+    shown = scrubbed(text, spellings(["hunter2hunter2"]))
+    assert "YW11c2VyOmh1bnRlcjJodW50ZXIy" not in shown
+    assert "aHVudGVyMmh1bnRlcjI" not in shown

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from schemas.decoding import Decoder, Ignored, Rejected
+from schemas.decoding.cloudevents import kind_of
 from schemas.event import EventKind, SessionEvent
 
 NOW = 1_793_700_000_000
@@ -228,7 +229,19 @@ def test_the_placeholder_among_other_words_is_none_of_them(name: str, placeholde
 
 
 def test_a_deletion_that_holds_the_key_alone_says_what_to_do() -> None:
-    for row in ({"uid": "s1"}, {"uid": "s1", "tenant_id": None, "user_id": None, "ip": None}, None):
+    filled = {
+        "tenant_id": "",
+        "user_id": "",
+        "created_at": "1970-01-01T00:00:00.000000Z",
+        "meta_data": "{}",
+        "is_deleted": False,
+    }
+    for row in (
+        {"uid": "s1"},
+        {"uid": "s1", **filled},
+        {"uid": "s1", "tenant_id": None, "user_id": None, "ip": None},
+        None,
+    ):
         refused = decode({"before": row, "after": None, "op": "d", "ts_ms": NOW})
         assert "REPLICA IDENTITY FULL" in refused.message
         assert refused.field == "before"
@@ -417,3 +430,16 @@ def test_text_of_people_is_left_alone() -> None:
     for spelled in (json.dumps({**PLAIN, **said}), json.dumps({**PLAIN, **said}, ensure_ascii=False)):
         event = taken(spelled.encode())
         assert (event.location, event.user_agent, event.repaired) == (*said.values(), ())
+
+
+@pytest.mark.parametrize(
+    "kind", ["session.logout.failed", "SessionRevocationFailed", "user.login_failed", "session.revocation.requested"]
+)
+def test_a_type_that_tells_of_a_deed_that_failed(kind: str) -> None:
+    assert kind_of(kind) is None
+
+
+@pytest.mark.parametrize("first", ["x", "unknown", "", "_hidden", "999.1.1.1"])
+def test_what_a_client_puts_before_its_address_hides_nothing(first: str) -> None:
+    event = taken({**PLAIN, "ip": f"{first}, 95.24.10.20"})
+    assert (event.ip, event.repaired) == ("95.24.10.20", ("ip",))

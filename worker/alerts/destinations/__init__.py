@@ -1,1 +1,1 @@
-"""Destinations, one file a kind: each makes requests or messages from alerts, and reads what comes back."""
+"""Destinations, one file for each kind: each builds requests or messages from alerts and interprets the answers."""

@@ -21,7 +21,7 @@ ALERT_NAME = "SessionwatchIncident"
 
 
 class AlertmanagerSender(HttpSender):
-    """Posts alerts."""
+    """Posts alerts to Alertmanager."""
 
     def __init__(self, config: Alertmanager, clock: Callable[[], int]) -> None:
         super().__init__(config, clock)
@@ -40,8 +40,9 @@ class AlertmanagerSender(HttpSender):
 def alerts(alert: Alert, labels: dict[str, str], hold_ms: int) -> list[dict[str, Any]]:
     """Return the alerts of an incident.
 
-    Alertmanager knows an alert by its labels, of which the severity is one: under another severity it is another alert.
-    So each state ends the alert under all severities but its own; those that never began are not told of.
+    Alertmanager identifies an alert by its labels. The severity is one of them, so another severity is another alert.
+    Therefore each state also ends the alerts with all other severities. Alertmanager sends no notification for those
+    that never began.
     """
     now = alert.incident.severity if not alert.incident.is_resolved else None
     return [

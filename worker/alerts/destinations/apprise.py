@@ -1,4 +1,4 @@
-"""Any service that Apprise knows; needs the extra `apprise`."""
+"""Any service that Apprise supports; needs the extra `apprise`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class AppriseSender:
-    """Notifies by one Apprise URL. Apprise makes its own connections: they are not held to public addresses.
+    """Notifies through one Apprise URL. Apprise opens its own connections, which may also go to private addresses.
 
     Raises:
         ModuleNotFoundError: the extra is not installed.
-        ValueError: Apprise does not know the URL.
+        ValueError: Apprise does not support the URL.
     """
 
     def __init__(self, config: Apprise, template: str | None) -> None:
@@ -33,19 +33,19 @@ class AppriseSender:
             raise ValueError("url: Apprise knows no such service")
 
     async def send(self, alert: Alert) -> Result:
-        """Notify of one alert."""
+        """Send one alert."""
         message = alert.message
         text = plain_text(message) if self._template is None else render("text", "", message, self._template).text
         kind = "success" if message.is_resolved else "failure" if message.severity == "critical" else "warning"
         return await self._notify(f"{message.heading}: {message.title}", text, kind)
 
     async def send_digest(self, digest: Digest) -> Result:
-        """Notify of a digest."""
+        """Send a digest."""
         lines = [f"{each.heading}: {each.title}" for each in digest.messages]
         return await self._notify(digest.heading, "\n".join([*lines, digest.more, digest.link]).strip(), "warning")
 
     async def close(self) -> None:
-        """Apprise keeps nothing open."""
+        """Do nothing: Apprise keeps no connection open."""
 
     async def _notify(self, title: str, body: str, kind: str) -> Result:
         try:

@@ -1,4 +1,4 @@
-"""What destinations reached by HTTP have in common."""
+"""Common parts of destinations that are reached over HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTHING = Result(Outcome.NOTHING)
 
 
 def as_json(value: Any) -> bytes:
-    """Return JSON; text that is not valid Unicode is made so."""
+    """Return JSON; text that is not valid Unicode is repaired."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
@@ -43,7 +43,7 @@ def json_request(url: str, value: Any, headers: Mapping[str, str] | None = None)
 
 
 class HttpSender(ABC):
-    """A destination that takes one or several HTTP requests for an alert.
+    """Base class of destinations that get one or several HTTP requests for each alert.
 
     Args:
         config: the destination's settings.
@@ -51,22 +51,22 @@ class HttpSender(ABC):
     """
 
     accept: frozenset[int] = frozenset()
-    """Statuses beside 2xx that mean that it is done."""
+    """Status codes besides 2xx that mean success."""
 
     def __init__(self, config: HttpDestination, clock: Callable[[], int]) -> None:
         self._client = HttpClient(config, clock)
 
     @abstractmethod
     def requests(self, alert: Alert) -> Sequence[Request]:
-        """Return the requests that tell of an alert, in order; none when there is nothing to tell."""
+        """Return the requests for an alert, in order; an empty sequence when there is nothing to send."""
 
     def digest_requests(self, digest: Digest) -> Sequence[Request]:
-        """Return the requests that tell of a digest."""
+        """Return the requests for a digest."""
         del digest
         return ()
 
     async def send(self, alert: Alert) -> Result:
-        """Send the requests one after the other; stop at the first that is not taken."""
+        """Send the requests one after the other; stop at the first that the receiver does not accept."""
         return await self._send(self.requests(alert))
 
     async def send_digest(self, digest: Digest) -> Result:

@@ -1,4 +1,4 @@
-"""Senders from settings, one a destination."""
+"""Builds the sender of each destination from its settings."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class SenderContext(NamedTuple):
-    """What senders are given beside their settings.
+    """What senders need besides their settings.
 
     Attributes:
-        clock: milliseconds since the epoch.
+        clock: returns the time, in milliseconds since the epoch.
         kafka: options of aiokafka clients.
-        host_name: of this machine, for syslog.
+        host_name: name of this machine, for syslog.
     """
 
     clock: Callable[[], int]
@@ -39,7 +39,7 @@ class SenderContext(NamedTuple):
 
 
 class BadDestinationError(ValueError):
-    """A destination cannot be used as it is set; the message names it and the reason."""
+    """The settings of a destination are invalid; the message names the destination and the reason."""
 
 
 _SENDERS: dict[str, Callable[[Any, SenderContext, str | None], Sender]] = {

@@ -1,4 +1,4 @@
-"""Incoming webhooks of chats: one JSON document a message, in the chat's own layout."""
+"""Incoming webhooks of chats: each message is one JSON document in the layout of the chat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ChatLayout(NamedTuple):
-    """Functions that return the JSON of a message, with an own template if there is one, and of a digest."""
+    """Functions that return the JSON of a message, with a custom template if there is one, and of a digest."""
 
     payload: Callable[[AlertMessage, str | None], dict[str, Any]]
     digest: Callable[[Digest], dict[str, Any]]

@@ -1,4 +1,4 @@
-"""A file of OCSF documents, one a line."""
+"""A file of OCSF documents, one document a line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class FileSender:
-    """Appends lines; each is on the disk before it counts as delivered."""
+    """Appends lines. A line is synced to disk before it counts as delivered."""
 
     def __init__(self, config: File) -> None:
         self._path = config.path
@@ -32,19 +32,19 @@ class FileSender:
         return Result(Outcome.DELIVERED)
 
     async def send_digest(self, digest: Digest) -> Result:
-        """Not asked of machines."""
+        """Not called: machines get no digests."""
         del digest
         return NOTHING
 
     async def close(self) -> None:
-        """Nothing is open between lines."""
+        """Do nothing: the file is closed after each line."""
 
 
 def append(path: Path, line: bytes) -> None:
-    """Append a line and see it to the disk; half a line that a crash left behind is ended first.
+    """Append a line and sync it to disk. If a crash left an incomplete line, end that line first.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

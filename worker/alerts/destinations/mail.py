@@ -29,7 +29,7 @@ LONGEST_SUBJECT = 200
 
 
 class EmailSender:
-    """Sends mails, each over a connection of its own."""
+    """Sends each mail over its own connection."""
 
     def __init__(self, config: Email, clock: Callable[[], int], template: str | None) -> None:
         self._config = config
@@ -46,7 +46,7 @@ class EmailSender:
         return await self._attempt(self._addressed(digest_mail(digest), self._clock()))
 
     async def close(self) -> None:
-        """Nothing is open between mails."""
+        """Do nothing: the connection is closed after each mail."""
 
     def _addressed(self, made: EmailMessage, now: int) -> EmailMessage:
         made["From"], made["To"] = self._config.sender, ", ".join(self._config.to)
@@ -93,7 +93,7 @@ class EmailSender:
 
 
 def mail(alert: Alert, template: str | None = None) -> EmailMessage:
-    """Return the mail of an alert, without addresses; mails about one incident form a thread."""
+    """Return the mail of an alert, without sender and recipients. Mails about one incident form a thread."""
     message = alert.message
     subject = f"[{message.severity}] {'Resolved: ' if message.is_resolved else ''}{message.title}"
     made = _mail(subject, alert.id)
@@ -104,7 +104,7 @@ def mail(alert: Alert, template: str | None = None) -> EmailMessage:
 
 
 def digest_mail(digest: Digest) -> EmailMessage:
-    """Return the mail of a digest, without addresses."""
+    """Return the mail of a digest, without sender and recipients."""
     made = _mail(digest.heading, digest.id)
     lines = [f"{each.heading}: {each.title}" for each in digest.messages]
     made.set_content(
@@ -129,6 +129,6 @@ def _mail(subject: str, uid: str) -> EmailMessage:
 
 
 def _refused(code: int, what: str) -> Result:
-    """Return what an SMTP reply means: 4xx passes, 5xx is about this mail."""
+    """Return the result of an SMTP reply: 4xx is temporary, 5xx a rejection of this mail."""
     outcome = Outcome.REFUSED if code >= 500 else Outcome.UNAVAILABLE
     return Result(outcome, code, f"{what} (SMTP {code})")

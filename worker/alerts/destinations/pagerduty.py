@@ -22,7 +22,7 @@ LONGEST_SUMMARY, LONGEST_KEY = 1_024, 255
 
 
 class PagerDutySender(HttpSender):
-    """Posts events."""
+    """Posts events to PagerDuty."""
 
     def __init__(self, config: PagerDuty, clock: Callable[[], int]) -> None:
         super().__init__(config, clock)
@@ -37,8 +37,8 @@ class PagerDutySender(HttpSender):
 def events(alert: Alert, routing_key: str) -> list[dict[str, Any]]:
     """Return the JSON of the events that bring PagerDuty to the state of an incident.
 
-    An acknowledged incident is triggered first: PagerDuty drops the acknowledgement of an alert that it does not know,
-    and adds a repeated trigger to the log of the alert that it knows, without notifying anybody.
+    An acknowledged incident is triggered first, because PagerDuty drops the acknowledgement of an unknown alert. If it
+    knows the alert, it adds the repeated trigger to the alert's log without a notification.
     """
     incident = alert.incident
     head = {"routing_key": routing_key, "dedup_key": incident.uid[:LONGEST_KEY]}

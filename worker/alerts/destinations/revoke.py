@@ -1,4 +1,4 @@
-"""Revocation of sessions at the system that issued them, by a call for each session."""
+"""Revocation of sessions at the system that issued them, with one HTTP request for each session."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from worker.alerts.config import Revoke
 
 
+NO_SEGMENTS = frozenset({"", ".", ".."})
+"""Values that cannot be a segment of a path: clients remove dot segments, and the call would reach another URL."""
+
+
 class RevokeSender(HttpSender):
-    """Calls the endpoint where the tenant's policy allows it, for sessions of hard invariants alone."""
+    """Calls the endpoint if the tenant's policy allows it, and only for sessions with findings of hard invariants."""
 
     accept = frozenset({404, GONE})
-    """There is no such session any more."""
+    """Status codes that mean that the session no longer exists."""
 
     def __init__(self, config: Revoke, clock: Callable[[], int]) -> None:
         super().__init__(config, clock)
@@ -33,7 +37,11 @@ class RevokeSender(HttpSender):
         """Return a request for each session."""
         if not alert.policy.revoke or alert.incident.is_resolved:
             return []
-        return [self._request(alert, uid) for uid in revocable_sessions(alert.incident)]
+        incident = alert.incident
+        named = {"user": incident.user_id, "tenant": incident.tenant_id}
+        if any(f"{{{name}}}" in self._url and value in NO_SEGMENTS for name, value in named.items()):
+            return []
+        return [self._request(alert, uid) for uid in revocable_sessions(incident) if uid not in NO_SEGMENTS]
 
     def _request(self, alert: Alert, session_uid: str) -> Request:
         incident = alert.incident
@@ -51,7 +59,7 @@ class RevokeSender(HttpSender):
 
 
 def filled(template: str, **values: str) -> str:
-    """Return a URL template with values, each percent-encoded as a whole.
+    """Return a URL template with its values filled in. Each value is percent-encoded completely.
 
     >>> filled("https://idp/sessions/{session}", session="../a")
     'https://idp/sessions/..%2Fa'

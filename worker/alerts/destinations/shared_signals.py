@@ -1,4 +1,4 @@
-"""Shared Signals: security event tokens (RFC 8417) pushed over HTTP (RFC 8935), with CAEP events or Okta's.
+"""Shared Signals: security event tokens (RFC 8417) pushed over HTTP (RFC 8935), with CAEP or Okta events.
 
 Events follow OpenID CAEP 1.0 and, for risk, Okta's SSF receiver
 (https://developer.okta.com/docs/reference/api/risk-events). Each token carries one event.
@@ -55,10 +55,10 @@ class SharedSignalsSender(HttpSender):
 
 
 def signing_key(config: SharedSignals) -> RSAKey | ECKey:
-    """Return the key that signs.
+    """Return the signing key.
 
     Raises:
-        ValueError: it is no private key for the algorithm.
+        ValueError: it is not a private key for the algorithm.
     """
     text = config.private_key.get_secret_value().replace("\\n", "\n")
     kind = RSAKey if config.algorithm == "RS256" else ECKey
@@ -72,7 +72,7 @@ def signing_key(config: SharedSignals) -> RSAKey | ECKey:
 
 
 def tokens(alert: Alert, config: SharedSignals) -> list[Claims]:
-    """Return the claims of the tokens that tell of an alert; none for an incident without a user."""
+    """Return the claims of the tokens for an alert; an empty list for an incident without a user."""
     if not alert.incident.user_id:
         return []
     user = _user(alert.incident.user_id, config)

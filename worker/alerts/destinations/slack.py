@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from worker.alerts.message import AlertMessage, Link
 
 SECTION, FIELD, HEADER, BUTTON_URL = 3_000, 2_000, 150, 3_000
-"""Characters that Block Kit allows in a section, one of its fields, a header and a button's address."""
+"""Maximum number of characters that Block Kit allows in a section, a field of it, a header and a button's URL."""
+LOOKS_LIKE_BACKTICK = "\u02cb"
+"""Replaces a backtick, which would end the code. A quotation mark would end a quoted argument of a shell command."""
 MARKS = {"critical": ":red_circle:", "high": ":large_orange_circle:", "medium": ":large_yellow_circle:"}
 
 
@@ -89,6 +91,6 @@ def _button(link: Link) -> dict[str, Any]:
 
 
 def _code(text: str) -> str:
-    """Return text for between backticks, to be copied: no more of it is changed than has to be."""
-    text = unaddressed(text).replace("`", "'")
+    """Return text for use between backticks. It is changed as little as possible, so that people can copy it."""
+    text = unaddressed(text).replace("`", LOOKS_LIKE_BACKTICK)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 LARGEST_DATAGRAM = 8_192
 PRIORITY = (6, 5, 4, 3, 2)
-"""Syslog severity of each of ours: informational, notice, warning, error, critical."""
+"""Syslog severity by our severity: informational, notice, warning, error, critical."""
 CEF_SEVERITY = (1, 3, 5, 8, 10)
 CLOSE_SECONDS = 1.0
 
 
 class SyslogSender:
-    """Sends one message a connection: a receiver that closes it in order has read all of it."""
+    """Sends each message over its own connection. A receiver that closes it without a reset has read the message."""
 
     def __init__(self, config: Syslog, host_name: str) -> None:
         self._config = config
@@ -46,12 +46,12 @@ class SyslogSender:
         return Result(Outcome.DELIVERED)
 
     async def send_digest(self, digest: Digest) -> Result:
-        """Not asked of machines."""
+        """Not called: machines get no digests."""
         del digest
         return NOTHING
 
     async def close(self) -> None:
-        """Nothing is open between messages."""
+        """Do nothing: the connection is closed after each message."""
 
     async def _datagram(self, line: bytes) -> None:
         opened = await connect(self._config.host, self._config.port, self._guard, socket.SOCK_DGRAM)
@@ -79,7 +79,7 @@ class SyslogSender:
 
 
 async def _closed_by_peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """End our side and wait a moment for the other: a reset shows here, and the message is sent again.
+    """Close our side and wait a moment for the receiver. If it resets the connection, the message is sent again.
 
     Raises:
         OSError: the connection was reset.

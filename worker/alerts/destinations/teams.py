@@ -1,11 +1,11 @@
-"""Messages for Microsoft Teams webhooks made by Workflows, as Adaptive Cards."""
+"""Messages for Microsoft Teams webhooks (created with Workflows), as Adaptive Cards."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from worker.alerts.destinations.base import as_json
-from worker.alerts.escaping import teams
+from worker.alerts.escaping import teams, teams_code
 from worker.alerts.message import commands
 from worker.alerts.rendering import render
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from worker.alerts.message import AlertMessage, Change
 
 LARGEST = 27_000
-"""Bytes of a message; Teams takes 28 KB."""
+"""Maximum size of a message, in bytes; Teams accepts 28 KB."""
 VERSION = "1.4"
 COLORS = {"critical": "Attention", "high": "Attention", "medium": "Warning"}
 Element = dict[str, Any]
 
 
 def payload(message: AlertMessage, template: str | None = None) -> Element:
-    """Return the JSON of a message: as much of it as fits."""
+    """Return the JSON of a message, shortened if it exceeds the limit."""
     body = list(_body(message)) if template is None else [_text(render("teams", "", message, template).text[:8_000])]
     actions = [{"type": "Action.OpenUrl", "title": link.label, "url": link.url} for link in message.links]
     while len(as_json(card := _card(body, actions))) > LARGEST and len(body) > 2:
@@ -67,7 +67,7 @@ def _body(message: AlertMessage) -> Iterable[Element]:
     for note in message.notes:
         yield _text(teams(note), isSubtle=True)
     for question, command in commands(message):
-        yield _text(f"{question} {teams(command)}", fontType="Monospace", size="Small")
+        yield _text(f"{question} {teams_code(command)}", fontType="Monospace", size="Small")
     yield _text(teams(f"Incident {message.id}"), isSubtle=True, size="Small")
 
 

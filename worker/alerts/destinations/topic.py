@@ -1,4 +1,4 @@
-"""A Kafka topic that gets the OCSF documents as they are."""
+"""A Kafka topic that gets the OCSF documents unchanged."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class TopicSender:
-    """Publishes incidents under their id.
+    """Publishes incidents with their id as key.
 
     Args:
-        config: the destination.
-        options: how to reach Kafka.
+        config: settings of the destination.
+        options: connection options of aiokafka.
     """
 
     def __init__(self, config: KafkaTopic, options: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ class TopicSender:
         self._producer: AIOKafkaProducer | None = None
 
     async def send(self, alert: Alert) -> Result:
-        """Publish one document; it is durable when this returns."""
+        """Publish one document and wait until the broker has acknowledged it."""
         key, headers = alert.incident.uid.encode(), [("id", alert.id.encode())]
         try:
             async with asyncio.timeout(self._config.timeout_s):
@@ -46,7 +46,7 @@ class TopicSender:
         return Result(Outcome.DELIVERED)
 
     async def send_digest(self, digest: Digest) -> Result:
-        """Not asked of machines."""
+        """Not called: machines get no digests."""
         del digest
         return NOTHING
 

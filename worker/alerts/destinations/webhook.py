@@ -1,4 +1,4 @@
-"""Webhooks by Standard Webhooks 1.0.0 (https://www.standardwebhooks.com): stable ids, signed, under 20 kB."""
+"""Webhooks according to Standard Webhooks 1.0.0 (https://www.standardwebhooks.com): signed, at most 20 kB."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from worker.alerts.config import Webhook
 
 LARGEST = 20_000
-"""Bytes of a body that receivers have to take, by the specification."""
+"""Size of a body, in bytes, that every receiver must accept according to the specification."""
 LONGEST_LINK = 1_500
 BOUNDS = ((20, 1_000), (10, 500), (5, 300), (3, 200), (2, 120), (1, 60))
-"""Items of a list and characters of a text, the first that make it fit."""
+"""Maximum number of list items and of characters in a text; the first pair with which the body fits is used."""
 TYPES = {Activity.CREATE: "incident.created", Activity.UPDATE: "incident.updated", Activity.CLOSE: "incident.resolved"}
 
 
@@ -52,7 +52,7 @@ class WebhookSender(HttpSender):
 
 
 def payload(alert: Alert) -> bytes:
-    """Return the body: as much of the incident as fits."""
+    """Return the body with the incident, shortened if it exceeds the limit."""
     body = b""
     for data in _ever_less(orjson.loads(alert.document)):
         body = as_json(_envelope(alert, data))
@@ -74,7 +74,7 @@ def _envelope(alert: Alert, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ever_less(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a document in full, and then with ever shorter lists and texts."""
+    """Yield the document in full, then with shorter and shorter lists and texts."""
     yield document
     for items, letters in BOUNDS:
         short: dict[str, Any] = _shortened(document, items, letters)

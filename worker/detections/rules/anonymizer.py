@@ -1,4 +1,4 @@
-"""`anonymizer`: people come through a VPN, hosting, Tor, a gateway or a relay."""
+"""`anonymizer`: a person's session comes through a VPN, a hosting network, Tor, a gateway or a relay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Anonymizer(Parameters):
 
 
 def detect(view: View, _parameters: Anonymizer) -> Signal | None:
-    """Look at the kind of network an interactive session begins on or moves to."""
+    """Check the kind of network that an interactive session begins on or moves to."""
     network = view.context.network
     severity = SEVERITY.get(NetworkKind(network.kind))
     was = view.before.network.kind if view.before else ""
@@ -45,19 +45,19 @@ def detect(view: View, _parameters: Anonymizer) -> Signal | None:
 
 
 def _is_born_there(view: View) -> bool:
-    """Return whether a session of a person begins on a hosting network where the user never was.
+    """Return whether a person's session begins on a hosting network that is new to the user.
 
-    That is where a phishing proxy signs in with what it was given.
+    Phishing proxies sign in from such networks with the credentials they relay.
     """
     new = view.session is None and not is_known_network(view, view.context.network)
     return new and not view.context.device.scripted and is_known_user(view)
 
 
 def _goes_abroad(view: View) -> bool:
-    """Return whether a running session moves behind a private relay in a country its user never was in.
+    """Return whether a running session moves behind a private relay in a country that is new to the user.
 
-    Private relays leave in their user's own country. Those new to the user are `location-change`'s, as are VPNs, whose
-    users choose the country.
+    The exit of a private relay is in the user's own country. `location-change` handles relays that are new to the user,
+    and VPNs, whose users choose the country.
     """
     context, before, history = view.context, view.before, view.user.baseline
     if context.network.kind != NetworkKind.RELAY or before is None or not other_country(before.place, context.place):
@@ -70,11 +70,12 @@ DETECTION = Detection(
     id="anonymizer",
     title="Session through an anonymiser",
     description=(
-        "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor: its place is not its "
-        "user's. Many people have good reasons for a VPN, hardly anybody works through Tor; private relays are on by "
-        "default on many phones and are noted only. A session of a person who is known, begun on a hosting network "
-        "where that person never was, is medium: phishing proxies sign in from there. So is a running session that "
-        "moves behind a relay in a country its user never was in: relays leave in their user's own country."
+        "An interactive session begins on, or moves to, a VPN, a hosting provider or Tor, so its place is not that of "
+        "its user. VPNs have many legitimate uses, Tor few. Private relays are on by default on many phones and are "
+        "informational. Severity is medium if a person whose habits are known starts a session on a hosting network "
+        "that is new to them, because phishing proxies sign in from there. It is also medium if a running session "
+        "moves behind a relay in a country that is new to the user, because a relay's exit is in the user's own "
+        "country."
     ),
     severity=Severity.LOW,
     score=21,
@@ -86,8 +87,8 @@ DETECTION = Detection(
     ),
     runbook=(
         "Check whether the user has come through the same network before.",
-        "Look for other findings of the session in the same hour: with a new device it weighs more.",
-        "List the network in the tenant's policy if it is the tenant's own.",
+        "Look for other findings of the session in the same hour; a new device makes an attack more likely.",
+        "If the network is the tenant's own, add it to `allowed_networks` in the tenant's policy.",
     ),
     sources=(
         "Microsoft Entra ID Protection: anonymous IP address.",

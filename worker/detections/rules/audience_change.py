@@ -1,4 +1,4 @@
-"""`audience-change`: a session is used for another audience than before."""
+"""`audience-change`: the audience of a session changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class AudienceChange(Parameters):
 
 
 def detect(view: View, _parameters: AudienceChange) -> Signal | None:
-    """Compare the event's audience with the session's last known one; an omitted one is unknown."""
+    """Compare the event's audience with the session's last known one. An omitted audience is unknown."""
     before, after = view.before, view.context
     known = before and (before.aud or (view.session and view.session.aud))
     if not known or not after.aud or known == after.aud:
@@ -29,7 +29,7 @@ def detect(view: View, _parameters: AudienceChange) -> Signal | None:
 
 
 def _severity(view: View) -> Severity:
-    """On a device and network of the user's it is what single sign-on looks like: low for people."""
+    """Return low for people on a known device and network, because single sign-on looks like that; else medium."""
     before, after = view.before, view.context
     if before is None or view.is_machine():
         return Severity.MEDIUM
@@ -42,9 +42,10 @@ DETECTION = Detection(
     id="audience-change",
     title="Session used for another audience",
     description=(
-        "The audience of one session changed. An audience is fixed when a session is issued; another one under the "
-        "same id means a confused deputy, a token exchange outside the rules, or a forged session record. On a "
-        "device and network that the user is known by it is what single sign-on over one record looks like, and low."
+        "The audience of one session changed. The audience is fixed when a session is issued; another one under the "
+        "same id means a confused deputy, an unauthorised token exchange, or a forged session record. On a known "
+        "device and network of the user the severity is low, because single sign-on with one session record looks the "
+        "same."
     ),
     severity=Severity.MEDIUM,
     score=47,

@@ -1,4 +1,4 @@
-"""`auth-downgrade`: a session shows weaker authentication than before, or than the user's usual."""
+"""`auth-downgrade`: the authentication of a session is weaker than before, or than the user's usual one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from schemas.vocabulary import CODE, KNOWN_SECRET, NONE, TWO_FACTORS, UNKNOWN
 from worker.detections.api import Attack, Detection, Parameters, Scope, Severity, Signal, Trigger, View
-from worker.detections.comparison import hidden, is_authenticated_anew, other_device, other_network
+from worker.detections.comparison import hidden, is_authenticated_anew, is_same_device, other_device, other_network
 from worker.detections.familiarity import is_known_device, is_known_network, is_usual_spot
 from worker.sessions.baseline import device_key
 
@@ -19,13 +19,13 @@ class AuthDowngrade(Parameters):
     """Parameters of `auth-downgrade`."""
 
     usual_after: int = 5
-    """Sessions of known strength after which there is a usual."""
+    """Number of sessions with known strength from which there is a usual strength."""
     shown: int = 2
-    """Earlier sessions with the same device that showed the same strength: then it is usual there."""
+    """Number of earlier sessions with the same device and strength from which this strength is usual on the device."""
 
 
 def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
-    """Within a session hold the strength against what it showed; at a sign-in against what is usual with the device."""
+    """Compare the strength with that of the session so far; at a sign-in, with the usual one on the device."""
     now = view.strength
     if now == UNKNOWN:
         return None
@@ -45,23 +45,23 @@ def detect(view: View, parameters: AuthDowngrade) -> Signal | None:
 
 
 def _is_at_home(view: View) -> bool:
-    """Tell whether the sign-in comes from a spot of the user's own, or with device and network of the user's own."""
+    """Return whether the sign-in comes with a known device on a known network, or from a usual place of the user."""
     own = is_known_device(view, view.context.device) and is_known_network(view, view.context.network)
     return own or (is_usual_spot(view, view.context) and not hidden(view.context))
 
 
 def _is_to_one_factor(now: int, before: int) -> bool:
-    """Tell a fall to one factor, or to nothing, from a fall between methods of the same number of factors.
+    """Return whether the strength fell to fewer factors, or to a secret alone, and not just to a weaker method.
 
-    Many identity providers list the last method only: a code alone most often stood for a second factor.
+    Many identity providers list only the last method: a code alone was most often a second factor.
     """
     return now == NONE or now < TWO_FACTORS <= before or now == KNOWN_SECRET < CODE <= before
 
 
 def _within(view: View, session: Session, now: int) -> Signal | None:
-    """Compare with what the session began with; on a network new to the user, or another device, with its strongest.
+    """Compare with the strength at the session's start; on a new network or another device, with its strongest one.
 
-    A step-up that ends on the same device and network is none.
+    So the end of a step-up on the same device and network is not a downgrade.
     """
     before, after = view.before, view.context
     if before is None:
@@ -71,10 +71,18 @@ def _within(view: View, session: Session, now: int) -> Signal | None:
     expected = session.strength if moved else session.base
     if now >= expected:
         return None
-    # Who goes on where they were with a code alone has shown the factor that was asked for again.
+    # A single code on the same device and network is the factor that was asked for again.
     is_repeated_code = not moved and now >= CODE and len(after.amr or ()) == 1
     severity = Severity.HIGH if _is_to_one_factor(now, expected) and not is_repeated_code else Severity.LOW
-    return _signal(view, severity, "session", now, expected, "what the session had shown", "")
+    return _signal(view, severity, "session", now, expected, "what the session had shown", _once(view, now, expected))
+
+
+def _once(view: View, now: int, expected: int) -> str:
+    """Return what a fall within a session is raised once for, where the user is known by the device it happens on."""
+    before, device = view.before, view.context.device
+    if before is None or not is_same_device(before.device, device) or not is_known_device(view, device):
+        return ""
+    return f"{device_key(device)} {expected} > {now}"
 
 
 def _signal(view: View, severity: Severity, subject: str, now: int, expected: int, than: str, once: str) -> Signal:
@@ -87,11 +95,12 @@ def _signal(view: View, severity: Severity, subject: str, now: int, expected: in
         expected={"strength": expected},
         before=view.before,
         once=once,
+        renewed=subject == "session",
     )
 
 
 def usual_strength(strengths: list[int], after: int) -> int | None:
-    """Return the most frequent of the last strengths (the lower of equals), None before there are `after`."""
+    """Return the most frequent of the last strengths, the lower one of equals; None if there are fewer than `after`."""
     if len(strengths) < after:
         return None
     return max(sorted(Counter(strengths).items()), key=lambda item: item[1])[0]
@@ -101,12 +110,13 @@ DETECTION = Detection(
     id="auth-downgrade",
     title="Weaker authentication than before",
     description=(
-        "The authentication of a session fell while it ran, or a new session shows weaker methods than the user's "
-        "usual. A fall to one factor is high within a session and medium at a start, a fall from one second factor to "
-        "a weaker one is low. Phishing kits and stolen passwords force people down to what can be relayed. A code "
-        "alone on the session's own device and network is low: many providers list the last method only. Usual is "
-        "what was shown with the same device; while nothing is usual with it, it is low on a known device and network, "
-        "or where the user is known for a day."
+        "The authentication of a running session became weaker, or a new session uses weaker methods than usual for "
+        "the user. Phishing kits force a fallback to methods that can be relayed, and stolen passwords give only one "
+        "factor. A fall to one factor is high within a session and medium at its start; a fall to a weaker second "
+        "factor is low. A code alone on the session's own device and network is low, because many providers list only "
+        "the last method. The usual strength is that of sessions with the same device. If the device has none yet, the "
+        "finding is low with a known device on a known network, or at a place known for a day. Within sessions of one "
+        "device of the user, a fall that keeps coming back is raised for a day only."
     ),
     severity=Severity.HIGH,
     score=73,

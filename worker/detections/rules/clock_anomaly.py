@@ -1,4 +1,4 @@
-"""`clock-anomaly`: a session's times contradict each other or the clock."""
+"""`clock-anomaly`: the times of a session contradict each other or the record's timestamp."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ClockAnomaly(Parameters):
 
 
 def detect(view: View, _parameters: ClockAnomaly) -> Signal | None:
-    """Flag a time ahead of the record's own, or a last use before the creation, beyond the skew."""
+    """Flag a time ahead of the record's timestamp, or a last use before the creation, by more than the skew."""
     ahead = view.observation.future_by
     if ahead:
         return _signal(view, "future", f"a time of the session lies {duration_name(ahead)} ahead", {"ahead_ms": ahead})
@@ -30,9 +30,9 @@ DETECTION = Detection(
     id="clock-anomaly",
     title="Impossible times in a session",
     description=(
-        "A session was last used before it was created, or carries a time ahead of the record that brought it. "
-        "Either a clock is wrong, which weakens every judgement that rests on time, or records are being forged. "
-        "Times ahead are clamped to the record's, so that they never move what counts as now."
+        "A session was last used before it was created, or one of its times is ahead of its record's timestamp. "
+        "Either a clock is wrong, which makes every check that depends on time less reliable, or records are forged. "
+        "A time ahead of the record's timestamp is replaced by that timestamp, so it cannot move event time forward."
     ),
     severity=Severity.LOW,
     score=21,
@@ -40,8 +40,8 @@ DETECTION = Detection(
     attacks=(Attack("T1565.001", "Data Manipulation: Stored Data Manipulation"),),
     false_positives=("A host with a drifting clock.", "A producer that writes local time without a zone."),
     runbook=(
-        "Group the findings of the last 24 hours by producer: many sessions of one producer are a clock problem.",
-        "For a single session compare created_at and last_used_at with the identity provider's own log.",
+        "Group the findings of the last 24 hours by producer; many sessions of one producer mean a wrong clock.",
+        "For a single session, compare created_at and last_used_at with the identity provider's own log.",
     ),
     sources=("Project definition; skew of 60 s as in RFC 7519 section 4.1.4's 'small leeway'.",),
     triggers=Trigger.CLOCK,

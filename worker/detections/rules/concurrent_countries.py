@@ -21,13 +21,13 @@ class ConcurrentCountries(Parameters):
     """Parameters of `concurrent-countries`."""
 
     minutes: float = 30.0
-    """Last uses closer to one another than this are at once."""
+    """Two last uses count as concurrent if they are at most this many minutes apart."""
     area_km: float = 100.0
-    """Two places closer than this are one, whatever border is between them."""
+    """Two places closer than this are one area, even across a border."""
 
 
 def detect(view: View, parameters: ConcurrentCountries) -> Signal | None:
-    """Hold the event's country against those in which other sessions were just used."""
+    """Compare the event's country with the countries of other sessions that were just used."""
     here = view.context
     if not view.activity or not is_own_country(view, here):
         return None
@@ -38,7 +38,7 @@ def detect(view: View, parameters: ConcurrentCountries) -> Signal | None:
 
 
 def _others(view: View, parameters: ConcurrentCountries) -> Iterator[tuple[Session, Context]]:
-    """Yield the other sessions used shortly before or after, ended since or not."""
+    """Yield the other sessions that were used shortly before or after, including those that have ended since."""
     for uid, session in view.user.sessions.items():
         gap = abs(view.activity - session.activity)
         if uid == view.context.uid or not session.activity or gap > parameters.minutes * MINUTE_MS:
@@ -67,9 +67,9 @@ DETECTION = Detection(
     title="Sessions in two countries at once",
     description=(
         "Two sessions of one user were last used within half an hour of each other from two countries. Unlike "
-        "impossible travel it needs no speed, only two holders at a time; anonymisers and unknown places are left "
-        "out, and so are places on the two sides of a border. A pair of countries is raised once while it keeps "
-        "coming back, and is low when the user is known in both places."
+        "`impossible-travel`, this depends on no speed, only on two concurrent users. Anonymisers, unknown places and "
+        "places close to each other across a border are ignored. A pair of countries is raised once while it recurs, "
+        "and is low if the user is known in both places."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -83,8 +83,8 @@ DETECTION = Detection(
         "A remote desktop or corporate proxy abroad that no list knows.",
     ),
     runbook=(
-        "Compare the two sessions in the evidence: different devices as well mean two people.",
-        "Ask the user which of the two places is theirs; look at the sessions' starts in the last 24 hours.",
+        "Compare the two sessions in the evidence; if their devices differ, too, two people are likely.",
+        "Ask the user which of the two places is theirs; look at the sessions started in the last 24 hours.",
         "Revoke the other session and reset the credentials it was created with.",
     ),
     sources=(

@@ -1,4 +1,4 @@
-"""`concurrent-sessions`: a user has more sessions at once than the policy allows and than is usual."""
+"""`concurrent-sessions`: a user has more concurrent sessions than the policy allows and than usual."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ConcurrentSessions(Parameters):
     """Parameters of `concurrent-sessions`; the limit itself is in the tenant's policy."""
 
     known_days: int = 7
-    """Days of history after which there is a usual maximum."""
+    """Days since the user's first event after which there is a usual maximum."""
     factor: float = 2.0
-    """More than the usual daily maximum times this is unusual."""
+    """Multiple of the usual daily maximum above which the number is unusual."""
 
 
 def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
-    """Count the user's unexpired sessions, this new one with them."""
+    """Count the user's unexpired sessions, including this new one."""
     if view.is_machine():
         return None
     live = 1 + live_sessions(view.user, view.now)
@@ -34,7 +34,7 @@ def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
     if live <= limit or (usual is not None and live <= usual * parameters.factor):
         return None
     return Signal(
-        once=f"sessions {live.bit_length()}",
+        once=f"sessions {live.bit_length() // 2}",
         summary=f"{live} sessions at once; allowed are {limit}, usual are {'unknown' if usual is None else usual}",
         observed={"sessions": live},
         expected={"limit": limit, "usual": usual},
@@ -42,7 +42,7 @@ def detect(view: View, parameters: ConcurrentSessions) -> Signal | None:
 
 
 def sign_ons(view: View) -> int:
-    """Return how many live sessions are single sign-on to further audiences from one device and network."""
+    """Return how many live sessions come from single sign-on to further audiences on one device and network."""
     seen: dict[tuple[str, Device], set[str]] = {}
     live = (view.contexts[each.context] for each in view.user.sessions.values() if is_live(each, view.now))
     for context in (*live, view.context):
@@ -52,9 +52,9 @@ def sign_ons(view: View) -> int:
 
 
 def usual_peak(view: View, days: int) -> int | None:
-    """Return the median of the daily maxima before today, None before there are `days` of history.
+    """Return the median of the daily maxima before today; None if the user has been known for less than `days`.
 
-    The median, so that one day of an attack does not make the next one usual.
+    With the median, one day of an attack does not make the next one usual.
     """
     today = view.now // DAY
     peaks = [most for day, most in view.user.baseline.peaks if day < today]
@@ -67,23 +67,23 @@ DETECTION = Detection(
     id="concurrent-sessions",
     title="Unusually many sessions at once",
     description=(
-        "A user holds more unexpired sessions than the tenant's policy allows and, once there is a history, more than "
-        "twice the usual. Credentials that are sold or stuffed are used from many places at once. Sessions of one "
-        "device and network for different audiences are one. A user who always has too many raises it once, and again "
-        "when they have doubled."
+        "A user has more unexpired sessions than the tenant's policy allows and, after the first week, more than twice "
+        "the usual maximum. Sold credentials, and those found by credential stuffing, are used from many places at "
+        "once. Sessions on one device and network for different audiences count as one. The finding is raised once, "
+        "and again when the number has grown fourfold."
     ),
     severity=Severity.MEDIUM,
     score=47,
     scope=Scope.USER,
     attacks=(Attack("T1078", "Valid Accounts"), Attack("T1110.004", "Brute Force: Credential Stuffing")),
     false_positives=(
-        "Automated tests or a script that signs in anew each time.",
+        "Automated tests or a script that signs in again each time.",
         "A client that loses its session store and signs in at every start.",
     ),
     runbook=(
-        "Group the user's active sessions by network and device: one network and client is most often a script.",
-        "If they come from several networks, compare with the user's known ones of the last 14 days.",
-        "Revoke all sessions and reset credentials when networks or devices are not the user's.",
+        "Group the user's active sessions by network and device; a single network and client is most often a script.",
+        "If they come from several networks, compare these with the user's networks of the last 14 days.",
+        "If networks or devices are not the user's, revoke all sessions and reset the credentials.",
     ),
     sources=(
         "OWASP ASVS 5.0, V7: limits on concurrent sessions.",

@@ -8,7 +8,7 @@ from worker.detections.evidence import place_name
 
 
 def detect(view: View, _parameters: NoParameters) -> Signal | None:
-    """Compare the event with the tenant's lists."""
+    """Compare the event's country with the tenant's lists."""
     place = view.context.place
     if not view.policy.denies_country(place.country):
         return None
@@ -19,9 +19,8 @@ DETECTION = Detection(
     id="denied-country",
     title="Session from a denied country",
     description=(
-        "An event of a session comes from a country that the tenant's own policy denies, or from outside those it "
-        "allows, at its start or later. An unknown country is not denied; that of an anonymiser is its exit's, and "
-        "denied like any."
+        "A session starts in, or moves to, a country that the tenant's own policy denies, or that is not among those "
+        "it allows. An unknown country is not denied. For an anonymiser, the country of its exit counts."
     ),
     severity=Severity.HIGH,
     score=73,

@@ -9,7 +9,7 @@ from worker.sessions.baseline import network_key
 
 
 def detect(view: View, _parameters: NoParameters) -> Signal | None:
-    """Compare the event with the tenant's lists."""
+    """Compare the event's network with the tenant's lists."""
     if not view.is_denied():
         return None
     network = view.context.network
@@ -20,14 +20,14 @@ DETECTION = Detection(
     id="denied-network",
     title="Session from a denied network",
     description=(
-        "An event of a session comes from an address range or autonomous system that the tenant's own policy denies, "
-        "at its start or later. What the tenant has ruled out needs no baseline: it is reported whatever is usual."
+        "A session starts on, or moves to, an address range or autonomous system that the tenant's own policy denies. "
+        "The finding does not depend on the user's baseline: a denied network is reported even if it is usual."
     ),
     severity=Severity.HIGH,
     score=73,
     scope=Scope.SESSION,
     attacks=ATTACKS,
-    false_positives=("A list that is out of date: ranges change hands.",),
+    false_positives=("An outdated list: address ranges change their owners.",),
     runbook=RUNBOOK,
     sources=SOURCES,
     triggers=Trigger.START | Trigger.NETWORK,

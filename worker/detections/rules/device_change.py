@@ -38,7 +38,7 @@ def detect(view: View, _parameters: DeviceChange) -> Signal | None:
 
 
 def _severity(view: View, before: Context) -> Severity:
-    """On one line, the second program of a sign-in, or one that the session has had before, is hardly news."""
+    """Return low for a hand-over, the other mode of a browser, or an expected second client on one network."""
     after, session = view.context, view.session
     if is_hand_over(view, before) or is_other_mode(before.device, after.device) or _is_own_program(view):
         return Severity.LOW
@@ -47,13 +47,13 @@ def _severity(view: View, before: Context) -> Severity:
     if is_settled_network(view, after.network) and not after.device.scripted:
         return Severity.LOW
     had = any(view.contexts[number].device == after.device for _, number in session.trail)
-    # A browser hands its sign-in to a program by design; what a program began does not go on in a browser.
+    # A browser hands its sign-in to a program by design; a program never hands its sign-in to a browser.
     begun = session.events == 1 and not (before.device.scripted and not after.device.scripted)
     return Severity.LOW if had or begun else Severity.MEDIUM
 
 
 def _is_own_program(view: View) -> bool:
-    """Tell whether a sign-in is handed to a program that the user is known by, where the user is known."""
+    """Return whether a sign-in is handed to a known program of the user, at a usual place."""
     after = view.context
     begun = view.session is not None and view.session.events == 1 and after.device.scripted
     return begun and is_usual_spot(view, after) and is_known_device(view, after.device)
@@ -63,11 +63,11 @@ DETECTION = Detection(
     id="device-change",
     title="Session moved to another device",
     description=(
-        "One session is used by another browser, operating system or class of device than before, or by an older "
-        "version of the same browser. A session lives in one browser's storage; another client holding it has usually "
-        "been given a copy. Each pair of devices is raised once. On an unchanged line the second program of a sign-in, "
-        "a device the session has had, and any browser on a line of the user's own are low; so are the two modes of "
-        "one browser, such as the desktop site of a phone, and a program of the user's own that takes over a sign-in."
+        "The browser, operating system or device class of a session changes, or the browser's version becomes older. A "
+        "session is stored in one browser; another client that has it usually has a copy. Each pair of devices is "
+        "raised once. The severity is low in these cases: the two modes of one browser, such as the desktop site of a "
+        "phone; a known program of the user that takes over a sign-in; and, on an unchanged network, the second client "
+        "of a sign-in, a device that the session had before, and any browser on a network known for a day."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -81,9 +81,9 @@ DETECTION = Detection(
         "A browser rolled back to an older version by its administrator.",
     ),
     runbook=(
-        "Look for an `ip-change` or `session-hijack` of the session within 60 minutes: together they are a theft.",
-        "From an unchanged network ask the user for a second browser or emulated device before acting.",
-        "If neither explains it, revoke the session and look for infostealer traces on the first device.",
+        "Look for `ip-change` or `session-hijack` of the session within 60 minutes; both together mean a theft.",
+        "If the network is unchanged, first ask the user about a second browser or an emulated device.",
+        "If this does not explain it, revoke the session and look for traces of an infostealer on the first device.",
     ),
     sources=(
         "Auth0: session hijacking by user agent mismatch.",

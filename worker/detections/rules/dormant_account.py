@@ -1,4 +1,4 @@
-"""`dormant-account`: an account that was asleep for months is used again."""
+"""`dormant-account`: an account that was not used for months is used again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class DormantAccount(Parameters):
     """Parameters of `dormant-account`."""
 
     days: float = 90.0
-    """Days without any event after which an account is dormant; the state must remember users for longer."""
+    """Days without any event after which an account is dormant; must be shorter than the state's `idle_ttl`."""
 
 
 def detect(view: View, parameters: DormantAccount) -> Signal | None:
-    """Hold the start of a session against the user's last event; anything else about it makes it worse."""
+    """Compare the start of a session with the user's last event. Other findings of the start raise the severity."""
     last = last_event(view)
     if not last or view.now - last < parameters.days * DAY:
         return None
@@ -29,7 +29,7 @@ def detect(view: View, parameters: DormantAccount) -> Signal | None:
 
 
 def last_event(view: View) -> int:
-    """Return the time of the user's last event before this one, as far as it is remembered; 0 for none."""
+    """Return the time of the user's last event before this one that is in the state; 0 for none."""
     seen = [session.seen for session in view.user.sessions.values()]
     return max([view.user.baseline.last_session, *seen])
 
@@ -38,8 +38,9 @@ DETECTION = Detection(
     id="dormant-account",
     title="Dormant account used",
     description=(
-        "A user starts a session after ninety days without any. Accounts nobody looks after are taken over unnoticed: "
-        "people who have left, test accounts, seasonal staff. Medium when anything else is found of its start."
+        "A user starts a session after 90 days without any event. The takeover of an unused account goes unnoticed: "
+        "accounts of people who have left, test accounts, seasonal staff. The severity is medium if the start of the "
+        "session has any other finding."
     ),
     severity=Severity.LOW,
     score=21,
@@ -48,8 +49,8 @@ DETECTION = Detection(
     false_positives=("Return from parental or sick leave.", "An account used once a quarter."),
     runbook=(
         "Check in the directory whether the account should still exist.",
-        "Compare network, country and device with those known of the user.",
-        "Disable the account if nobody claims it within 24 hours.",
+        "Compare network, country and device with the user's earlier ones.",
+        "If the owner does not confirm the sign-in within 24 hours, disable the account.",
     ),
     sources=(
         "CISA and NIST SP 800-53 AC-2(3): disable inactive accounts, 90 days.",

@@ -1,4 +1,4 @@
-"""`impersonation-misuse`: a session in which staff acts as a user is used as none should be."""
+"""`impersonation-misuse`: a session in which staff acts as a user is used in an unusual way."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class ImpersonationMisuse(Parameters):
     """Parameters of `impersonation-misuse`."""
 
     max_minutes: float = 720.0
-    """Longest lifetime of an impersonation."""
+    """Longest allowed lifetime of an impersonation session, in minutes."""
 
 
 def detect(view: View, parameters: ImpersonationMisuse) -> Signal | None:
-    """Look for an impersonation that moves, comes through an anonymiser, is privileged, or lasts too long."""
+    """Flag an impersonation that moves, comes through an anonymiser, has sensitive scopes, or lasts too long."""
     if view.session_class is not SessionClass.IMPERSONATION:
         return None
     reasons = {**_moves(view), **_circumstances(view, parameters)}
@@ -39,7 +39,7 @@ def detect(view: View, parameters: ImpersonationMisuse) -> Signal | None:
 
 
 def _moves(view: View) -> dict[str, Severity]:
-    """Return how an impersonation left the workplace where it began."""
+    """Return how an impersonation moved away from the device and network on which it began."""
     before, after = view.before, view.context
     if before is None:
         return {}
@@ -54,7 +54,7 @@ def _moves(view: View) -> dict[str, Severity]:
 
 
 def _circumstances(view: View, parameters: ImpersonationMisuse) -> dict[str, Severity]:
-    """Return what is wrong with an impersonation when it begins, or becomes so."""
+    """Return the problems that an impersonation has at its start or that this event adds."""
     context, before, found = view.context, view.before, {}
     if context.network.kind in _OUTSIDE and (before is None or before.network.kind != context.network.kind):
         is_tor = context.network.kind == NetworkKind.TOR
@@ -72,10 +72,10 @@ DETECTION = Detection(
     id="impersonation-misuse",
     title="Impersonation misused",
     description=(
-        "A session in which an administrator or supporter acts as the user moves to another device or network, begins "
-        "through an anonymiser, carries sensitive scopes, or lasts longer than half a day. Impersonation is meant "
-        "for a look at what the user sees, from the desk it was begun at; it is the shortest way from a supporter's "
-        "stolen account to everybody's."
+        "A session in which an administrator or supporter acts as the user moves to another device or network, comes "
+        "through an anonymiser, has sensitive scopes, or lasts longer than half a day. Impersonation is meant for "
+        "seeing what the user sees, from the workplace where it began. With the stolen account of a supporter, it "
+        "gives an attacker access to every user."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -89,9 +89,9 @@ DETECTION = Detection(
         "An application whose impersonation sessions carry all scopes of the user by design; list them otherwise.",
     ),
     runbook=(
-        "Find out who impersonates (the identity provider's audit log, `impersonator` in `meta_data`), and ask them.",
+        "Find the impersonator (in the identity provider's audit log, or `impersonator` in `meta_data`) and ask them.",
         "Look for other impersonations by the same person within 24 hours.",
-        "End the session, and the impersonator's own sessions if they do not know of it.",
+        "End the session. If the impersonator does not know about it, end the impersonator's own sessions, too.",
     ),
     sources=(
         "Okta support case management incident, October 2023: stolen sessions of support staff.",

@@ -27,24 +27,24 @@ class ImpossibleTravel(Parameters):
     """Parameters of `impossible-travel`."""
 
     least_km: float = 500.0
-    """Shorter distances are noise of geo data."""
+    """Distances up to this are ignored, because geo data can be that wrong."""
     fastest_kmh: float = 900.0
-    """Cruising speed of an airliner."""
+    """Highest possible speed: the cruising speed of an airliner."""
     hurried_kmh: float = 600.0
-    """From door to door, faster than this, when a running session goes on in a system that is new to the user."""
+    """Highest possible speed from door to door, for a running session that goes on in a system new to the user."""
     far_km: float = 1_500.0
-    """Shorter journeys are not held against that."""
+    """Distance above which `hurried_kmh` applies."""
 
 
 HOUR_MS = 3_600_000
 CARRIER_KM = 500.0
-"""Error of a mobile carrier's place."""
+"""Error of the place of a mobile carrier, in km."""
 LEAST_MS = 1_000
-"""Equal times count as one second."""
+"""Shortest time between two places, in milliseconds."""
 
 
 def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
-    """Compare with the user's neighbouring observation, in event time, whose place is the user's own."""
+    """Compare the event with the user's last activity, in event time, at a place that is the user's own."""
     number, when, *_ = view.user.place
     if not number:
         return None
@@ -71,7 +71,7 @@ def detect(view: View, parameters: ImpossibleTravel) -> Signal | None:
 
 
 def _severity(view: View, before: Context) -> Severity:
-    """Weigh it by what the user is known by, and by where the session was before."""
+    """Return the severity, which depends on the user's usual places and on where the session was before."""
     usual = is_usual_spot(view, before) and is_usual_spot(view, view.context)
     if usual or _are_two_devices(before, view.context):
         return Severity.LOW
@@ -79,27 +79,27 @@ def _severity(view: View, before: Context) -> Severity:
 
 
 def _are_two_devices(before: Context, after: Context) -> bool:
-    """Return whether two sessions on two devices lie apart within one country, as a laptop and a phone do.
+    """Return whether two sessions on two devices are in one country, such as those of a laptop and a phone.
 
-    Where a phone's traffic leaves its carrier is not always known to be a carrier's. What signs in with a device that
-    is new to the user is another detection's.
+    The network of a phone is not always known to be a mobile carrier. Other detections handle a sign-in with a device
+    that is new to the user.
     """
     apart = before.uid != after.uid and bool(other_device(before.device, after.device))
     return apart and not other_country(before.place, after.place)
 
 
 def _once(before: Context, after: Context) -> str:
-    """Return what it is raised once for: the two countries, within one country the two places."""
+    """Return the value that it is raised once for: the pair of countries or, within one country, of places."""
     if other_country(before.place, after.place):
         return pair(before.place.country, after.place.country)
     return pair(place_name(before.place), place_name(after.place))
 
 
 def _fastest(view: View, before: Context, distance: float, parameters: ImpossibleTravel) -> float:
-    """Return the speed that is possible.
+    """Return the highest possible speed, in km/h.
 
-    An airliner flies at its cruising speed only in the air, where people are on satellites. Who comes from a system
-    that the user never had, without having signed in again, has to have been as fast from door to door.
+    The cruising speed is reached only in the air, where sessions come through satellite networks. For a session that
+    goes on in a system new to the user, without a new sign-in, the lower speed from door to door applies.
     """
     after = view.context
     goes_on = view.session is not None and before.uid == after.uid and not is_reauthenticated(view)
@@ -112,7 +112,7 @@ def _fastest(view: View, before: Context, distance: float, parameters: Impossibl
 
 
 def _distance(view: View, before: Context) -> float:
-    """Return the least distance travelled. A carrier new to the user proves a journey to another country alone."""
+    """Return the shortest possible distance, in km. A mobile carrier new to the user only proves another country."""
     after = view.context
     if is_own_place(after.network, after.place):
         return apart_km(before, after)
@@ -126,12 +126,13 @@ DETECTION = Detection(
     id="impossible-travel",
     title="Impossible travel",
     description=(
-        "A user acted in two places whose distance, less the accuracy of both, no airliner covers in the time "
-        "between. A running session that goes on far away in a system new to its user is held against 600 km/h, from "
-        "door to door. Judged in event time between neighbouring observations of all the user's sessions; places that "
-        "are not the person's are stepped over. A pair of places is raised once while it keeps coming back, and is "
-        "low when the user is known in both, or when two devices lie apart within one country; it is medium when a "
-        "session is back where it was, with one device, from a network the user is known on: a phone on a journey."
+        "A user acted in two places, and no airliner covers their distance, minus the accuracy of both places, in the "
+        "time between. If a running session goes on far away in a system new to its user, the limit is 600 km/h from "
+        "door to door. Consecutive activities of all sessions of the user are compared, in event time; places that are "
+        "not the user's own are skipped. A pair of places is raised once while it recurs. It is low if the user is "
+        "known in both places, or if the two sessions are on two devices within one country. It is medium if a session "
+        "returns, with one device, to where it was before from a known network of the user, as on a journey with a "
+        "phone."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -145,14 +146,14 @@ DETECTION = Detection(
         "An account shared by people in two places.",
     ),
     runbook=(
-        "Look at both sessions in the evidence: different devices as well mean two people.",
+        "Compare both sessions in the evidence; if their devices differ, too, two people are likely.",
         "Ask the user where they are; check for a VPN client or a remote desktop used within the last 24 hours.",
         "If one place is not theirs, revoke that session and reset the credentials it was created with.",
     ),
     sources=(
         "Microsoft Entra ID Protection: impossible travel.",
         "Splunk and Okta: 500 miles per hour upwards; 900 km/h is an airliner's cruising speed.",
-        "500 km: geo data of carriers and providers is that wrong at times.",
+        "500 km: the error that geo data of carriers and providers sometimes has.",
     ),
     triggers=Trigger.TRAVEL,
     parameters=ImpossibleTravel(),

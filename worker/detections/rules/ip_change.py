@@ -1,4 +1,4 @@
-"""`ip-change`: a session goes on from another network."""
+"""`ip-change`: a session moves to another network."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class IpChange(Parameters):
     area_km: float = 100.0
     """Two places closer than this are one area."""
     far_km: float = 400.0
-    """Within a country, from this distance on the time between does not matter."""
+    """Distance within a country above which the speed does not matter."""
     ground_kmh: float = 200.0
-    """What nobody travels at on the ground, door to door."""
+    """Highest speed of travel on the ground, from door to door."""
     road_kmh: float = 60.0
-    """What few journeys on the ground exceed, door to door."""
+    """Speed from door to door that few journeys on the ground exceed."""
 
 
 def detect(view: View, parameters: IpChange) -> Signal | None:
-    """Compare the event's network with the session's last of the same address family, else with its last."""
+    """Compare the event's network with the session's last one of the same address family, else with its last one."""
     before, after = view.same_family or _other_family(view), view.context
     if before is None or not _is_moved(before.network, after.network):
         return None
@@ -73,7 +73,7 @@ def detect(view: View, parameters: IpChange) -> Signal | None:
 
 
 def _other_family(view: View) -> Context | None:
-    """Return the session's last context when the event is its first of an address family, and of another system."""
+    """Return the session's last context if the event comes from another system, else None."""
     before = view.before
     return before if before is not None and other_system(before.network, view.context.network) else None
 
@@ -98,7 +98,7 @@ def _severity(view: View, before: Context, parameters: IpChange) -> Severity:
 
 
 def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
-    """Tell whether the session goes on in another place; in one country that counts of users who are known."""
+    """Return whether the session goes on in another place. Within one country, the user must be past learning."""
     after = view.context
     distance = moved_km(before, after)
     if is_abroad(view, before, after, parameters.area_km):
@@ -112,9 +112,9 @@ def _is_away(view: View, before: Context, parameters: IpChange) -> bool:
 
 
 def _is_elsewhere(view: View, before: Context, parameters: IpChange) -> bool:
-    """Tell whether a known user's session goes on in another town, on a line new to the client, faster than by road.
+    """Return whether a known user's session goes on in another town, on a line new to the client, faster than by road.
 
-    Whoever took the time to go there may sit at somebody else's line.
+    If the time was enough for the journey, the user may be using somebody else's line.
     """
     after = view.context
     new = is_new_to_client(view, after) if other_system(before.network, after.network) else _is_other_line(view)
@@ -126,9 +126,10 @@ def _is_elsewhere(view: View, before: Context, parameters: IpChange) -> bool:
 
 
 def _is_unfamiliar(view: View, parameters: IpChange) -> bool:
-    """Tell the same of a session that comes from a carrier or a gateway, whose place hides the way.
+    """Like `_is_elsewhere`, for a session that comes from a mobile carrier or gateway, whose place is not the user's.
 
-    The user's last own place tells it, or that the session was used within the hour and the user was never around.
+    It compares with the user's last own place. Failing that, the session was used within the last hour, and the area is
+    new to the user.
     """
     after, (number, when, *_) = view.context, view.user.place
     if number and _is_faster(view.contexts[number], after, abs(view.now - when), parameters):
@@ -138,20 +139,20 @@ def _is_unfamiliar(view: View, parameters: IpChange) -> bool:
 
 
 def _is_faster(before: Context, after: Context, elapsed: int, parameters: IpChange) -> bool:
-    """Tell whether two places are surely apart, and farther than by road in a time in which nobody has flown."""
+    """Return whether two places are certainly apart, too far to go by road, in a time too short to fly."""
     distance = distance_km(before.place, after.place) or 0.0
     apart = moved_km(before, after) > 0.0
     return apart and distance > parameters.road_kmh * elapsed / HOUR and elapsed < PAUSE + distance / FLIGHT_KMH * HOUR
 
 
 def _is_other_line(view: View) -> bool:
-    """Tell whether a desktop computer is on a line of its provider's where the user's never were."""
+    """Return whether a desktop computer is on a line of its provider where the user's desktops never were."""
     after = view.context
     return after.device.kind == DESKTOP and is_off_own_lines(view, after)
 
 
 def _is_away_from_home(view: View, before: Context) -> bool:
-    """Tell whether a phone leaves its carrier for a network that the user knows in one other place alone."""
+    """Return whether a phone moves from its carrier to a network that is known only in one other place of the user."""
     after = view.context
     if is_unhurried(view, 0.0):
         return False
@@ -160,21 +161,21 @@ def _is_away_from_home(view: View, before: Context) -> bool:
 
 
 def _is_off_gateway(view: View, before: Context) -> bool:
-    """Tell whether a session that always came through a gateway goes on without it, where the user never was."""
+    """Return whether a session that came through a settled gateway goes on without it, in an area new to the user."""
     after = view.context
     always = hidden(before) and is_settled_network(view, before.network) and is_known_user(view)
     if before.network.kind == NetworkKind.SATELLITE and view.user.baseline.places:
-        return False  # a passenger who has landed
+        return False  # the satellite network may be that of an airliner, which has landed
     return always and is_own_place(after.network, after.place) and not is_known_area(view, after.place)
 
 
 def _is_there(view: View, new: Network) -> bool:
-    """Tell whether the session is in that system already, by its other address family."""
+    """Return whether the session's last event came from that system, by the other address family."""
     return view.before is not None and view.before.network.asn == new.asn
 
 
 def _of_service(view: View, before: Context) -> Severity:
-    """Services should not move; where the system of either address is unknown, nothing tells that they did."""
+    """Return the severity for a service, which should not move. If either system is unknown, a move is not certain."""
     old, new = before.network, view.context.network
     if not (old.asn and new.asn):
         return Severity.INFORMATIONAL
@@ -189,13 +190,14 @@ DETECTION = Detection(
     id="ip-change",
     title="Session moved to another network",
     description=(
-        "One session is used from another network than before. Sessions follow people between office, home and mobile "
-        "networks, so a move alone is context rather than alarm. A move to a system new to the user in another place, "
-        "into hosting or Tor, off a gateway that was always used, or to the user's own provider in a place where the "
-        "user never was, is how a stolen session looks first. Within a country that counts of users who are known, "
-        "far away or faster than by train; to a provider new to the user, or to the user's desktop computers, in "
-        "another town, faster than by road. After a pause in which the way can be travelled it is low. A service's "
-        "networks are learned; another region of its operator is low, another operator high."
+        "A session moves to another network. People take their sessions between office, home and mobile networks, so a "
+        "move alone is context and no alert. A stolen session often first shows as a move to a system new to the user "
+        "in another place, to a hosting network or Tor, away from a gateway that was always used, or to a place of the "
+        "user's own provider where the user never was; these moves are medium. Within a country they are medium only "
+        "for users past their learning period: far away or faster than by train, or, to a provider that is new to the "
+        "user or to the user's desktop computers, in another town and faster than by road. After a pause that is long "
+        "enough for the journey the severity is low. For a service, whose networks are learned, a move to another "
+        "region of its operator is low, and to another operator high."
     ),
     severity=Severity.LOW,
     score=21,
@@ -204,12 +206,12 @@ DETECTION = Detection(
     false_positives=(
         "Travelling, or switching between Wi-Fi, mobile carrier and a corporate VPN.",
         "A provider that moves customers between address blocks of two autonomous systems.",
-        "A laptop that is tethered to a phone whose carrier leaves its network in another town.",
+        "A laptop that uses the connection of a phone whose carrier has its gateway in another town.",
     ),
     runbook=(
-        "Compare the before and after in the evidence: same device and a network the user is known on is roaming.",
-        "Look at the session's other findings of the last 60 minutes; with a device change treat it as a hijack.",
-        "If the user does not recognise the network, revoke the session and its siblings of the last 24 hours.",
+        "Compare before and after in the evidence; the same device on a known network of the user is normal roaming.",
+        "Look at the session's other findings of the last 60 minutes; with a device change, treat it as a hijack.",
+        "If the user does not recognise the network, revoke the session and the user's others of the last 24 hours.",
     ),
     sources=(
         "Okta Identity Threat Protection: session context change (new IP, new ASN) during a session.",

@@ -1,4 +1,4 @@
-"""`lifetime-extension`: a session's lifetime grows, or is longer than the tenant allows."""
+"""`lifetime-extension`: the lifetime of a session grows, or exceeds the tenant's maximum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class LifetimeExtension(Parameters):
 
 
 def detect(view: View, _parameters: LifetimeExtension) -> Signal | None:
-    """Hold `max_age_minutes` against the session's last known, unless the user signed in anew, and the maximum."""
+    """Compare `max_age_minutes` with the tenant's maximum and, without a new sign-in, with the session's last value."""
     age = view.context.max_age_minutes
     known = view.session.max_age_minutes if view.session else None
     if not age or (known and age <= known):
@@ -35,8 +35,8 @@ DETECTION = Detection(
     id="lifetime-extension",
     title="Session lifetime extended",
     description=(
-        "The sliding lifetime of a session grew while it was in use, or exceeds what the tenant allows. Attackers "
-        "who can change session records make stolen sessions last."
+        "The lifetime of a session grew while it was in use, or exceeds the tenant's maximum. An attacker who can "
+        "change session records can extend the lifetime of stolen sessions."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -46,12 +46,12 @@ DETECTION = Detection(
         Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
     ),
     false_positives=(
-        "A policy roll-out that lengthens sessions of a whole tenant at once.",
-        "'Keep me signed in' chosen after the session began.",
+        "A new policy that extends the sessions of a whole tenant at once.",
+        "A user who chooses 'Keep me signed in' after the session began.",
     ),
     runbook=(
-        "Check whether other sessions of the tenant changed alike within the last 24 hours: then it is a roll-out.",
-        "Otherwise find out which service wrote the change, and restore the lifetime or revoke the session.",
+        "Check whether other sessions of the tenant changed alike in the last 24 hours; if so, it is a new policy.",
+        "Otherwise find the service that wrote the change, and restore the lifetime or revoke the session.",
     ),
     sources=(
         "NIST SP 800-63B-4 section 5.2: reauthentication limits.",

@@ -15,7 +15,7 @@ OWN_LIST = "policy"
 
 
 def detect(view: View, _parameters: ListedNetwork) -> Signal | None:
-    """Look the network up in the lists as of the event, and in the tenant's own."""
+    """Check the network against the threat lists as of the event, and against the tenant's own list."""
     network, before = view.context.network, view.before
     names = [*network.threat_list.split(), *([OWN_LIST] if view.is_listed() else ())]
     if not names or (before is not None and before.network == network):
@@ -39,9 +39,9 @@ DETECTION = Detection(
     title="Network on a threat list",
     description=(
         "A session begins on a network that is on a threat list of the operator or the tenant (medium), or a running "
-        "one moves to it (high). Lists name networks seen in attacks: credential stuffing, command and control, "
-        "hijacked address space. They are looked up when the event comes, read anew while the worker runs, and held "
-        "against stored events by `sessionwatch backfill`."
+        "session moves to it (high). Threat lists contain networks seen in attacks: credential stuffing, command and "
+        "control, hijacked address space. The worker checks each event on arrival and reloads changed lists while it "
+        "runs. `sessionwatch backfill` checks stored events."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -52,13 +52,13 @@ DETECTION = Detection(
         Attack("T1583.003", "Acquire Infrastructure: Virtual Private Server"),
     ),
     false_positives=(
-        "An address that changed hands since it was listed: lists age within days.",
-        "A carrier's shared address, on the list for one of its thousands of users.",
+        "An address that has a new owner since it was listed: lists are outdated within days.",
+        "A carrier's shared address that is listed because of one of its thousands of users.",
     ),
     runbook=(
-        "Read in the evidence which list it is, and what that list stands for.",
-        "Look for other users on the network within 24 hours: several are credential stuffing.",
-        "Revoke the session and reset the password when the network is not the user's own.",
+        "The evidence names the list; check what the list contains.",
+        "Look for other users on the network within 24 hours; several users mean credential stuffing.",
+        "If the network is not the user's own, revoke the session and reset the password.",
     ),
     sources=(
         "Microsoft Entra ID Protection: malicious IP address; Auth0: suspicious IP throttling.",

@@ -1,4 +1,4 @@
-"""`location-change`: a session goes on from another place."""
+"""`location-change`: a session moves to another place."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
 HOUR_MS = 3_600_000
 
 EXIT = "an anonymiser's exit"
-"""Exits are raised once, whichever of them comes next."""
+"""All exits of anonymisers are one value: they are raised once."""
 
 
 class LocationChange(Parameters):
     """Parameters of `location-change`."""
 
     area_km: float = 100.0
-    """Within one country, two places closer than this are one."""
+    """Within one country, two places closer than this are one area."""
     ground_kmh: float = 200.0
-    """What nobody travels at on the ground, door to door."""
+    """Highest speed of travel on the ground, from door to door."""
     road_kmh: float = 60.0
-    """What few journeys on the ground exceed, door to door."""
+    """Speed from door to door that few journeys on the ground exceed."""
     flight_km: float = 500.0
-    """From this distance on people fly."""
+    """Distance above which people fly."""
     fastest_kmh: float = 900.0
-    """Cruising speed of an airliner: up to it a journey to where the user has been before is plausible."""
+    """Cruising speed of an airliner: up to it, a journey to a country known of the user is plausible."""
 
 
 def detect(view: View, parameters: LocationChange) -> Signal | None:
-    """Compare the event's place with the session's last one that was the user's own, else with the last known."""
+    """Compare the event's place with the session's last one that was the user's own, else with the last known one."""
     before, after = _last_place(view), view.context
     if before is None or one_line(before.network, after.network) or is_known_carrier(view, after.network):
         return None
@@ -88,7 +88,7 @@ def detect(view: View, parameters: LocationChange) -> Signal | None:
 
 
 def _last_place(view: View) -> Context | None:
-    """Return the last place of the session; where it is the other end of the event's line, that of the same family."""
+    """Return the session's last place; if it is on the event's own line, prefer the last one of the same family."""
     before, same, after = last_own_place(view) or last_place(view), view.same_family, view.context
     other_end = before is not None and before.network.family != after.network.family
     if before is None or not other_end or not one_line(before.network, after.network):
@@ -97,7 +97,7 @@ def _last_place(view: View) -> Context | None:
 
 
 def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity:
-    """Weigh a move to another country by how far either place is the user's."""
+    """Return the severity of a move to another country, which depends on whether the two places are the user's own."""
     after = view.context
     if is_usual_spot(view, after):
         return Severity.LOW
@@ -108,34 +108,34 @@ def _abroad(view: View, before: Context, parameters: LocationChange) -> Severity
     if hidden(before, after):
         return Severity.MEDIUM if _is_new_exit(view, after) and not is_unhurried(view, 0.0) else Severity.LOW
     if is_known_carrier(view, before.network) and not _is_carried_at_leisure(view, before):
-        # A phone that roams at home and joins a network there, or somebody else in that country.
+        # A roaming phone that joins a network abroad, or another person in that country.
         return Severity.HIGH if other_device(before.device, after.device) else Severity.MEDIUM
     return Severity.LOW
 
 
 def _is_journey(view: View, before: Context, parameters: LocationChange) -> bool:
-    """Tell whether the device was taken along: in the time of a journey, or somehow by somebody known to travel."""
+    """Return whether the device can have been carried: with enough time for a journey, or by a known traveller."""
     distance = distance_km(before.place, view.context.place) or 0.0
     travels = is_traveller(view) and _is_carried(view, before, distance, parameters)
     return travels or _is_carried_at_leisure(view, before)
 
 
 def _is_carried_at_leisure(view: View, before: Context) -> bool:
-    """Tell whether the same device can have been carried, from door to door, while the session paused."""
+    """Return whether the pause was long enough to carry the same device from door to door."""
     distance = distance_km(before.place, view.context.place)
     carried = distance is not None and is_unhurried(view, distance)
     return carried and is_same_device(before.device, view.context.device)
 
 
 def _is_out_of_hiding(view: View, before: Context) -> bool:
-    """Tell whether a session of which no place was known goes on in a country where a known user never was."""
+    """Return whether a session comes from behind an anonymiser to a country that is new to a known user."""
     after = view.context
     new = is_own_country(view, after) and after.place.country not in view.user.baseline.countries
     return hidden(before) and new and is_known_user(view)
 
 
 def _is_new_exit(view: View, after: Context) -> bool:
-    """Tell whether a country new to the user is reached through a network that is new as well, other than a gateway."""
+    """Return whether both country and network are new to a known user, behind an anonymiser that is no gateway."""
     baseline, network = view.user.baseline, after.network
     new = network_key(network) not in baseline.networks and after.place.country not in baseline.countries
     exits = hidden(after) and network.kind not in (NetworkKind.PROXY, NetworkKind.SATELLITE)
@@ -143,7 +143,10 @@ def _is_new_exit(view: View, after: Context) -> bool:
 
 
 def _within(view: View, before: Context, distance: float, parameters: LocationChange, *, hurried: bool) -> Severity:
-    """Within a country it counts where the user never was with the network, or got to or from faster than by train."""
+    """Return the severity of a move within a country.
+
+    It is medium at a place where the user never was with the network, or for a move to or from it faster than by train.
+    """
     after = view.context
     if not is_known_user(view) or is_unhurried(view, distance):
         return Severity.LOW
@@ -155,13 +158,13 @@ def _within(view: View, before: Context, distance: float, parameters: LocationCh
 
 
 def _is_plausible(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
-    """Tell whether the same device was carried, in the time there was, to a country the user is known in."""
+    """Return whether the same device can have been carried in this time to a known country of the user."""
     known = view.context.place.country in view.user.baseline.countries
     return known and _is_carried(view, before, distance, parameters)
 
 
 def _is_carried(view: View, before: Context, distance: float, parameters: LocationChange) -> bool:
-    """Tell whether the same device can have been carried so far in the time there was."""
+    """Return whether the same device can have been carried over this distance in this time."""
     old, new = before.device, view.context.device
     return is_same_device(old, new) and distance <= parameters.fastest_kmh * elapsed_ms(view) / HOUR_MS
 
@@ -170,14 +173,14 @@ DETECTION = Detection(
     id="location-change",
     title="Session moved to another place",
     description=(
-        "One session is used from another country, or from farther away in the same country, than before. People "
-        "rarely cross a border within one session; whoever took the session over often sits behind one. Each new "
-        "country is raised once; where the user is known on network and place, is known to travel and the device can "
-        "have been carried, or the session paused for as long as the journey takes from door to door (three hours "
-        "and the flight), it is low; back where an undoubted session was before, with one device, it is medium. Within "
-        "a country it is medium where the user never was with the network, or a desktop computer of the user's never "
-        "was, and got there faster than by train, and low otherwise. A VPN new to the user abroad is medium when the "
-        "session goes on through it within three hours."
+        "A session moves to another country, or to another place in the same country. People rarely cross a border "
+        "within one session, and an attacker is often in another country. Each new country is raised once. A move to "
+        "another country is low if the user is known on the network and at the place, if the user is known to travel "
+        "and the device can have been carried, or if the session paused at least as long as the journey takes from "
+        "door to door (three hours and the flight). It is medium if a session without doubt returns, with one device, "
+        "to where it was before. Within a country the severity is medium for a place where the user never was with the "
+        "network, or where the user's desktop computers never were, if the move was faster than by train; otherwise it "
+        "is low. A VPN abroad that is new to the user is medium if the session goes on through it within three hours."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -185,12 +188,12 @@ DETECTION = Detection(
     attacks=(Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),),
     false_positives=(
         "A session used up to the departure gate or on board, in a country that is new to the user.",
-        "An address whose geo data has just been moved to another country.",
-        "A phone that roams joins a network abroad for the first time: the same device, so medium.",
+        "An address whose country has just changed in the geo data.",
+        "A roaming phone that joins a network abroad for the first time (medium, because the device is the same).",
     ),
     runbook=(
-        "Look for `impossible-travel` of the user within the same hour: without it the user may be travelling.",
-        "Compare the devices before and after; the same device in a neighbouring country is most often its owner.",
+        "Look for `impossible-travel` of the user within the same hour; without it, the user may be travelling.",
+        "Compare the devices before and after; the same device in a neighbouring country is most often the user's.",
         "Ask the user; if the place is not theirs, revoke the session and reset credentials used in the last 24 hours.",
     ),
     sources=(

@@ -1,4 +1,4 @@
-"""`location-mismatch`: a session states a location in another country than its address is in."""
+"""`location-mismatch`: the location stated by a session and its address are in different countries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LocationMismatch(Parameters):
 
 
 def detect(view: View, _parameters: LocationMismatch) -> Signal | None:
-    """Flag a contradiction when a session begins with it, or comes to it."""
+    """Flag a contradiction at the start of a session, or when it first appears."""
     place, before = view.context.place, view.before
     if not place.stated_country:
         return None
@@ -42,9 +42,8 @@ DETECTION = Detection(
     id="location-mismatch",
     title="Stated location contradicts the address",
     description=(
-        "The location in a session's record is in another country than its address. Locations may come from the "
-        "client, who can state the victim's own; so the address decides where the session is, for every check. Behind "
-        "anonymisers and mobile carriers the address tells nothing, and nothing contradicts it."
+        "The location in a session's record and its address are in different countries. The location may come from the "
+        "client, and an attacker can state the victim's own. Therefore every check uses the place of the address."
     ),
     severity=Severity.LOW,
     score=21,
@@ -54,13 +53,13 @@ DETECTION = Detection(
         Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
     ),
     false_positives=(
-        "A geo database that is wrong about a provider, or older than the producer's.",
-        "A corporate egress abroad, with a location from the device.",
+        "A geo database that has a wrong place for a provider, or is older than the producer's.",
+        "A corporate egress abroad, if the location comes from the device.",
     ),
     runbook=(
-        "Find out where the producer takes the location from: a header or the client's own word can be forged.",
-        "Compare the address with the user's networks; a network the user is known on is a fault of geo data.",
-        "With other findings of the session in the same hour treat the stated location as a disguise.",
+        "Find out where the producer gets the location from; a header or a value from the client can be forged.",
+        "Compare the address with the user's networks; on a known network the geo data is probably wrong.",
+        "If the session has other findings in the same hour, treat the stated location as forged.",
     ),
     sources=(
         "OWASP Application Threat Modeling: values from the client are not trusted.",

@@ -1,4 +1,4 @@
-"""`machine-credential-moved`: a machine's credential is used where, or by what, it never was."""
+"""`machine-credential-moved`: a machine's credential is used from a new network or by a new kind of client."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class MachineCredentialMoved(Parameters):
     """Parameters of `machine-credential-moved`."""
 
     days: float = 1.0
-    """Days since the first event after which a machine's networks are known."""
+    """Days since the first event after which the machine's networks count as known."""
     networks: int = 3
-    """A machine that is known on more networks than these moves by design, and is not judged by its network."""
+    """A machine with more known networks than this moves by design: a new operator's network is no finding."""
 
 
 def detect(view: View, parameters: MachineCredentialMoved) -> Signal | None:
-    """Hold network, country and client of a machine against where the credential was used before."""
+    """Compare network, country and client of a machine with those of the credential's earlier uses."""
     if not view.is_machine() or view.now - view.user.baseline.first < parameters.days * DAY:
         return None
     by_person = is_interactive(device_key(view.context.device)) and _is_new_client(view)
@@ -42,7 +42,7 @@ def _is_new_client(view: View) -> bool:
 
 
 def _is_away(view: View, before: Context | None, parameters: MachineCredentialMoved) -> bool:
-    """Return whether the network is new and another operator's, or the same operator's in another country."""
+    """Return whether the network is new and belongs to another operator, or to the same one in another country."""
     if before is None or not before.network.asn or not is_new_network(view):
         return False
     is_settled = len(view.user.baseline.networks) <= parameters.networks
@@ -52,7 +52,7 @@ def _is_away(view: View, before: Context | None, parameters: MachineCredentialMo
 
 
 def _last_used(view: View) -> Context | None:
-    """Return the context of the credential's newest use on a network it is known on."""
+    """Return the context of the credential's newest use on a known network."""
     known = view.user.baseline.networks
     sessions = sorted(view.user.sessions.items(), key=lambda item: (-item[1].seen, item[0]))
     contexts = (view.contexts[session.context] for _, session in sessions)
@@ -76,10 +76,10 @@ DETECTION = Detection(
     id="machine-credential-moved",
     title="Machine's credential used elsewhere",
     description=(
-        "An API key, service account or client credential is used from another operator's network than ever before, or "
-        "by a browser. Machines do not travel: keys that leak through repositories, images and build logs are first "
-        "seen from somewhere else. Networks of one operator are one, and machines that move by design (more than three "
-        "known networks) are judged by their client alone."
+        "An API key, service account or client credential is used from the network of a new operator, or by a browser. "
+        "Machines do not travel; a key that leaked through a repository, an image or a build log first shows by its "
+        "use from elsewhere. Networks of one operator count as one. For machines that move by design (more than three "
+        "known networks) a new operator is no finding."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -90,13 +90,13 @@ DETECTION = Detection(
         Attack("T1528", "Steal Application Access Token"),
     ),
     false_positives=(
-        "A service that moves to another provider; told once, then its network is known.",
+        "A service that moves to another provider; after the first finding its network becomes known.",
         "A developer who tries a service's key on a workstation.",
     ),
     runbook=(
-        "Ask the owner of the service whether it was moved or whether somebody uses its key by hand.",
-        "Look at what the credential did from the new network since, and search repositories and logs for it.",
-        "Rotate the credential; restrict it to its networks where the identity provider can.",
+        "Ask the owner of the service whether it was moved, or whether a person uses its key.",
+        "Check what the credential has done from the new network since, and search repositories and logs for the key.",
+        "Rotate the credential; if the identity provider allows it, restrict the credential to its networks.",
     ),
     sources=(
         "Amazon GuardDuty: InstanceCredentialExfiltration.OutsideAWS.",

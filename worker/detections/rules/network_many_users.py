@@ -17,15 +17,15 @@ class NetworkManyUsers(Parameters):
     """Parameters of `network-many-users`."""
 
     users: int = 5
-    """Users past their learning period, to whom the network is new, that make a crowd if they are the majority."""
+    """Least number of users past their learning period to whom the network is new; they must be the majority."""
     minutes: Annotated[float, Field(gt=0, le=60)] = 15.0
     """Window of their arrivals."""
     regulars: int = 5
-    """Users who came back after a day from which a network is learned as shared egress, if no more come at once."""
+    """Number of regular users from which a network is shared egress, unless more new users than that arrive at once."""
 
 
 def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:
-    """Look for a window that begins in the hour and in which enough users arrive for the first time."""
+    """Look for a window that begins in this hour and in which enough users arrive for the first time."""
     crowd = _crowd(view, parameters)
     if not crowd or (regulars := view.regulars()) >= max(parameters.regulars, len(crowd)):
         return None
@@ -38,7 +38,7 @@ def detect(view: CrowdView, parameters: NetworkManyUsers) -> Signal | None:
 
 
 def _crowd(view: CrowdView, parameters: NetworkManyUsers) -> list[str]:
-    """Return the users of the first window that is a crowd; none when there is none."""
+    """Return the new users of the first window with enough of them; an empty list when there is none."""
     for start, end, new in view.windows(int(parameters.minutes * MINUTE)):
         if len(new) >= parameters.users and len(new) > _others(view, new, start, end):
             return sorted(new)
@@ -59,9 +59,9 @@ DETECTION = Detection(
     id="network-many-users",
     title="Many users on a network new to them",
     description=(
-        "Within a quarter of an hour five or more users of a tenant start sessions from one /24 or /64 that none of "
-        "them was seen on before, and they are the majority there. This is how password spraying or credential "
-        "stuffing looks when it succeeds. Networks with regulars are learned as shared egress and left alone."
+        "Within a quarter of an hour, five or more users of a tenant start sessions from one /24 or /64 that is new to "
+        "all of them, and they are the majority of the users there. Successful password spraying or credential "
+        "stuffing looks like this. Networks with regular users are learned as shared egress and cause no finding."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -72,11 +72,11 @@ DETECTION = Detection(
     ),
     false_positives=(
         "The first morning in a new office, or a conference network.",
-        "A new corporate proxy or VPN exit: list it in the tenant's policy.",
+        "A new corporate proxy or VPN exit; add it to `allowed_networks` in the tenant's policy.",
     ),
     runbook=(
-        "Look up the network: an office or a proxy of the tenant's is benign and should be listed.",
-        "Compare devices and methods of the sessions: one client for all of them is a tool.",
+        "Look up the network; if it is an office or proxy of the tenant, add it to the tenant's policy.",
+        "Compare devices and methods of the sessions; a single client for all of them is a tool.",
         "Revoke the sessions of the last hour from this network and reset the credentials of the users named.",
     ),
     sources=(

@@ -13,7 +13,7 @@ class NewCountry(Learning):
 
 
 def detect(view: View, parameters: NewCountry) -> Signal | None:
-    """Hold the country against those the user is known by."""
+    """Compare the country with the known countries of the user."""
     if not is_new_country(view) or not is_learned(view, parameters):
         return None
     return Signal(
@@ -27,7 +27,7 @@ def detect(view: View, parameters: NewCountry) -> Signal | None:
 
 
 def _is_next_of_many(view: View) -> bool:
-    """Return whether somebody who is known to travel signs in with a device of before."""
+    """Return whether a user who is known to travel signs in with a known device."""
     return is_traveller(view) and is_known_device(view, view.context.device)
 
 
@@ -35,10 +35,10 @@ DETECTION = Detection(
     id="new-country",
     title="Sign-in from a new country",
     description=(
-        "A user starts a session from a country none of the user's sessions came from before, after ten sessions or "
-        "two weeks of learning. It is raised once for a country. With a device of before it is low when the sign-in "
-        "shows two factors, or the user is known to travel. Anonymised and unknown places say nothing of where the "
-        "user is and do not count."
+        "After a learning period of ten sessions or two weeks, a user starts a session in a country that is new to the "
+        "user. It is raised once for each country. With a known device the severity is low if the sign-in used two "
+        "factors, or if the user is known to travel. Anonymisers and unknown places are ignored, because they do not "
+        "show where the user is."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -49,7 +49,7 @@ DETECTION = Detection(
         "Geo data that has just been corrected.",
     ),
     runbook=(
-        "Look for new network and new device in the same session: alone, a new country is most often a journey.",
+        "Look for a new network and a new device in the same session; a new country alone is most often a journey.",
         "Ask the user, or look for travel in the calendar of the last 24 hours.",
         "If the user is not there, revoke the session and reset the credentials it was created with.",
     ),

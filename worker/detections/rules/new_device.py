@@ -29,9 +29,9 @@ DETECTION = Detection(
     id="new-device",
     title="Sign-in with a new device",
     description=(
-        "A user starts a session with a browser family, operating system and device class that were never seen "
-        "together for this user, after ten sessions or two weeks of learning. Versions do not count, so upgrades are "
-        "not new."
+        "After a learning period of ten sessions or two weeks, a user starts a session with a combination of browser "
+        "family, operating system and device class that is new to the user. Versions are ignored, so upgrades are not "
+        "new."
     ),
     severity=Severity.LOW,
     score=21,
@@ -43,7 +43,7 @@ DETECTION = Detection(
     ),
     runbook=(
         "Look for a new country or a new network in the same session of that hour.",
-        "A scripted client that is new to the user is worth a question at once.",
+        "If the client is scripted and new to the user, ask the user at once.",
     ),
     sources=(
         "Microsoft Entra ID Protection: unfamiliar sign-in properties, learned for 5 to 14 days.",

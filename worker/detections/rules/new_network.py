@@ -13,7 +13,7 @@ class NewNetwork(Learning):
 
 
 def detect(view: View, parameters: NewNetwork) -> Signal | None:
-    """Hold the network against those the user is known by."""
+    """Compare the network with the known networks of the user."""
     if not is_new_network(view) or not is_learned(view, parameters):
         return None
     return Signal(
@@ -29,9 +29,8 @@ DETECTION = Detection(
     id="new-network",
     title="Sign-in from a new network",
     description=(
-        "A user starts a session from an autonomous system that none of the user's sessions came from before, after "
-        "ten sessions or two weeks of learning. By itself it is context; together with a new country or device it "
-        "weighs."
+        "After a learning period of ten sessions or two weeks, a user starts a session from an autonomous system that "
+        "is new to the user. Alone, it is only context; it matters together with a new country or a new device."
     ),
     severity=Severity.LOW,
     score=21,
@@ -42,7 +41,7 @@ DETECTION = Detection(
         "A provider that merged its autonomous systems.",
     ),
     runbook=(
-        "Look at kind and organisation of the network: hosting is not where people sit.",
+        "Check the kind and organisation of the network; people seldom use a hosting network.",
         "Look for a new country or a new device in the same session of that hour.",
     ),
     sources=(

@@ -15,16 +15,16 @@ class OwnerChange(Parameters):
 
 
 def detect(view: ClaimView, _parameters: OwnerChange) -> Signal | None:
-    """Name both users; their tenants, too, where the finding is the operator's."""
+    """Return a signal that names both users and, if the finding is the operator's, their tenants."""
     first, claim = view.first, view.claim
     across = first.tenant_id != claim.tenant_id
-    told, excuse = (None, "") if across else _weight(view)
+    severity, reason = (None, "") if across else _weight(view)
     whose, earlier = (_name(each, across=across) for each in (claim, first))
     tenants = [{"tenant": each.tenant_id} if across else {} for each in (claim, first)]
     return Signal(
-        severity=told,
+        severity=severity,
         subject=claim.tenant_id if across else claim.user_id,
-        summary=f"session is claimed by {whose} and was claimed by {earlier} before{excuse}",
+        summary=f"session is claimed by {whose} and was claimed by {earlier} before{reason}",
         observed={**tenants[0], "user": claim.user_id, "seen": list(claim.names), "owners": view.claimants},
         expected={**tenants[1], "user": first.user_id, "seen": list(first.names)},
     )
@@ -35,7 +35,7 @@ def _name(claimant: Claimant, *, across: bool) -> str:
 
 
 def _weight(view: ClaimView) -> tuple[Severity | None, str]:
-    """Return the severity, None for the usual one, and what makes it less."""
+    """Return the severity, or None for the detection's own, and the reason for a lower one as text."""
     if view.first.user_id.casefold() == view.claim.user_id.casefold():
         return Severity.LOW, ": the ids differ in letter case alone"
     if view.first.is_temporary and not view.claim.is_temporary:
@@ -47,10 +47,10 @@ DETECTION = Detection(
     id="owner-change",
     title="Session with two owners",
     description=(
-        "One session uid is used for two users of a tenant. A uid belongs to whoever it was issued for; another owner "
-        "means that session records are forged or mixed up, or that a token of one user is accepted for another. One "
-        "uid in two tenants is nothing by default, since tenants choose their uids; with `correlation.across_tenants` "
-        "it is a finding of the operator's tenant, about a broken tenant boundary."
+        "One session uid is used for two users of a tenant. A uid belongs to the user it was issued for; a second "
+        "owner means that session records are forged or mixed up, or that a token of one user is accepted for another. "
+        "By default, one uid in two tenants is no finding, because tenants choose their uids. With "
+        "`correlation.across_tenants` it is a finding of the operator's tenant, about a broken tenant boundary."
     ),
     severity=Severity.CRITICAL,
     score=99,
@@ -65,8 +65,8 @@ DETECTION = Detection(
         "A guest who signs in and keeps the session's uid (low); a system should issue a new one (session fixation).",
     ),
     runbook=(
-        "Compare the two owners in the evidence: the same person under two ids is a migration.",
-        "Look in the identity provider at whom the session was issued for, and by which client.",
+        "Compare the two owners in the evidence; the same person with two ids means a migration.",
+        "Check in the identity provider for which user and client the session was issued.",
         "Revoke the session for both owners; across tenants, treat it as an incident of the platform.",
     ),
     sources=(

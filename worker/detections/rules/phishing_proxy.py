@@ -1,4 +1,4 @@
-"""`phishing-proxy`: a session was issued through a proxy in a data centre to whoever relayed the sign-in."""
+"""`phishing-proxy`: a sign-in was relayed through a proxy in a data centre."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class PhishingProxy(Learning):
-    """Parameters of `phishing-proxy`: a browser's session from a data centre is unusual for users who are known."""
+    """Parameters of `phishing-proxy`."""
 
     sessions: int = 5
-    """Sessions started before."""
+    """Sessions admitted before."""
 
 
 def detect(view: View, parameters: PhishingProxy) -> Signal | None:
-    """Look for a browser's session that begins on hosting, and for one that goes on elsewhere."""
+    """Flag a browser's session that begins on a hosting network, and one that then goes on elsewhere."""
     if view.is_machine() or not _is_browser(view.context) or not is_learned(view, parameters):
         return None
     return _begins(view) if view.session is None else _goes_on(view)
@@ -34,14 +34,14 @@ def _is_browser(context: Context) -> bool:
 
 
 def _begins(view: View) -> Signal | None:
-    """A session that begins on hosting, of a user who was never there."""
+    """Return the signal for a session that begins on a hosting network new to the user."""
     if view.context.network.kind != NetworkKind.HOSTING or not is_new_network(view):
         return None
     return _signal(view, Severity.MEDIUM, view.context, "began", None)
 
 
 def _goes_on(view: View) -> Signal | None:
-    """A session that began on hosting the user never was on, and goes on at another operator's network."""
+    """Return the signal for a session that began on such a network and goes on on another operator's network."""
     began = view.contexts[view.session.trail[0][1]] if view.session and view.session.trail else None
     if began is None or began.network.kind != NetworkKind.HOSTING or not _is_browser(began):
         return None
@@ -69,9 +69,9 @@ DETECTION = Detection(
     id="phishing-proxy",
     title="Sign-in relayed by a phishing proxy",
     description=(
-        "A browser's session begins in a data centre that its user never came from (medium), and goes on elsewhere "
-        "(high). Phishing kits such as Evilginx relay the victim's sign-in, second factor included, from a rented "
-        "server with the victim's own user agent; the stolen session is then used from another place."
+        "A browser's session begins in a data centre that is new to the user (medium), and goes on elsewhere (high). "
+        "Phishing kits such as Evilginx relay the victim's sign-in, including the second factor, from a rented server "
+        "with the victim's own user agent; the attacker then uses the stolen session from another place."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -82,13 +82,13 @@ DETECTION = Detection(
         Attack("T1539", "Steal Web Session Cookie"),
     ),
     false_positives=(
-        "A VPN or a company's egress on rented servers that no list knows; told once, then its network is known.",
+        "A VPN or company egress on rented servers that no list contains; after the first finding it becomes known.",
         "Cloud desktops, and browsers that run in a data centre.",
     ),
     runbook=(
-        "Ask the user which link they signed in by; look for mail with links to young domains in the last 24 hours.",
-        "Compare the network with the egress of the user's company and its VPN.",
-        "Revoke all of the user's sessions, reset the password, and look for the same network at other users.",
+        "Ask the user which link led to the sign-in; look for mail with links to new domains in the last 24 hours.",
+        "Compare the network with the egress and the VPN of the user's company.",
+        "Revoke all of the user's sessions, reset the password, and look for other users on the same network.",
     ),
     sources=(
         "Microsoft: adversary-in-the-middle phishing (Storm-1167); Entra ID Protection: attacker in the middle.",

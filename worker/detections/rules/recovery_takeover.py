@@ -1,4 +1,4 @@
-"""`recovery-takeover`: an account is recovered, and goes on with what its user never had."""
+"""`recovery-takeover`: an account is recovered, and then used with a new network, device or country."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class RecoveryTakeover(Parameters):
     """Parameters of `recovery-takeover`."""
 
     hours: float = 24.0
-    """How long after a recovery what follows is held against what the user had before."""
+    """Hours after a recovery in which sessions are compared with the user's earlier ones."""
 
 
 class _Recovery(NamedTuple):
-    """The recovery that an event follows. `began`: its first context, None when the event itself begins it."""
+    """The recovery that an event follows. `began`: its first context; None when the event itself is its start."""
 
     when: int
     session_type: str
@@ -33,7 +33,7 @@ class _Recovery(NamedTuple):
 
 
 def detect(view: View, parameters: RecoveryTakeover) -> Signal | None:
-    """Count what is new to the user in a recovery, in its session later on, and in the sessions that follow."""
+    """Flag what is new to the user in a recovery, later in its session, and in the sessions after it."""
     if not view.user.baseline.networks or not view.activity:
         return None
     recovery = _recovery(view, parameters.hours * HOUR)
@@ -45,12 +45,12 @@ def detect(view: View, parameters: RecoveryTakeover) -> Signal | None:
 
 
 def _recovery(view: View, within: float) -> _Recovery | None:
-    """Return the recovery that an event belongs to or follows; None when there was none."""
+    """Return the recovery that an event belongs to or follows; None when there is none."""
     own = view.policy.vocabulary.session_class
     if view.session is None and own(view.context.session_type) in _RECOVERY:
         return _Recovery(view.now, view.context.session_type or "", None)
     found = None
-    # A session that goes on is held against its own start alone.
+    # A running session is compared only with its own start.
     for session in view.user.sessions.values() if view.session is None else (view.session,):
         if not 0 <= view.now - session.started <= within or (found is not None and session.started <= found.when):
             continue
@@ -61,11 +61,11 @@ def _recovery(view: View, within: float) -> _Recovery | None:
 
 
 def _news(view: View, recovery: _Recovery) -> list[str]:
-    """Return what of an event the user never had: country, network, device, methods."""
+    """Return which parts of an event are new to the user: country, network, device, methods."""
     context, began = view.context, recovery.began
     new = news(view)
     if view.session is not None and began is not None:
-        # Within the session of the recovery only what changed since counts.
+        # In the session of the recovery, only parts that have changed since its start count.
         moved = other_system(began.network, context.network)
         new = [each for each in new if (moved if each != "device" else other_device(began.device, context.device))]
     words = set(context.amr or ())
@@ -74,7 +74,7 @@ def _news(view: View, recovery: _Recovery) -> list[str]:
 
 
 def _severity(new: list[str]) -> Severity | None:
-    """A new device with new methods is why people recover accounts; on a new network as well it is not."""
+    """Return the severity of new parts. A new device with new methods is a usual reason for a recovery, and low."""
     if "country" in new or {"network", "device"} <= set(new):
         return Severity.HIGH
     if "network" in new:
@@ -102,10 +102,10 @@ DETECTION = Detection(
     id="recovery-takeover",
     title="Account taken over by recovery",
     description=(
-        "A session of a recovery, a one-time or temporary access, or what follows it within a day, comes from a "
-        "network and device (or a country) that the user never had. Recovery replaces the credentials that everything "
-        "else rests on: a hijacked mailbox or telephone number is enough. Alone, a new device or new methods are why "
-        "people recover accounts, and are low."
+        "A session of an account recovery, or of one-time or temporary access, or a session within a day after it, "
+        "comes from a new network with a new device, or from a new country. Recovery replaces the credentials: with a "
+        "hijacked mailbox or telephone number an attacker can take over the account. A new device or new methods alone "
+        "are usual reasons for a recovery, and are low."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -117,12 +117,12 @@ DETECTION = Detection(
     ),
     false_positives=(
         "A telephone lost on a journey, and the account recovered there with a new one.",
-        "A help desk that hands out one-time accesses to new employees.",
+        "A help desk that gives one-time access to new employees.",
     ),
     runbook=(
-        "Ask the user by another channel than the one the recovery used (not the same mailbox or number).",
-        "Look at what changed within 24 hours after the recovery: methods enrolled, e-mail address, sessions ended.",
-        "If it was not the user, end all sessions, undo the enrolments, and secure mailbox or number first.",
+        "Ask the user through another channel than that of the recovery (not the same mailbox or number).",
+        "Check what changed within 24 hours after the recovery: methods enrolled, e-mail address, sessions ended.",
+        "If it was not the user, secure the mailbox or number first, then end all sessions and undo the enrolments.",
     ),
     sources=(
         "NIST SP 800-63B-4 section 4.2: account recovery and its notices.",

@@ -1,4 +1,4 @@
-"""`session-at-risk`: what was found of a session adds up."""
+"""`session-at-risk`: several findings of a session together exceed the tenant's risk threshold."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class SessionAtRisk(Parameters):
     """Parameters of `session-at-risk`; the threshold is in the tenant's policy."""
 
     critical: float = CRITICAL
-    """Risk from which it is critical."""
+    """Risk from which the severity is critical."""
     parts: int = 2
-    """Different detections of medium severity or above that cast doubt on who holds the session."""
+    """Least number of different detections of medium severity or above that cast doubt on who holds the session."""
 
 
 def detect(view: View, parameters: SessionAtRisk) -> Signal | None:
-    """Name the findings that took the risk over the threshold, those of the last hours among them."""
+    """Return a signal with the recent findings that raised the risk over the threshold, if they suffice."""
     found = _recent(view)
     parts = [group for group in found if not group.suppressed_by and group.detection != DETECTION.id]
     if (
@@ -46,7 +46,10 @@ def detect(view: View, parameters: SessionAtRisk) -> Signal | None:
 
 
 def _recent(view: View) -> list[OpenFinding]:
-    """Return the findings of the session that are surely remembered, whatever the order of arrival; oldest first."""
+    """Return the findings of the session within the allowed lateness, oldest first.
+
+    These are certainly in the state, whatever the order of arrival.
+    """
     since, uid = view.now - view.limits.allowed_lateness, view.context.uid
     groups = (group for group in view.user.open_findings.values() if group.last >= since)
     own = (group for group in groups if view.contexts[group.context].uid == uid)
@@ -57,23 +60,24 @@ DETECTION = Detection(
     id="session-at-risk",
     title="Session at risk",
     description=(
-        "Findings add to a risk between 0 and 100 of their session, each by its share of what is missing to 100, "
-        "which halves every four hours. Where several weaker signs of different kinds meet in one session, their sum "
-        "says what none of them says alone: this finding names its parts and is the one to begin with. It takes two "
-        "different detections that cast doubt on who holds the session; what is new or against a policy is no part."
+        "Each finding raises the risk of its session, from 0 to 100: it reduces the distance to 100 by its score in "
+        "percent. The risk halves every four hours. Several weaker findings of different kinds in one session can "
+        "together show an attack. This finding names them; begin the analysis with it. It requires two different "
+        "detections that cast doubt on who holds the session. Findings about something merely new or against a policy "
+        "do not count for this."
     ),
     severity=Severity.HIGH,
     score=73,
     scope=Scope.SESSION,
     attacks=(Attack("T1539", "Steal Web Session Cookie"), Attack("T1078", "Valid Accounts")),
     false_positives=(
-        "A journey with a new device: change of network, place and device within hours, each of them benign.",
+        "A journey with a new device: network, place and device change within hours, and each change is benign.",
         "Penetration tests and red teams.",
     ),
     runbook=(
-        "Read the parts in the evidence, and the session's findings of the last 4 hours in their order.",
-        "Revoke the session when network and device both changed, or when the user does not recognise them.",
-        "Raise the tenant's threshold, or tune the parts, if they turn out to be benign again and again.",
+        "Read the parts in the evidence, and the session's findings of the last 4 hours in order of time.",
+        "If both network and device changed, or the user does not recognise them, revoke the session.",
+        "If the parts are benign repeatedly, raise the tenant's `risk_threshold` or tune these detections.",
     ),
     sources=(
         "Okta Identity Threat Protection: session risk; Microsoft Entra ID Protection: risk detections add up.",

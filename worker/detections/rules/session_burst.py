@@ -18,15 +18,15 @@ class SessionBurst(Parameters):
     """Parameters of `session-burst`."""
 
     sessions: int = 10
-    """Starts within five minutes from which it is a burst."""
+    """Number of session starts within five minutes from which it is a burst."""
     known: float = 10.0
-    """Fives of minutes with starts behind the user's own rate from which that counts, too."""
+    """Number of five-minute buckets with starts from which the user's own rate counts, too."""
     sigmas: float = 3.0
-    """Standard deviations over the user's own mean."""
+    """Number of standard deviations above the user's mean that is still usual."""
 
 
 def detect(view: View, parameters: SessionBurst) -> Signal | None:
-    """Count the starts of the last five minutes, this one with them, and hold them against the user's usual."""
+    """Count the starts of the last five minutes, including this one, and compare the number with the usual one."""
     since = view.now - FIVE_MINUTES
     count = 1 + len([1 for start in view.user.baseline.starts if start > since])
     if count < parameters.sessions:
@@ -46,15 +46,15 @@ def detect(view: View, parameters: SessionBurst) -> Signal | None:
 
 
 def _is_own_machine(view: View) -> bool:
-    """Return whether a machine's own client starts the sessions, from a network of its own: runners do."""
+    """Return whether a machine starts the sessions with a known client on a known network, as build runners do."""
     context = view.context
     return view.is_machine() and is_known_device(view, context.device) and is_known_network(view, context.network)
 
 
 def sign_ons(view: View, since: int) -> int:
-    """Return how many of the sessions started since are single sign-on to further audiences.
+    """Return how many of the sessions started since `since` come from single sign-on to further audiences.
 
-    One browser at one address that opens sessions for different audiences signed in once.
+    Sessions of one device on one network for different audiences count as one sign-in.
     """
     seen: dict[tuple[str, Device], set[str]] = {}
     contexts = [view.contexts[each.context] for each in view.user.sessions.values() if each.started > since]
@@ -65,7 +65,7 @@ def sign_ons(view: View, since: int) -> int:
 
 
 def usual_limit(rate: StartRate, parameters: SessionBurst) -> float | None:
-    """Return mean + sigmas standard deviations of the user's counts in five minutes; None when too few are known."""
+    """Return the mean plus `sigmas` standard deviations of the user's counts; None when too few counts are known."""
     if rate.known < parameters.known:
         return None
     mean = rate.total / rate.known
@@ -77,23 +77,23 @@ DETECTION = Detection(
     id="session-burst",
     title="Burst of new sessions",
     description=(
-        "A user starts ten or more sessions within five minutes, and more than is usual for that user. Stolen "
-        "credentials are put to use by tools that sign in again and again, often from changing networks; people "
-        "hardly ever do. Single sign-on of one browser to several audiences is one sign-in, and a machine's own "
-        "client on its own network is low."
+        "A user starts ten or more sessions within five minutes, and more than usual for this user. Tools that use "
+        "stolen credentials sign in repeatedly, often from changing networks; people rarely do. Single sign-on of one "
+        "browser to several audiences counts as one sign-in. The severity is low for a machine with a known client on "
+        "a known network."
     ),
     severity=Severity.MEDIUM,
     score=47,
     scope=Scope.USER,
     attacks=(Attack("T1078", "Valid Accounts"), Attack("T1110", "Brute Force")),
     false_positives=(
-        "A script or a test run that signs in anew for each request; it becomes usual after days.",
+        "A script or a test run that signs in again for each request; it becomes usual after some days.",
         "A client in a redirect loop between application and identity provider.",
     ),
     runbook=(
-        "Group the user's sessions of the last 10 minutes by network and device: one of each is a loop or a script.",
-        "Compare with the networks and devices of the user's last 14 days.",
-        "Revoke the new sessions and reset the credentials when they are not the user's.",
+        "Group the user's sessions of the last 10 minutes by network and device; one of each means a loop or a script.",
+        "Compare them with the user's networks and devices of the last 14 days.",
+        "If they are not the user's, revoke the new sessions and reset the credentials.",
     ),
     sources=(
         "Splunk: mean plus three standard deviations of the entity's own counts.",

@@ -1,4 +1,4 @@
-"""`session-hijack`: a session goes on from another network and another device at once."""
+"""`session-hijack`: network and device of a session change at the same time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class SessionHijack(Parameters):
     """Parameters of `session-hijack`."""
 
     area_km: float = 100.0
-    """Two places closer than this are one, whatever border is between them."""
+    """Two places closer than this are one area, even across a border."""
 
 
 def detect(view: View, parameters: SessionHijack) -> Signal | None:
-    """Flag a new network together with a different device; a script after a browser is worse."""
+    """Flag a new network together with another device. A script after a browser is critical."""
     before, after = last_device(view), view.context
     if before is None or not _is_other_client(view, before) or not _new_network(view, before, parameters):
         return None
@@ -51,7 +51,7 @@ def detect(view: View, parameters: SessionHijack) -> Signal | None:
 
 
 def _severity(view: View, before: Context, *, scripted: bool) -> Severity:
-    """Weigh it by what the user is known by; a script counts as known only where the sign-in is handed to it."""
+    """Return the severity: low for a known device at a usual place; for a script only right after the sign-in."""
     known = is_usual_spot(view, view.context) and is_known_device(view, view.context.device)
     begun = view.session is not None and view.session.events == 1
     if scripted:
@@ -60,16 +60,18 @@ def _severity(view: View, before: Context, *, scripted: bool) -> Severity:
 
 
 def _once(view: View, before: Context, *, scripted: bool) -> str:
-    """Return what it is raised once for: the two devices and the network.
+    """Return the value that it is raised once for: the two devices and the network; for a script, it and its network.
 
-    A script that takes over is raised every time, unless it is what the session's sign-in is handed to, or what the
-    session was handed to before: the application's own server.
+    A script that takes over a session is raised every time. Exceptions are a script that takes over right after the
+    sign-in, and one that has had the session before: it is probably the application's own server, for all browsers.
     """
     session, after = view.session, view.context
     if scripted and session is not None and session.events > 1:
         had = any(_is_alike(view.contexts[number], after) for _, number in session.trail)
         if not had:
             return ""
+    if scripted:
+        return f"{device_key(after.device)} {network_key(after.network)}"
     return f"{pair(device_key(before.device), device_key(after.device))} {network_key(after.network)}"
 
 
@@ -95,7 +97,7 @@ def _new_network(view: View, before: Context, parameters: SessionHijack) -> bool
 
 
 def _is_other(before: Network, after: Network) -> bool:
-    """Tell whether two addresses lie in systems of different operators; where none is known, in different blocks."""
+    """Return whether two addresses belong to different operators; if one is unknown, to different /24 or /64."""
     if before.asn and after.asn:
         return other_system(before, after)
     return other_network(before, after)
@@ -105,13 +107,13 @@ DETECTION = Detection(
     id="session-hijack",
     title="Session taken over",
     description=(
-        "One session is suddenly used by a different device from another autonomous system or country. Roaming "
-        "changes the network and keeps the device; a theft changes both. A scripted client taking over a browser's "
-        "session is the signature of a replayed cookie, and is raised every time, unless it takes over at the start "
-        "as before: an application's own server. What a user is known by, device, network and place, is low; so is a "
-        "known program that takes over a sign-in there. The two modes of one browser are one device. An agent "
-        "that nobody can read counts as a different device after a browser, and a private address after a public one "
-        "as another network."
+        "One session is suddenly used by a different device from another autonomous system or country. Roaming changes "
+        "the network and keeps the device; a theft changes both. A scripted client that takes over a browser's session "
+        "is typical of a replayed cookie. It is critical and is raised every time, unless it takes over right after "
+        "the sign-in, as an application's own server does. The severity is low for a known device on a known network "
+        "and place of the user, and for a known program that takes over a sign-in there. The two modes of one browser "
+        "count as one device. After a browser, an unknown user agent counts as a different device; after a public "
+        "address, a private one counts as another network."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -125,8 +127,8 @@ DETECTION = Detection(
         "A session handed from a browser to an application on another device by design (device pairing by QR code).",
     ),
     runbook=(
-        "Revoke the session now; the evidence names both holders.",
-        "List what the session did since the event time, and the user's other sessions of the last 24 hours.",
+        "Revoke the session at once; the evidence names both devices and networks.",
+        "List what the session has done since the event time, and the user's other sessions of the last 24 hours.",
         "Reset the user's credentials and look for an infostealer or a phishing proxy on the first device.",
     ),
     sources=(

@@ -1,4 +1,4 @@
-"""`session-interleaving`: one session is used in turn from two places or devices."""
+"""`session-interleaving`: one session is used alternately from two networks or devices."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class SessionInterleaving(Parameters):
     """Parameters of `session-interleaving`."""
 
     minutes: float = 60.0
-    """Window of the returns."""
+    """Window in which the returns are counted."""
     returns: int = 2
-    """Returns to a network or device already left from which on there are two holders."""
+    """Number of returns to an earlier network or device from which the session has two holders."""
     area_km: float = 100.0
     """Two places closer than this are one area."""
 
 
 def detect(view: View, parameters: SessionInterleaving) -> Signal | None:
-    """Count how often the session came back to where it had been."""
+    """Count how often the session returned to an earlier network or device."""
     if view.session is None or len(view.session.trail) <= parameters.returns:
-        return None  # A, B, A, B: as many returns take one station more to have left
+        return None  # two returns need three changes before: A, B, A, B
     way = _way(view)
     if len(way) < 2 or not way[-1].came_back:
         return None
@@ -43,7 +43,7 @@ def detect(view: View, parameters: SessionInterleaving) -> Signal | None:
 
 
 class _Station(NamedTuple):
-    """Where the session went, when, and whether it had been there before."""
+    """A context that the session moved to, when, and whether the session had been there before."""
 
     when: int
     came_back: bool
@@ -51,9 +51,10 @@ class _Station(NamedTuple):
 
 
 def _way(view: View) -> list[_Station]:
-    """Return the stations of the session. What is unknown of one is as before, and so is the other address family.
+    """Return the stations of the session. Unknown parts of a station are taken from the one before.
 
-    Where systems are known, both families of a line belong to one operator and are one station.
+    An unknown network of the other address family is skipped. If the systems are known, both address families of a line
+    belong to one operator and are one station.
     """
     stops = [(when, view.contexts[number]) for when, number in view.session.trail] if view.session else []
     way: list[_Station] = []
@@ -72,12 +73,12 @@ def _way(view: View) -> list[_Station]:
 
 
 def _sign(context: Context, last: tuple[str, str]) -> tuple[str, str]:
-    """Return what a station is told by: network and device; a network of unknown system is unknown."""
+    """Return the key of a station: network and device. A network without a known system is unknown."""
     return _operator(context.network) or last[0], device_key(context.device) or last[1]
 
 
 def _operator(network: Network) -> str:
-    """Return what a network is told by: a cloud by its organisation's first word, for it has several systems."""
+    """Return the key of a network. For a cloud, which has several systems, it is the organisation's first word."""
     if network.kind == NetworkKind.HOSTING and (words := organisation_words(network.as_org)):
         return words[0]
     return network_key(network) if network.asn else ""
@@ -105,7 +106,7 @@ def _signal(view: View, before: Context, returns: int, parameters: SessionInterl
 
 
 def _is_hidden(view: View, *contexts: Context) -> bool:
-    """Return whether one comes through an anonymiser, unless the user is known on both networks."""
+    """Return whether a context is behind an anonymiser, unless both networks are known of the user."""
     known = all(network_key(each.network) in view.user.baseline.networks for each in contexts)
     return hidden(*contexts) and not known
 
@@ -114,11 +115,11 @@ DETECTION = Detection(
     id="session-interleaving",
     title="Session with two holders",
     description=(
-        "Within an hour one session went back, at least twice, to a network or device it had left: A, B, A, B. "
-        "Whoever moves goes one way; a session that is in two hands is used from both in turn. Address families are "
-        "looked at apart, since dual-stack clients alternate between them all day. One line in common, or two "
-        "stations that are both the user's own, are low; an undoubted session with one device that is back where it "
-        "was from a network the user is known on is medium."
+        "Within an hour, one session returned at least twice to a network or device that it had left: A, B, A, B. A "
+        "person who moves goes in one direction; a session with two holders is used by both alternately. Address "
+        "families are compared separately, because dual-stack clients alternate between them. The severity is low if "
+        "both are on one network, or if both are known devices at usual places of the user. It is medium if a session "
+        "without doubt, on one device, returns to where it was from a known network of the user."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -130,11 +131,11 @@ DETECTION = Detection(
     ),
     false_positives=(
         "A VPN client that drops out and comes back.",
-        "A phone between Wi-Fi and carrier at the edge of coverage: same device and area, so low.",
+        "A phone that alternates between Wi-Fi and carrier at the edge of coverage (low: same device and area).",
     ),
     runbook=(
-        "Lay the session's events of the last 60 minutes side by side by network and device.",
-        "If both holders act, one of them stole the session: revoke it and let the user sign in again.",
+        "Compare the session's events of the last 60 minutes by network and device.",
+        "If both holders act, one of them stole the session; revoke it and let the user sign in again.",
         "Look for other sessions from the second holder's network in the last 24 hours.",
     ),
     sources=(

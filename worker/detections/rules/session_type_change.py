@@ -1,4 +1,4 @@
-"""`session-type-change`: a session is of another class than before, or than its user's sessions are."""
+"""`session-type-change`: the class of a session changes, or is new to its user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SessionTypeChange(Parameters):
 
 
 def detect(view: View, _parameters: SessionTypeChange) -> Signal | None:
-    """Compare the class with the session's before, and of a new session with those the user is known by."""
+    """Compare the class with the session's earlier one; for a new session, with those of the user's sessions."""
     now = view.session_class
     if not view.context.session_type or now is SessionClass.UNKNOWN:
         return None
@@ -23,7 +23,7 @@ def detect(view: View, _parameters: SessionTypeChange) -> Signal | None:
 
 
 def _within(view: View, now: SessionClass) -> Signal | None:
-    """A session may grow into a person's (recovery, then log-in); to become anything else it has to be issued anew."""
+    """Return the signal for a change within a session. It is low if, say, a recovery becomes a person's session."""
     told = view.before.session_type if view.before else None
     before = view.policy.vocabulary.session_class(told)
     if before in (SessionClass.UNKNOWN, now):
@@ -40,7 +40,7 @@ def _within(view: View, now: SessionClass) -> Signal | None:
 
 
 def _new_to_user(view: View, now: SessionClass) -> Signal | None:
-    """A person's first machine session, or a machine's first person session; worse from a client that does not fit."""
+    """Return the signal for a person's first machine session or the reverse; medium from a client that people use."""
     if now not in _SWAPS or not view.is_new_class():
         return None
     by_person = is_interactive(device_key(view.context.device))
@@ -60,10 +60,10 @@ DETECTION = Detection(
     id="session-type-change",
     title="Session of another type",
     description=(
-        "A session's type changed its class (person, machine, recovery, impersonation, temporary), or a user known as "
-        "a person has a first machine session from a browser, or the other way round. A type decides what is asked of "
-        "a session, such as a second factor: whoever can write it can switch checks off, and a service account that "
-        "signs in by a browser is in a person's hands."
+        "The type of a session changed to another class (person, machine, recovery, impersonation, temporary), or a "
+        "person has a first machine session, or a machine a first person session. The class decides which checks apply "
+        "to a session, for example that of a second factor, so an attacker who can write the type can disable checks. "
+        "A service account that signs in with a browser is used by a person."
     ),
     severity=Severity.MEDIUM,
     score=47,
@@ -74,12 +74,12 @@ DETECTION = Detection(
     ),
     false_positives=(
         "A developer's first API key: low, unless a browser uses it.",
-        "A producer that begins to send another word for the same sessions; the policy's `session_types` maps it.",
+        "A producer that begins to send another word for the same sessions; map it in the policy's `session_types`.",
     ),
     runbook=(
-        "Find out which service wrote the type, and whether other sessions of it changed in the last 24 hours.",
-        "Compare the client with the type: a browser with a machine's session is a person.",
-        "Revoke the session and rotate the credential when nobody can say why.",
+        "Find the service that wrote the type, and whether it changed other sessions in the last 24 hours.",
+        "Compare the client with the type; a browser with a machine's session is used by a person.",
+        "If there is no explanation, revoke the session and rotate the credential.",
     ),
     sources=(
         "USSO SessionType; Microsoft Entra ID: interactive, non-interactive and service principal sign-ins.",

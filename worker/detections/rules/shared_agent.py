@@ -17,13 +17,13 @@ class SharedAgent(Parameters):
     """Parameters of `shared-agent`."""
 
     users: Annotated[int, Field(ge=2, le=100)] = 5
-    """Users past their learning period, to whom both client and network are new."""
+    """Least number of users past their learning period to whom both client and network are new."""
     minutes: Annotated[float, Field(gt=0, le=60)] = 60.0
     """Window of their sign-ins."""
 
 
 def detect(view: CrowdView, parameters: SharedAgent) -> Signal | None:
-    """Look for a window in which a client is new to more users than it was new to in all the month before."""
+    """Look for a window in which a client is new to more users than appeared with it before."""
     users = _users(view, parameters)
     if not users or len(users) <= (earlier := view.earlier()):
         return None
@@ -39,7 +39,7 @@ def detect(view: CrowdView, parameters: SharedAgent) -> Signal | None:
 
 
 def _users(view: CrowdView, parameters: SharedAgent) -> list[str]:
-    """Return the users of the first window that begins in the hour and has enough; none when there is none."""
+    """Return the users of the first window in this hour with enough of them; an empty list when there is none."""
     for _start, _end, users in view.windows(int(parameters.minutes * MINUTE)):
         if len(users) >= parameters.users:
             return sorted(users)
@@ -50,22 +50,22 @@ DETECTION = Detection(
     id="shared-agent",
     title="One rare client over many users",
     description=(
-        "Within an hour five or more users of a tenant sign in with one browser and operating system, or one program, "
-        "that none of them had used before, each from a network new to them, and no more users took to that client in "
-        "the month before. A kit that replays phished or bought credentials keeps its own user agent while its "
-        "addresses change. Clients that users take to all the time, such as common browsers, never make a crowd."
+        "Within an hour, five or more users of a tenant sign in with one browser and operating system, or one program, "
+        "that is new to all of them, each from a network that is new to them, and fewer users began to use this client "
+        "in the month before. A kit that replays phished or bought credentials keeps its own user agent while its "
+        "addresses change. Clients that users often begin to use, such as common browsers, cause no finding."
     ),
     severity=Severity.MEDIUM,
     score=47,
     scope=Scope.USER,
     attacks=(Attack("T1110.004", "Brute Force: Credential Stuffing"), Attack("T1078", "Valid Accounts")),
     false_positives=(
-        "An application of the tenant's own is rolled out on a day on which many are at an event or a new site.",
+        "A roll-out of the tenant's own application on a day on which many users are at an event or a new site.",
     ),
     runbook=(
         "List the sessions of the users in the evidence with this client in that hour, and their networks.",
-        "If the networks are of hosting or far from their users, revoke the sessions and reset the credentials.",
-        "Ask whether the tenant rolled out the client; if so, name it in `first_party_clients`.",
+        "If these are hosting networks, or far from their users, revoke the sessions and reset the credentials.",
+        "Ask whether the tenant rolled out the client; if so, add it to `first_party_clients`.",
     ),
     sources=(
         "MITRE ATT&CK T1110.004: credential stuffing shows as one client over many accounts.",

@@ -18,15 +18,15 @@ class SignInSurge(Parameters):
     """Parameters of `sign-in-surge`."""
 
     users: Annotated[int, Field(ge=2)] = 30
-    """Users within one hour from which on it can be a surge."""
+    """Least number of users within one hour."""
     factor: Annotated[float, Field(gt=1)] = 4.0
-    """Times the busiest hour of the week before."""
+    """Least multiple of the users in the busiest hour of the week before."""
     days: Annotated[int, Field(ge=1, le=7)] = 3
-    """Days of that week with sign-ins, without which nothing is usual."""
+    """Least number of days with sign-ins in that week; with fewer, the usual number is unknown."""
 
 
 def detect(view: SurgeView, parameters: SignInSurge) -> Signal | None:
-    """Hold the hour against the busiest one of the week before."""
+    """Compare the hour with the busiest hour of the week before."""
     known = {hour // DAY_HOURS for hour in view.before} - {view.hour // DAY_HOURS}
     if view.users < parameters.users or len(known) < parameters.days:
         return None
@@ -45,9 +45,9 @@ DETECTION = Detection(
     id="sign-in-surge",
     title="Many more sign-ins from a network than usual",
     description=(
-        "Within one hour several times as many users of a tenant sign in from one /24 or /64 as in its busiest hour of "
-        "the week before. Bought or sprayed credentials that are tried through a network on which some users are known "
-        "look like that. Counts are estimates above 16 users an hour."
+        "Within one hour, at least four times as many users of a tenant sign in from one /24 or /64 as in its busiest "
+        "hour of the week before. Bought or sprayed credentials look like this if they are tried through a network "
+        "that some users are known on. Counts of 16 users an hour and above are estimates."
     ),
     severity=Severity.LOW,
     score=21,
@@ -55,12 +55,12 @@ DETECTION = Detection(
     attacks=(Attack("T1110.003", "Brute Force: Password Spraying"), Attack("T1078", "Valid Accounts")),
     false_positives=(
         "Everybody signs in again after an outage, a password reset or the end of all sessions.",
-        "An event at a site, or a branch that begins to leave through this network.",
+        "An event at a site, or a branch office whose traffic begins to leave through this network.",
     ),
     runbook=(
         "Look for `network-many-users` and `shared-agent` of the same tenant within the same 2 hours.",
-        "Ask whether sessions were ended for all, by an outage or on purpose, in the hour before.",
-        "Otherwise list the users of that hour to whom the network was new, and revoke what is not theirs.",
+        "Ask whether all sessions were ended in the hour before, by an outage or on purpose.",
+        "Otherwise list that hour's users to whom the network was new, and revoke the sessions that are not theirs.",
     ),
     sources=(
         "MITRE ATT&CK T1110.003: password spraying shows as many accounts from one source.",

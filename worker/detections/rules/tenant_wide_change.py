@@ -1,4 +1,4 @@
-"""`tenant-wide-change`: many users of a tenant did the same within hours."""
+"""`tenant-wide-change`: many users of a tenant make the same change within hours."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ class TenantWideChange(Parameters):
     """Parameters of `tenant-wide-change`."""
 
     users: Annotated[int, Field(ge=2, le=16)] = 5
-    """Users from which on it is the tenant's doing: past their learning period or where nobody used the session, and in
-    sessions nobody doubts."""
+    """Least number of users in sessions without doubt, past their learning period or where nobody used the session."""
     hours: Annotated[int, Field(ge=1, le=24)] = 12
-    """Within how many hours."""
+    """Window in which they are counted, in hours."""
 
 
 def detect(view: DeedView, _parameters: TenantWideChange) -> Signal | None:
-    """Sum up the hours of a day in which enough users did the same."""
+    """Summarise the hours of a day in which enough users made the same change."""
     users = {name for names in view.hours.values() for name in names}
     if not users:
         return None
@@ -40,22 +39,23 @@ DETECTION = Detection(
     id="tenant-wide-change",
     title="Change by the whole tenant",
     description=(
-        "Many users of one tenant did the same within hours: an administrator lengthened the sessions, an application "
-        "asks for another scope, single sign-on spread to another audience, or an application signs in with one "
-        "program and goes on with another. One informational finding a day stands for all of theirs, which are kept "
-        "as suppressed by `tenant-wide`, and so are later ones of the same subject. Users count whose habits are "
-        "known, or whose session's record changed while nobody used it, with clients that are no scripts, on their "
-        "operator's network of before, in sessions nobody doubts."
+        "Many users of one tenant have the same finding within hours. For example, an administrator extended the "
+        "lifetime of sessions, an application requests another scope, single sign-on was extended to another audience, "
+        "or an application signs in with one program and goes on with another. One informational finding a day "
+        "replaces those of the users, which are stored as suppressed by `tenant-wide`, as are later ones with the same "
+        "subject. Users count if they are past their learning period or if their session's record changed without a "
+        "use, their client is no script, their network belongs to the same operator as before or is known, and their "
+        "session is without doubt."
     ),
     severity=Severity.LOW,
     score=21,
     scope=Scope.USER,
     attacks=(Attack("T1484", "Domain or Tenant Policy Modification"),),
-    false_positives=("It is no alarm: somebody made the change for the tenant, or the application works that way.",),
+    false_positives=("It is not an alert: an administrator made the change, or the application works that way.",),
     runbook=(
         "Ask the tenant's administrators whether they made the change in the 12 hours before the first finding.",
-        "If nobody did, read the identity provider's audit log: whoever changes policies owns every session.",
-        "Review one of the suppressed findings of that day; to judge each by itself, disable this detection.",
+        "If not, read the identity provider's audit log; an attacker who changes policies controls every session.",
+        "Review one of the suppressed findings of that day; to get all of them as alerts, disable this detection.",
     ),
     sources=(
         "MITRE ATT&CK T1484: domain or tenant policy modification shows as a change of many at once.",

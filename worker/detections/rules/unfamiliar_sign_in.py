@@ -1,4 +1,4 @@
-"""`unfamiliar-sign-in`: several things about a new session are new to its user."""
+"""`unfamiliar-sign-in`: at least two of country, network and device of a session are new to its user."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class UnfamiliarSignIn(Learning):
     """Parameters of `unfamiliar-sign-in`."""
 
     least: int = 2
-    """How many of country, network and device must be new."""
+    """Least number of new parts among country, network and device."""
     known_sessions: int = 5
-    """Sessions admitted before a new device on a new network in a known country is more than low."""
+    """Number of admitted sessions below which a new device on a new network in a known country is low."""
 
 
 def detect(view: View, parameters: UnfamiliarSignIn) -> Signal | None:
-    """Count what is new of country, network and device."""
+    """Count the new parts among country, network and device."""
     if not is_learned(view, parameters) or len(new := news(view)) < parameters.least:
         return None
     context, history = view.context, view.user.baseline
@@ -58,11 +58,12 @@ DETECTION = Detection(
     id="unfamiliar-sign-in",
     title="Unfamiliar sign-in",
     description=(
-        "At least two of country, network and device of a new session were never seen for this user before, after ten "
-        "sessions or two weeks of learning. A new device at a new place is what a sign-in with stolen credentials "
-        "looks like. A new country always brings a new network: with a device of before that is medium, and low with "
-        "two factors. Of a user seen a few times, a new device on a new network in the known country is low. The same "
-        "device and network are raised again on the day of the first time only if that session was ended."
+        "After a learning period of ten sessions or two weeks, a new session has at least two new parts among country, "
+        "network and device. A sign-in with stolen credentials is typically from a new device on a new network. A new "
+        "country always comes with a new network: with a known device this is medium, and low if the sign-in used two "
+        "factors or the user is known to travel. For a user with few sessions, a new device on a new network in a "
+        "known country is low. On the day of the first finding, the same device and network are raised again only if "
+        "that session was ended."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -73,8 +74,8 @@ DETECTION = Detection(
         "The first day in a new office in another country.",
     ),
     runbook=(
-        "Compare with the user's networks, countries and devices of before, in the evidence.",
-        "Look at what the session did in its first 60 minutes: scopes, methods, further places.",
+        "Compare them with the user's known networks, countries and devices in the evidence.",
+        "Check what the session did in its first 60 minutes: scopes, methods, further places.",
         "Ask the user; if it was not them, revoke the session and reset the credentials it was created with.",
     ),
     sources=(

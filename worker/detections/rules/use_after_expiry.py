@@ -12,11 +12,11 @@ class UseAfterExpiry(Parameters):
     """Parameters of `use-after-expiry`; the skew is a setting of the state."""
 
     write_minutes: float = 5.0
-    """How late a service may write the last use. On an unchanged device and line, less is low."""
+    """Delay with which a service may write the last use. Up to it, a use with an unchanged device is low."""
 
 
 def detect(view: View, parameters: UseAfterExpiry) -> Signal | None:
-    """Flag activity later than the effective expiry plus skew, unless the session was authenticated anew."""
+    """Flag activity later than the effective expiry plus skew, unless the user signed in again."""
     session = view.session
     if session is None or not session.expires or view.context.created_at > max(session.created, session.expires):
         return None
@@ -35,7 +35,7 @@ def detect(view: View, parameters: UseAfterExpiry) -> Signal | None:
 
 
 def _is_owner(view: View) -> bool:
-    """Return whether the device is that of before, on the same line or another one of the user's."""
+    """Return whether the device is unchanged, on the same network or another settled one of the user."""
     before, after = view.before, view.context
     own = before is not None and before.network.prefix == after.network.prefix != ""
     own = own or is_settled_network(view, after.network)
@@ -46,18 +46,18 @@ DETECTION = Detection(
     id="use-after-expiry",
     title="Expired session used",
     description=(
-        "A session was used later than its expiry allows. Whoever accepts it does not enforce expiry, or the session "
-        "store was changed to let an old session live. Up to five minutes late with the device of before on a line of "
-        "the user's is low: services write the last use late."
+        "A session was used after its expiry. The service that accepts it does not enforce the expiry, or the session "
+        "store was changed to extend an old session. Up to five minutes after the expiry, with an unchanged device on "
+        "the same or a known network, the severity is low, because some services write the last use with a delay."
     ),
     severity=Severity.HIGH,
     score=73,
     scope=Scope.SESSION,
     attacks=(Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),),
-    false_positives=("A refresh that was lost on its way, so that the last known use is older than the real one.",),
+    false_positives=("A lost refresh event: the last known use is older than the real one.",),
     runbook=(
         "Check whether events of the session's last hours are missing (late events, gaps in the topic).",
-        "Find the service that accepted the session, and why it did not check the expiry.",
+        "Find the service that accepted the session, and the reason why it did not check the expiry.",
         "If the network or device is not the user's, revoke the session and treat it as stolen.",
     ),
     sources=("OWASP Session Management Cheat Sheet: idle timeout.", "NIST SP 800-63B-4 section 5.2."),

@@ -1,4 +1,4 @@
-"""`use-after-revocation`: a session is used, or comes back, after it was deleted."""
+"""`use-after-revocation`: a session is used after its deletion, or its deletion is undone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class UseAfterRevocation(Parameters):
 
 
 def detect(view: View, _parameters: UseAfterRevocation) -> Signal | None:
-    """Flag activity, or a change that takes the deletion back, later than the deletion plus the grace.
+    """Flag activity, or a change that undoes the deletion, later than the deletion plus the grace period.
 
-    The session's record may say that it is deleted all the same: then a service honoured no revocation.
+    The record of the use may still say that the session is deleted: then a service ignored the revocation.
     """
     ended, grace = view.revoked_at, view.limits.revocation_grace
     if not ended:
@@ -38,9 +38,9 @@ DETECTION = Detection(
     id="use-after-revocation",
     title="Revoked session used",
     description=(
-        "A session was used after it had been deleted, or its deletion was taken back. Revocation is how people are "
-        "logged out after a theft: a session that survives it is in the wrong hands or on a service that does not "
-        "check."
+        "A session was used after it had been deleted, or its deletion was undone. Sessions are revoked after a theft, "
+        "among other reasons. A session that is used afterwards is used by an attacker, or a service does not check "
+        "revocations."
     ),
     severity=Severity.CRITICAL,
     score=99,
@@ -49,11 +49,11 @@ DETECTION = Detection(
         Attack("T1550.004", "Use Alternate Authentication Material: Web Session Cookie"),
         Attack("T1078", "Valid Accounts"),
     ),
-    false_positives=("A service that caches sessions for longer than the grace of 30 seconds.",),
+    false_positives=("A service that caches sessions for longer than the grace period of 30 seconds.",),
     runbook=(
-        "Find the service that accepted the session after the revocation time in the evidence; block it there.",
-        "Ask who revoked the session and why: a log-out after a reported theft makes this an incident.",
-        "Review what the session did since its revocation, and the user's other sessions of the last 7 days.",
+        "Find the service that accepted the session after the revocation time in the evidence; block the session.",
+        "Ask who revoked the session and why; if it was because of a reported theft, this is an incident.",
+        "Review what the session has done since its revocation, and the user's other sessions of the last 7 days.",
     ),
     sources=("OWASP Session Management Cheat Sheet: session invalidation.", "RFC 7009: revocation is immediate."),
     triggers=Trigger.ENDED,

@@ -1,4 +1,4 @@
-"""`user-at-risk`: findings of several sessions of a user add up over the tenant's threshold."""
+"""`user-at-risk`: findings of several sessions of a user together exceed the tenant's risk threshold."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class UserAtRisk(Parameters):
     """Parameters of `user-at-risk`; the threshold is in the tenant's policy."""
 
     sessions: int = 2
-    """Sessions whose own risk counts, below which `session-at-risk` says all there is to say."""
+    """Least number of sessions at risk; with fewer, `session-at-risk` is enough."""
 
 
 def detect(view: View, parameters: UserAtRisk) -> Signal | None:
-    """Name the sessions that put the user at risk, and their findings of the last hours."""
+    """Return a signal with the sessions that put the user at risk and their recent findings."""
     risky = _sessions_at_risk(view)
     if len(risky) < parameters.sessions:
         return None
@@ -57,7 +57,10 @@ def _sessions_at_risk(view: View) -> list[str]:
 
 
 def _parts(view: View) -> list[OpenFinding]:
-    """Return the findings that are surely remembered, whatever the order of arrival; oldest first."""
+    """Return the user's findings within the allowed lateness, oldest first.
+
+    These are certainly in the state, whatever the order of arrival.
+    """
     since = view.now - view.limits.allowed_lateness
     found = (each for each in view.user.open_findings.values() if each.last >= since)
     parts = (each for each in found if not each.suppressed_by and each.detection not in _SUMS)
@@ -68,10 +71,10 @@ DETECTION = Detection(
     id="user-at-risk",
     title="User at risk",
     description=(
-        "Findings add to a risk between 0 and 100 of their user as they do to their session's, which halves every four "
-        "hours. Whoever holds a password or a mailbox opens session after session, each with a little of what is "
-        "unusual: when the findings of at least two sessions add up over the tenant's threshold, this finding names "
-        "them. It is what alerting and shared signals go by."
+        "Each finding raises the risk of its user, from 0 to 100, as it raises that of its session. The risk halves "
+        "every four hours. An attacker with a password or a mailbox opens one session after another, and each of them "
+        "is a little unusual. If the findings of at least two sessions together exceed the tenant's threshold, this "
+        "finding names them."
     ),
     severity=Severity.HIGH,
     score=73,
@@ -85,9 +88,9 @@ DETECTION = Detection(
         "Penetration tests and red teams.",
     ),
     runbook=(
-        "Read the parts in the evidence, and the user's findings of the last 4 hours in their order.",
-        "Tell apart the user's own sessions from the others by network and device; end the others.",
-        "Reset the user's credentials, and look at recovery and enrolment in the last 24 hours.",
+        "Read the parts in the evidence, and the user's findings of the last 4 hours in order of time.",
+        "Identify the user's own sessions by network and device, and end the others.",
+        "Reset the user's credentials, and check recoveries and enrolments of the last 24 hours.",
     ),
     sources=(
         "Microsoft Entra ID Protection: user risk; Okta Identity Threat Protection: entity risk level.",

@@ -1,4 +1,4 @@
-"""`weak-authentication`: a session shows no second factor where the tenant asks for one."""
+"""`weak-authentication`: a session shows no second factor although the tenant's policy requires one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from worker.detections.api import Attack, Detection, Parameters, Scope, Severity
 
 
 class WeakAuthentication(Parameters):
-    """Parameters of `weak-authentication`; when MFA is asked for is in the tenant's policy."""
+    """Parameters of `weak-authentication`; the tenant's policy says when MFA is required."""
 
     least: int = TWO_FACTORS
-    """Least strength: 4 two factors, 5 the second by application, token or biometric, 6 phishing-resistant."""
+    """Lowest sufficient strength: 4 two factors, 5 with application, token or biometric, 6 phishing-resistant."""
 
 
 def detect(view: View, parameters: WeakAuthentication) -> Signal | None:
-    """Hold the methods against what the policy asks for; unknown methods are not judged."""
+    """Compare the methods with what the policy requires. Unknown methods are not judged."""
     shown = view.strength
     if shown == UNKNOWN or shown >= parameters.least:
         return None
@@ -32,7 +32,7 @@ def detect(view: View, parameters: WeakAuthentication) -> Signal | None:
 
 
 def _asked_by(view: View) -> str:
-    """Say for what the policy asks for MFA; `""` when it does not."""
+    """Return the condition under which the policy requires MFA for this event, as text; `""` when it does not."""
     policy = view.policy
     if policy.mfa == "always":
         return "always"
@@ -46,10 +46,11 @@ DETECTION = Detection(
     id="weak-authentication",
     title="No second factor shown",
     description=(
-        "The tenant's policy asks for multi-factor authentication, always or for certain scopes, and the methods of "
-        "a person's session show one factor. Two factors are two different kinds of something known, held or "
-        "inherent; a key bound to the origin counts as both. Either the identity provider has a gap, or somebody found "
-        "the door that needs a password only. Methods that are omitted, unknown or another provider's are not judged."
+        "The tenant's policy requires multi-factor authentication, always or for certain scopes, and the methods of a "
+        "person's session show at most one factor. Two factors are two different kinds of something known, held or "
+        "inherent; a key bound to the origin counts as both. Either the identity provider has a gap, or an attacker "
+        "found a sign-in that requires only a password. Methods that are omitted, unknown or another provider's are "
+        "not judged."
     ),
     severity=Severity.MEDIUM,
     score=47,

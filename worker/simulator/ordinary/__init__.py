@@ -1,7 +1,7 @@
-"""Ordinary lives: weeks of people and machines who mean no harm, with stolen sessions laid over some of them.
+"""Ordinary lives: weeks of benign people and machines, with thefts of some of their sessions.
 
-The traffic of `worker.simulator.traffic` tests the written definitions; this measures how often they disturb people.
-Nothing here knows a detection: a label says who was attacked and when, and what kind of person each user is.
+The traffic of `worker.simulator.traffic` tests the written definitions; this package measures false alerts. It does not
+depend on detections: labels say who was attacked and when, and which persona each user has.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a simulation of ordinary lives is asked for."""
+"""Configuration of a simulation of ordinary lives."""
 
 from __future__ import annotations
 
