@@ -38,7 +38,7 @@ def parse_policy(document: bytes | str) -> TenantPolicy:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "(document)"
         if first["type"] == "extra_forbidden":
-            raise BadPolicyError(f"{field} is no key of a policy{_hint(str(first['loc'][-1]))}") from None
+            raise BadPolicyError(f"{field}: is no key of a policy{_hint(str(first['loc'][-1]))}") from None
         raise BadPolicyError(f"{field}: {validation_words(first['msg'])}") from None
     except Exception as error:
         raise BadPolicyError(f"(document): it cannot be read: {error}") from error

@@ -188,3 +188,8 @@ def test_a_list_is_read_up_to_its_first_wrong_value(field: str) -> None:
     with pytest.raises(ValidationError) as raised:
         TenantPolicy.model_validate({field: [[]] * 1_000})
     assert raised.value.error_count() == 1
+
+
+def test_a_key_that_is_nearly_one_is_named() -> None:
+    with pytest.raises(BadPolicyError, match=r"^max_session: is no key of a policy; did you mean max_sessions\?$"):
+        Policies(detections().values()).set("acme", b'{"max_session": 3}')
