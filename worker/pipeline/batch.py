@@ -334,6 +334,8 @@ class _Batch:
         if state is None:
             return False
         owner = decode_row_owner(state)
+        if owner.is_contested:
+            return False
         origin = record.topic, record.partition, record.offset
         header = owner_header(owner.tenant_id, owner.user_id)
         self._forward(record, user_key(owner.tenant_id, owner.user_id), origin, header)

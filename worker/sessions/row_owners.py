@@ -22,11 +22,19 @@ PREFIX = b"/row/"
 
 
 class RowOwner(msgspec.Struct, frozen=True, array_like=True):
-    """The user of a row, and the event time of the change that named the user, milliseconds."""
+    """The user of a row, and the event time of the change that named the user, milliseconds.
+
+    If two tenants have claimed the row, `tenant_id` and `user_id` are empty: neither may decide about the other's row.
+    """
 
     tenant_id: str
     user_id: str
     time: int
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether two tenants have claimed the row."""
+        return not self.tenant_id
 
 
 _FORMAT = StateFormat(ROW_OWNER, RowOwner)
@@ -52,6 +60,8 @@ def renewed(state: bytes | None, owner: RowOwner) -> bytes | None:
     """Return the state to write for an owner; None when the existing state need not change."""
     if state is not None:
         known = decode_row_owner(state)
+        if known.is_contested or known.tenant_id != owner.tenant_id:
+            owner = RowOwner("", "", max(known.time, owner.time))
         is_same = (known.tenant_id, known.user_id) == (owner.tenant_id, owner.user_id)
         if (is_same and owner.time < known.time + RENEWED) or (not is_same and owner.time < known.time):
             return None

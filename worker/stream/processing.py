@@ -99,7 +99,7 @@ class BatchProcessing:
 
     async def _handle_slice(self, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = records[-1].offset + 1
-        if tp.topic == self._options.by_user or tp.topic in self._options.firsts():
+        if tp.topic in (self._options.by_user, self._options.feedback, *self._options.firsts()):
             records = arrived(records, self._clock(), AHEAD_MS)
         if tp.topic != self._options.findings:
             # The timestamp of a finding is when it was published.

@@ -13,10 +13,10 @@ CREATE TABLE IF NOT EXISTS feedback{on_cluster}
     kafka_offset    UInt64 COMMENT 'Offset the record first arrived at'
 )
 ENGINE = {engine:ReplacingMergeTree(said_at)}
-ORDER BY (finding_uid, author)
+ORDER BY (tenant_id, finding_uid, author)
 {ttl:feedback.said_at};
 
--- The detection is the finding's own: whoever gives a verdict need not name it.
+-- The detection is the finding's own: whoever gives a verdict need not name it. A verdict of another tenant does not count.
 CREATE VIEW IF NOT EXISTS feedback_by_detection{on_cluster} AS
 SELECT
     if(f.detection = '', v.detection, f.detection) AS detection,
@@ -26,6 +26,7 @@ SELECT
     true_positives / (true_positives + false_positives) AS precision
 FROM (SELECT finding_uid, tenant_id, detection, verdict FROM feedback FINAL) AS v
 LEFT JOIN (SELECT finding_uid, tenant_id, detection FROM findings FINAL) AS f ON f.finding_uid = v.finding_uid
+WHERE v.tenant_id = '' OR f.tenant_id IN ('', v.tenant_id)
 GROUP BY detection, tenant_id
 
 -- down

@@ -108,6 +108,15 @@ def test_an_entry_is_written_anew_once_a_day() -> None:
     assert renewed(state, RowOwner("acme", "u2", T0 - 1)) is None
 
 
+def test_a_row_that_two_tenants_claim_is_nobodys() -> None:
+    heart, shard = pipeline(), MemoryShard()
+    heart.process(
+        0, [Taken(create(), 0), Taken(create(tenant_id="other"), 1), Taken(create(last_used_at=T0 + 9), 2)], shard
+    )
+    (letter,) = letters(heart.process(0, [Taken(deletion(), 3)], shard))
+    assert b"REPLICA IDENTITY FULL" in dict(letter.headers)["sw-message"]
+
+
 def test_with_pseudonyms_no_state_names_the_rows_user() -> None:
     heart = Pipeline(
         reader=KafkaReader(build_enricher(None, None)), engine_for=Policies(detections().values()).engine_for,
