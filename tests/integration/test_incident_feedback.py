@@ -71,17 +71,23 @@ def test_feedback_acknowledges_and_resolves_the_alert(
             incident = events()[0]["dedup_key"]
             before = len(events())
 
-            def say(verdict: str) -> None:
+            def say(verdict: str) -> bool:
                 done = world.command("feedback", incident, verdict, "--tenant", "acme", "--author", "alice")
-                assert done.returncode == 0, done.stderr
+                return done.returncode == 0
 
-            say("investigating")
+            def listed() -> list[Any]:
+                found = json.loads(world.command("incidents", "list", "--json").stdout)["incidents"]
+                return [each for each in found if each["unmapped"]["acknowledged_by"]]
+
+            # An alert comes before the incident's row, which waits for others.
+            until(lambda: say("investigating"), "the incident's row")
             until(lambda: "acknowledge" in actions(), "the acknowledgement")
             assert set(actions()[:before]) == {"trigger"}
-            (shown,) = json.loads(world.command("incidents", "list", "--json").stdout)["incidents"]
+            until(lambda: bool(listed()), "the acknowledged incident's row")
+            (shown,) = listed()
             assert (shown["metadata"]["correlation_uid"], shown["status"]) == (incident, "In Progress")
             assert shown["unmapped"]["acknowledged_by"] == "alice"
-            say("false-positive")
+            assert say("false-positive")
             until(lambda: "resolve" in actions(), "the resolution")
             assert actions()[-1] == "resolve", "one verdict on all findings brings about no state in between"
             assert {each["dedup_key"] for each in events()} == {incident}
