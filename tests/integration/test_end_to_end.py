@@ -225,7 +225,7 @@ def test_the_worker_brings_everything_to_the_store_the_findings_and_the_dead_let
         ready = _get(f"http://127.0.0.1:{port}/health/ready")
     finally:
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
     assert sorted(letter.value for letter in letters) == sorted(BAD)
     assert all(dict(letter.headers)["sw-reason"] for letter in letters)
     assert b"sessionwatch_forwarded_total" in metrics
@@ -286,7 +286,7 @@ async def _read(options: Any, topic: str, count: int) -> list[Any]:
     found: list[Any] = []
     async with AIOKafkaConsumer(**options, auto_offset_reset="earliest") as consumer:
         consumer.assign([TopicPartition(topic, partition) for partition in range(4)])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while len(found) < count and time.monotonic() < deadline:
             for batch in (await consumer.getmany(timeout_ms=500)).values():
                 found += batch

@@ -96,7 +96,7 @@ def test_a_whole_worker_behind_locked_doors(secured: Secured, store: Store, data
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(20) == 0, log.read_text()
+            assert worker.wait(60) == 0, log.read_text()
         assert asyncio.run(states(settings, changelog_name("sessionwatch"))) > 0
     said = log.read_text()
     assert PASSWORD not in said

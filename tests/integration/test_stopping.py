@@ -45,7 +45,7 @@ def test_a_worker_stops_in_time_while_the_store_hangs_and_at_once_when_asked_twi
         time.sleep(0.5)
         assert worker.poll() is None, "it did not wait for what was under way"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 130
+        assert worker.wait(60) == 130
         world.workers.remove(worker)
 
         world.proxy.fault = ""

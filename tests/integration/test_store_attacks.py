@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.support.store_door", "tests.support.store_fixtures"]
 SLOW = "SELECT sum(sipHash64(number)) FROM numbers(100000000000)"
-SOON = 10.0
+SOON = 30.0
 """Seconds within which things happen that take a fraction of one on a quiet machine."""
 
 

@@ -71,7 +71,7 @@ def make(bootstrap: str, group: str, writer: Any, **changes: Any) -> App:
     )
 
 
-async def catch_up(app: App, ends: dict[TP, int], seconds: float = 30) -> None:
+async def catch_up(app: App, ends: dict[TP, int], seconds: float = 90) -> None:
     await asyncio.wait_for(caught_up(app, ends), seconds)
 
 
@@ -82,7 +82,7 @@ async def recovered(bootstrap: str, group: str) -> dict[str, tuple[int, int]]:
     return sc.shard_totals(shards.values())
 
 
-async def eventually(check: Callable[[], Any], seconds: float = 15) -> None:
+async def eventually(check: Callable[[], Any], seconds: float = 90) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while not check():
         assert asyncio.get_running_loop().time() < deadline, "did not happen in time"
@@ -580,12 +580,12 @@ class Child:
         stack.callback(lambda: process.kill() if process.returncode is None else None)
         return cls(process)
 
-    async def assigned(self, seconds: float = 30) -> list[int]:
+    async def assigned(self, seconds: float = 90) -> list[int]:
         assert self.process.stdout is not None
         found: list[int] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), seconds))
         return found
 
-    async def ended(self, seconds: float = 30) -> int:
+    async def ended(self, seconds: float = 90) -> int:
         return await asyncio.wait_for(self.process.wait(), seconds)
 
     async def stop(self) -> int:

@@ -53,7 +53,7 @@ def port(worker: Any) -> int:
 
 
 def status(worker: Any, path: str, host: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port(worker), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port(worker), timeout=30)
     try:
         connection.putrequest("GET", path, skip_host=True)
         connection.putheader("Host", host)
@@ -84,7 +84,7 @@ def test_idle_sockets_neither_keep_health_from_answering_nor_fill_the_log(world:
     written = len(world.log_text())
     with ExitStack() as stack:
         for _ in range(OPEN_FILES + 100):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port(worker)), timeout=10))
+            stack.enter_context(socket.create_connection(("127.0.0.1", port(worker)), timeout=30))
         for _ in range(20):
             assert status(worker, "/health/live", "localhost")[0] == 200
             time.sleep(0.05)
@@ -108,7 +108,7 @@ def test_a_head_that_does_not_end_is_cut_off(worker: Any) -> None:
 def test_requests_that_are_not_http_are_not_logged_each(world: World, worker: Any) -> None:
     written = len(world.log_text())
     for _ in range(3 * CONNECTIONS):
-        with socket.create_connection(("127.0.0.1", port(worker)), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port(worker)), timeout=30) as client:
             client.sendall(b"GET /\x00\x01 HTTP/9.9\r\nHost\r\n: :\r\n\r\n")
             client.recv(100)
     assert status(worker, "/health/live", "localhost")[0] == 200
@@ -116,6 +116,6 @@ def test_requests_that_are_not_http_are_not_logged_each(world: World, worker: An
 
 
 def test_a_client_that_holds_its_answer_back_does_not_hold_up_a_stop(world: World, worker: Any) -> None:
-    with socket.create_connection(("127.0.0.1", port(worker)), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port(worker)), timeout=30) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
         world.stop(worker)

@@ -241,7 +241,7 @@ class AlertProcess:
     def stop(self, process: subprocess.Popen[bytes]) -> int:
         """Ask a process to end; return its exit code."""
         process.terminate()
-        code = process.wait(20)
+        code = process.wait(60)
         self.processes.remove(process)
         return code
 
