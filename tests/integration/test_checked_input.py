@@ -74,13 +74,16 @@ def test_what_a_policy_names_has_to_exist_unless_forced(tmp_path: Path, servers:
 def test_feedback_is_on_a_finding_that_exists_unless_forced(tmp_path: Path, servers: dict[str, str]) -> None:
     uid = FINDING[0]
     assert run(tmp_path, "topics", "create", **servers).returncode == 0
-    found = error_of(run(tmp_path, "feedback", "f-2", "true-positive", **servers), USAGE)
-    assert "f-2" in found
+    unknown = "f2" * 16
+    assert "f-2" in error_of(run(tmp_path, "feedback", "f-2", "true-positive", **servers), USAGE)
+    assert "whole id" in error_of(run(tmp_path, "feedback", "f-2", "true-positive", "--force", **servers), USAGE)
+    found = error_of(run(tmp_path, "feedback", unknown, "true-positive", **servers), USAGE)
+    assert unknown in found
     assert "--force" in found
     found = error_of(run(tmp_path, "feedback", uid, "true-positive", "--tenant", "other", **servers), USAGE)
     assert "other" in found
     found = error_of(run(tmp_path, "feedback", uid, "true-positive", "--user", "eve", **servers), USAGE)
     assert "eve" in found
-    for arguments in ([uid, "true-positive"], ["f-2", "false-positive", "--force"]):
+    for arguments in ([uid, "true-positive"], [unknown, "false-positive", "--force"]):
         done = run(tmp_path, "feedback", *arguments, **servers)
         assert done.returncode == 0, done.stderr

@@ -42,8 +42,8 @@ _CHATTER = re.compile(r"^\[\^-*[^\]]*\]: (Starting|Stopping|Shutting down|Creati
 _LATE_TIMER = re.compile(r"^Timer .* is overlapping")
 REPEAT_SECONDS = 10.0
 """A repeated line of a library is logged once in so many seconds: an unavailable broker must not fill the disk."""
-# It warns of every failed request, and then raises the error, which its caller reports.
-_RAISING = "clickhouse_connect"
+# They warn of every failed request, and then raise the error, which their caller reports.
+_RAISING = ("clickhouse_connect", "urllib3")
 _REPEATING = ("aiokafka", "aiohttp", "asyncio")
 _REPEATS = 512
 
