@@ -84,7 +84,7 @@ def _completed(settings: Settings, feedback: Feedback) -> Feedback:
             raise UnknownFindingError(f"{what}, or --tenant")
         raise UnknownFindingError(
             f"no finding or incident{of} has an id that begins with {uid}; "
-            "`sessionwatch incidents list --all` shows the ids of incidents"
+            "`sessionwatch incidents list --all` shows the ids of incidents; --force takes a whole id unchecked"
         )
     (about,) = found
     for name in ("tenant_id", "user_id", "detection"):
