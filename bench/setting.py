@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bench.peers.library import PROGRESS
 from worker.embedded.access import Role
-from worker.embedded.broker import free_port
+from worker.embedded.broker import free_port, wait_or_kill
 from worker.embedded.store import EmbeddedStore
 from worker.settings import KafkaSettings, TopicSettings
 from worker.simulator import write_geo
@@ -145,11 +145,7 @@ class Setting:
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a program: ask it first."""
     process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    wait_or_kill(process, STOP_SECONDS)
 
 
 @contextmanager

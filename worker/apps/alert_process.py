@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import BaseModel, SecretStr
 
-from worker.embedded.broker import end_with_parent, free_port
+from worker.embedded.broker import end_with_parent, free_port, wait_or_kill
 from worker.settings import CONFIG_VARIABLE, NESTING, PREFIX
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ def alert_process(settings: Settings, tables: Future[None] | None = None) -> Ite
         yield ", ".join(names)
     finally:
         process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process, STOP_SECONDS)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -33,6 +33,15 @@ class BrokerError(Exception):
     """The embedded broker is not installed or did not start."""
 
 
+def wait_or_kill(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait until a process that was asked to end has ended; kill it after `seconds`."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def free_port() -> int:
     """Return a loopback port that is free at this moment."""
     with socket.socket() as probe:
@@ -129,11 +138,7 @@ class EmbeddedBroker:
             return
         # After a SIGTERM it waits five seconds for open connections; after a SIGINT it ends at once.
         process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process, STOP_SECONDS)
 
     def _launch(self) -> None:
         address = f"tcp://127.0.0.1:{self.port}"

@@ -22,7 +22,7 @@ import structlog
 
 from worker.clickhouse.writer import advised
 from worker.embedded.access import DATABASE, Role
-from worker.embedded.broker import end_with_parent
+from worker.embedded.broker import end_with_parent, wait_or_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -306,10 +306,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         with suppress(BrokenPipeError):
             process.stdin.close()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    wait_or_kill(process, STOP_SECONDS)
     if process.stdout is not None:
         process.stdout.close()
